@@ -1,0 +1,31 @@
+# Every command below sets up .venv first, and does not reinstall when that is already done.
+python := .venv/bin/python
+pytest := $(python) -m pytest -n auto --dist loadfile
+export MPLBACKEND := Agg
+
+.PHONY: help set-up demo test slow lint
+
+help:
+	@echo "make demo   set up .venv and run the demonstration: a fit, its tables, report.html"
+	@echo "make test   set up .venv and run the tests"
+	@echo "make slow   the tests that take long, and the notebooks"
+	@echo "make lint   ruff, mypy, and the order of the rooms"
+
+set-up:
+	@.ci/set-up
+
+demo: set-up
+	$(python) -m hiermodels demo
+
+test: set-up
+	$(pytest) -m "not slow"
+
+slow: set-up
+	$(python) .ci/run-notebooks.py notebooks
+	$(pytest) -m slow || [ $$? -eq 5 ]
+
+lint: set-up
+	$(python) -m ruff check .
+	$(python) -m ruff format --check .
+	$(python) -m mypy
+	.venv/bin/lint-imports

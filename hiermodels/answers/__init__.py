@@ -1,0 +1,1 @@
+"""Answers that a fitted model gives: arrays, tables and sentences, never pictures."""

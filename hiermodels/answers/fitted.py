@@ -1,0 +1,148 @@
+"""What the answers ask of a fitted model: its shape, and ways into its draws.
+
+The functions of this room work on anything of this shape, so that they can be tested on draws
+whose truth is known.
+"""
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xarray as xr
+
+from hiermodels.errors import FitError
+from hiermodels.fitting.draws import population
+from hiermodels.fitting.tables import GroupLabels, coef, group_labels
+from hiermodels.spec.design import Design, Group
+from hiermodels.spec.families import Family
+
+Floats = npt.NDArray[np.float64]
+
+
+class Model(Protocol):
+    """Formula, design, family, priors."""
+
+    # Properties, so that frozen dataclasses satisfy the protocol.
+
+    @property
+    def formula(self) -> object:
+        """Its ``str`` is the formula's text."""
+
+    @property
+    def design(self) -> Design:
+        """The design."""
+
+    @property
+    def family(self) -> Family:
+        """The family."""
+
+    @property
+    def priors(self) -> pd.DataFrame:
+        """One row a prior."""
+
+    @property
+    def engine(self) -> str:
+        """The engine that computed the fit."""
+
+
+class Fitted(Protocol):
+    """A fitted model."""
+
+    @property
+    def model(self) -> Model:
+        """The model."""
+
+    @property
+    def idata(self) -> xr.DataTree:
+        """The draws, by groups of ArviZ's names."""
+
+
+def dataset(fit: Fitted, name: str) -> xr.Dataset:
+    """Return one group of ``fit.idata``; an empty dataset where it lacks.
+
+    Parameters
+    ----------
+    fit : Fit
+    name : str
+        ``posterior``, ``sample_stats``, ``group_effects``.
+
+    Returns
+    -------
+    xarray.Dataset
+    """
+    children = fit.idata.children
+    return children[name].to_dataset() if name in children else xr.Dataset()
+
+
+def labels(fit: Fitted) -> tuple[GroupLabels, ...]:
+    """Return the labels of the fit's grouping factors."""
+    return group_labels(fit.model.design)
+
+
+def find_group(fit: Fitted, name: str | None = None) -> tuple[int, Group]:
+    """Return the position and the grouping factor of this name, the first one by default.
+
+    Parameters
+    ----------
+    fit : Fit
+    name : str, optional
+
+    Returns
+    -------
+    position : int
+    group : Group
+
+    Raises
+    ------
+    FitError
+        The model has no groups, or none of this name.
+    """
+    groups = fit.model.design.groups
+    if not groups:
+        raise FitError(
+            f"the model {fit.model.formula} has no groups: group effects need a term "
+            "such as (1 | g) in the formula"
+        )
+    if name is None:
+        return 0, groups[0]
+    for k, group in enumerate(groups):
+        if group.name == name:
+            return k, group
+    known = ", ".join(g.name for g in groups)
+    raise FitError(f"got group {name!r}; the model's groups are {known}")
+
+
+def population_draws(fit: Fitted) -> tuple[tuple[str, ...], Floats]:
+    """Return the population coefficients and their draws (S, p), chains and draws together."""
+    names, draws = population(dataset(fit, "posterior"))
+    return names, draws.reshape(-1, len(names))
+
+
+def population_means(fit: Fitted) -> Floats:
+    """Return the posterior means of the coefficients in the design's order, (p,)."""
+    names, draws = population_draws(fit)
+    means = dict(zip(names, draws.mean(axis=0), strict=True))
+    return np.array([means[c] for c in fit.model.design.coefs], dtype=np.float64)
+
+
+def effect_means(fit: Fitted, group: Group) -> Floats:
+    """Return the posterior means of a factor's effects, (J, q) in the group's order."""
+    coords = {group.name: list(group.levels), f"{group.name}_coef": list(group.coefs)}
+    name = f"r_{group.name}"
+    moments = dataset(fit, "group_effects")
+    if f"{name}_mean" in moments:
+        array = moments[f"{name}_mean"].sel(coords)
+    else:
+        array = dataset(fit, "posterior")[name].sel(coords).mean(["chain", "draw"])
+    return np.asarray(array.transpose(*coords).values, dtype=np.float64)
+
+
+def group_columns(design: Design, group: Group) -> Floats:
+    """Return the columns of all bars of a factor side by side, (n, q)."""
+    return np.concatenate([np.asarray(design.terms[t].z) for t in group.terms], axis=1)
+
+
+def coefficients(fit: Fitted, prob: float = 0.95) -> pd.DataFrame:
+    """Return the coefficients of each level of each factor, as ``fit.coef()`` does."""
+    return coef(dataset(fit, "posterior"), dataset(fit, "group_effects"), labels(fit), prob)

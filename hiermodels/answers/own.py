@@ -1,0 +1,345 @@
+"""Regressions without pooling: one for each group, and one for all, on arrays.
+
+Every group is solved at the same time: weighted cross-products by group, columns centred at
+their weighted means within the group where the bar has an intercept, so that a predictor far
+from zero costs no digits. Families other than the Gaussian one take Fisher scoring steps.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hiermodels.errors import FitError
+from hiermodels.spec.design import Design
+from hiermodels.spec.families import Family
+
+Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
+
+#: Fisher scoring stops when no linear predictor of the group moves by more than this.
+TOLERANCE = 1e-8
+#: Under separation each step moves the linear predictor by about 1: it never settles.
+STEPS = 25
+#: Smallest eigenvalue of the scaled cross-products that counts as identified.
+SINGULAR = 1e-10
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The response rows of a regression.
+
+    Attributes
+    ----------
+    y : ndarray, shape (n,)
+        Response; successes for the binomial family.
+    offset : ndarray, shape (n,)
+        Everything in the linear predictor that is not estimated.
+    size : ndarray, shape (n,)
+        Binomial trials, 1 elsewhere.
+    precision : ndarray, shape (n,)
+        Inverse residual variance (Gaussian), or the multiplier of the log likelihood.
+    """
+
+    y: Floats
+    offset: Floats
+    size: Floats
+    precision: Floats
+
+
+@dataclass(frozen=True)
+class OwnFit:
+    """Regressions of J groups.
+
+    Attributes
+    ----------
+    estimate : ndarray, shape (J, q)
+        NaN where there is none.
+    covariance : ndarray, shape (J, q, q)
+        Inverse Fisher information.
+    reason : ndarray of str, shape (J,)
+        Why a group has no estimate; "" where it has one.
+    """
+
+    estimate: Floats
+    covariance: Floats
+    reason: npt.NDArray[np.object_]
+
+
+_VARIANCES: dict[str, Callable[[Floats, Floats], Floats]] = {
+    "gaussian": lambda mu, size: np.ones_like(mu),
+    "bernoulli": lambda mu, size: mu * (1 - mu),
+    "binomial": lambda mu, size: mu * (1 - mu) / size,
+    "poisson": lambda mu, size: mu,
+}
+_BOUNDED = ("bernoulli", "binomial")
+
+
+def known_family(family: Family) -> bool:
+    """Return whether regressions of this family can be computed here."""
+    return family.name in _VARIANCES
+
+
+def response_rows(design: Design, family: Family, sigma: float | None) -> Rows:
+    """Return the response with its precisions; the offset is the design's own.
+
+    Parameters
+    ----------
+    design : Design
+    family : Family
+    sigma : float or None
+        Residual sd (Gaussian), None where it is not part of the model.
+
+    Returns
+    -------
+    Rows
+    """
+    y = np.asarray(design.y, dtype=np.float64)
+    one = np.ones_like(y)
+    precision = one if design.weights is None else np.asarray(design.weights, dtype=np.float64)
+    if family.name == "gaussian":
+        variance = one * (sigma or 0.0) ** 2
+        if design.precision is not None:
+            variance = variance / np.asarray(design.precision, dtype=np.float64)
+        if design.se is not None:
+            variance = variance + np.asarray(design.se, dtype=np.float64) ** 2
+        if not (variance > 0).all():
+            raise FitError(
+                "a Gaussian model needs a residual sd: got neither draws of sigma nor se()"
+            )
+        precision = precision / variance
+    size = one if design.trials is None else np.asarray(design.trials, dtype=np.float64)
+    return Rows(y, np.asarray(design.offset, dtype=np.float64) * one, size, precision)
+
+
+def fit_groups(
+    z: Floats, index: Indices, levels: int, rows: Rows, family: Family, coefs: tuple[str, ...]
+) -> OwnFit:
+    """Return the regression of each group on its own rows.
+
+    Parameters
+    ----------
+    z : ndarray, shape (n, q)
+    index : ndarray, shape (n,)
+        Group of each row, in 0 ... J - 1.
+    levels : int
+        J.
+    rows : Rows
+    family : Family
+    coefs : tuple of str, length q
+        Names of the columns, for the reasons; a column named ``Intercept`` is constant 1.
+
+    Returns
+    -------
+    OwnFit
+    """
+    count = np.bincount(index, minlength=levels)
+    reason = np.full(levels, "", dtype=object)
+    _few_rows(reason, count, len(coefs))
+    intercept = coefs.index("Intercept") if "Intercept" in coefs else None
+    solve = _group_solver(z, index, levels, intercept)
+    _not_identified(reason, z, solve(rows.precision, np.zeros(len(z)))[2], index, coefs, intercept)
+    if not known_family(family):
+        reason[reason == ""] = f"no own estimate is computed for the {family.name} family"
+    estimate, covariance, settled = _scoring(z, index, levels, rows, family, solve)
+    _not_settled(reason, settled, rows, family, index, levels)
+    missing = reason != ""
+    estimate[missing] = np.nan
+    covariance[missing] = np.nan
+    return OwnFit(estimate, covariance, reason)
+
+
+def fit_all(X: Floats, rows: Rows, family: Family) -> Floats:
+    """Return the coefficients of one regression for all rows, (p,); NaN where it has none.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, p)
+    rows : Rows
+    family : Family
+    """
+    if X.shape[1] == 0 or not known_family(family):
+        return np.full(X.shape[1], np.nan)
+
+    def solve(weight: Floats, target: Floats) -> tuple[Floats, Floats, Floats]:
+        root = np.sqrt(weight)
+        scale = np.maximum(np.sqrt(np.mean(X**2, axis=0)), np.finfo(float).tiny)
+        found = np.linalg.lstsq(X / scale * root[:, None], target * root)[0] / scale
+        return found[None], np.empty((1, 0, 0)), np.ones(1)
+
+    everyone = np.zeros(len(X), dtype=np.intp)
+    estimate, _, settled = _scoring(X, everyone, 1, rows, family, solve)
+    return estimate[0] if settled[0] else np.full(X.shape[1], np.nan)
+
+
+_Solver = Callable[[Floats, Floats], tuple[Floats, Floats, Floats]]
+
+
+def _group_solver(z: Floats, index: Indices, levels: int, intercept: int | None) -> _Solver:
+    """Return a function from weights and targets (n,) to estimates, covariances, eigenvalues."""
+    q = z.shape[1]
+    slopes = [k for k in range(q) if k != intercept]
+
+    def sums(values: Floats) -> Floats:
+        return np.bincount(index, values, minlength=levels)
+
+    def solve(weight: Floats, target: Floats) -> tuple[Floats, Floats, Floats]:
+        total = sums(weight)
+        centred, at = z, np.zeros((levels, q))
+        if intercept is not None:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                for k in slopes:
+                    at[:, k] = np.nan_to_num(sums(weight * z[:, k]) / total)
+            centred = z - at[index]
+        gram = np.empty((levels, q, q))
+        for i in range(q):
+            for j in range(i + 1):
+                gram[:, i, j] = gram[:, j, i] = sums(weight * centred[:, i] * centred[:, j])
+        right = np.stack([sums(weight * target * centred[:, k]) for k in range(q)], axis=1)
+        estimate, covariance, smallest = _solve_scaled(gram, right, _floor(z, weight, sums))
+        # From centred to raw columns: only the intercept's row of T differs from the identity.
+        back = np.tile(np.eye(q), (levels, 1, 1))
+        if intercept is not None:
+            back[:, intercept, slopes] = -at[:, slopes]
+        return (
+            np.einsum("jab,jb->ja", back, estimate),
+            np.einsum("jab,jbc,jdc->jad", back, covariance, back),
+            smallest,
+        )
+
+    return solve
+
+
+def _floor(z: Floats, weight: Floats, sums: Callable[[Floats], Floats]) -> Floats:
+    """Return, by group and column, a sum of squares that is rounding error only, (J, q)."""
+    return 1e-20 * np.stack([sums(weight * z[:, k] ** 2) for k in range(z.shape[1])], axis=1)
+
+
+def _solve_scaled(gram: Floats, right: Floats, floor: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return solutions, inverses and smallest eigenvalues of matrices scaled to unit diagonal."""
+    diagonal = np.einsum("jkk->jk", gram)
+    usable = diagonal > floor
+    scale = np.sqrt(np.where(usable, diagonal, 1.0))
+    scaled = gram / (scale[:, :, None] * scale[:, None, :])
+    finite = np.isfinite(scaled).all(axis=(1, 2))
+    scaled[~finite] = 0.0
+    values, vectors = np.linalg.eigh(scaled)
+    smallest = np.where(usable.all(axis=1) & finite, values[:, 0], 0.0)
+    safe = np.where(values > SINGULAR, values, np.inf)
+    inverse = np.einsum("jak,jk,jbk->jab", vectors, 1 / safe, vectors)
+    inverse /= scale[:, :, None] * scale[:, None, :]
+    with np.errstate(invalid="ignore"):
+        return np.einsum("jab,jb->ja", inverse, right), inverse, smallest
+
+
+def _scoring(
+    z: Floats, index: Indices, levels: int, rows: Rows, family: Family, solve: _Solver
+) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
+    """Return estimates, covariances and whether each group's Fisher scoring settled."""
+    everyone = np.ones(levels, dtype=bool)
+    if family.name == "gaussian" and family.link == "identity":
+        estimate, covariance, _ = solve(rows.precision, rows.y - rows.offset)
+        return estimate, covariance, everyone
+    if not known_family(family):
+        q = z.shape[1]
+        return np.full((levels, q), np.nan), np.full((levels, q, q), np.nan), everyone
+    share = rows.y / rows.size
+    eta = _start(share, rows, family)
+    settled = np.zeros(levels, dtype=bool)
+    estimate = covariance = np.empty(0)
+    for _ in range(STEPS):
+        mu, slope, variance = _mean_slope_variance(eta, rows, family)
+        weight = np.nan_to_num(rows.precision * slope**2 / variance, posinf=0.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            target = np.nan_to_num(eta - rows.offset + (share - mu) / slope)
+        estimate, covariance, _ = solve(weight, target)
+        new = np.clip(rows.offset + np.einsum("nq,nq->n", z, estimate[index]), -200, 200)
+        moved = np.zeros(levels)
+        np.maximum.at(moved, index, np.nan_to_num(np.abs(new - eta), nan=np.inf))
+        settled = moved < TOLERANCE
+        eta = new
+        if settled.all():
+            break
+    return estimate, covariance, settled
+
+
+def _start(share: Floats, rows: Rows, family: Family) -> Floats:
+    """Return linear predictors to start from, with means inside the family's range."""
+    if family.name in _BOUNDED:
+        mean = (rows.size * share + 0.5) / (rows.size + 1)
+    elif family.name == "poisson":
+        mean = share + 0.1 * max(float(np.mean(share)), 1e-8)
+    else:
+        mean = share
+    return np.asarray(family.link_function(mean), dtype=np.float64)
+
+
+def _mean_slope_variance(eta: Floats, rows: Rows, family: Family) -> tuple[Floats, Floats, Floats]:
+    """Return the mean, its derivative by the linear predictor, and the unit variance."""
+    mu = np.asarray(family.linkinv(eta), dtype=np.float64)
+    if family.link == "identity":
+        slope = np.ones_like(eta)
+    elif family.link == "log":
+        slope = mu
+    elif family.link == "logit":
+        slope = mu * (1 - mu)
+    else:
+        # A central difference: the fixed point of the scoring steps does not depend on its error.
+        h = 1e-5 * np.maximum(1.0, np.abs(eta))
+        slope = (np.asarray(family.linkinv(eta + h)) - np.asarray(family.linkinv(eta - h))) / (
+            2 * h
+        )
+    tiny = 1e-300
+    slope = np.where(np.abs(slope) < tiny, tiny, slope)
+    return mu, slope, np.maximum(_VARIANCES[family.name](mu, rows.size), tiny)
+
+
+def _few_rows(reason: npt.NDArray[np.object_], count: Indices, q: int) -> None:
+    """Write the reason of groups with fewer rows than effects."""
+    for j in np.flatnonzero(count < q):
+        plural = "s" if count[j] != 1 else ""
+        reason[j] = f"{count[j]} row{plural} for {q} effects"
+
+
+def _not_identified(
+    reason: npt.NDArray[np.object_],
+    z: Floats,
+    smallest: Floats,
+    index: Indices,
+    coefs: tuple[str, ...],
+    intercept: int | None,
+) -> None:
+    """Write the reason of groups whose rows cannot tell the effects apart."""
+    for j in np.flatnonzero((reason == "") & (smallest < SINGULAR)):
+        mine = z[index == j]
+        still = [
+            c
+            for k, c in enumerate(coefs)
+            if k != intercept
+            and np.ptp(mine[:, k]) == 0
+            and (intercept is not None or not mine[0, k])
+        ]
+        what = f"{', '.join(still)} the same in all its rows" if still else "effects collinear"
+        reason[j] = what if still else f"{what} in its rows"
+
+
+def _not_settled(
+    reason: npt.NDArray[np.object_],
+    settled: npt.NDArray[np.bool_],
+    rows: Rows,
+    family: Family,
+    index: Indices,
+    levels: int,
+) -> None:
+    """Write the reason of groups without a finite estimate."""
+    if settled.all():
+        return
+    total = np.bincount(index, rows.y, minlength=levels)
+    size = np.bincount(index, rows.size, minlength=levels)
+    text = "separated: no finite estimate"
+    reason[(reason == "") & ~settled & (total == 0)] = "all responses 0: no finite estimate"
+    if family.name in _BOUNDED:
+        full = (reason == "") & ~settled & (total == size)
+        reason[full] = "all responses are successes: no finite estimate"
+    reason[(reason == "") & ~settled] = text

@@ -1,0 +1,325 @@
+"""The command line: ``hiermodels demo`` and ``hiermodels fit DATA FORMULA``.
+
+Exit codes: 0 for success, 2 with one line on stderr for input that cannot be used, 130 after
+Ctrl-C (what was drawn by then is saved), 1 for anything else.
+"""
+
+import contextlib
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import pandas as pd
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+import hiermodels as hm
+from hiermodels.errors import DataError, HierModelsError, PriorError, SamplingWarning
+from hiermodels.spec.sources import read_table
+
+DEMO_FORMULA = "Reaction ~ Days + (Days | Subject)"
+TABLES = ("fixef", "varcorr", "correlations", "ranef", "coef")
+"""The accessors of a fit that are written as CSV; each file bears the name of its accessor."""
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+_MOST_ROWS = 40
+
+app = typer.Typer(
+    name="hiermodels",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+_out = Console()
+_err = Console(stderr=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Parameters
+    ----------
+    arguments
+        Words after the program's name; those of the process by default.
+
+    Returns
+    -------
+    int
+        0 for success, 2 for bad input, 130 after Ctrl-C, 1 for any other failure.
+
+    Examples
+    --------
+    >>> from hiermodels.cli import main
+    >>> main(["fit"])  # the data and the formula are missing, as one line on stderr says
+    2
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with _messages():
+            code = app(words or ["--help"], prog_name="hiermodels", standalone_mode=False) or 0
+    except typer.TyperException as error:
+        return _fail(error.format_message(), error.exit_code)
+    except HierModelsError as error:
+        return _fail(str(error), BAD_INPUT)
+    except OSError as error:
+        return _fail(f"{error.strerror or error} ({error.filename or 'while writing'})", 1)
+    if code == INTERRUPTED:
+        print("hiermodels: interrupted", file=sys.stderr)
+    return int(code)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        _say(f"hiermodels {hm.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Its version."),
+    ] = False,
+) -> None:
+    """Bayesian hierarchical models from a formula and a table, with the pooling visible."""
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for report.html.")] = Path(),
+) -> int:
+    """Fit the sleepstudy data, which come with the package, and write report.html."""
+    with _output_folder(out) as staging:
+        _say("Reading sleepstudy: reaction times (ms) of 18 subjects over ten days of short sleep.")
+        data = hm.load_dataset("sleepstudy")
+        fit = _fit(data, DEMO_FORMULA, {}, {"seed": 1})
+        _say("Writing the report: tables, pictures, and the sampler's verdict ...")
+        hm.report(fit, staging / "report.html")
+    _say(f"The report: {out / 'report.html'}")
+    return INTERRUPTED if fit.interrupted else 0
+
+
+@app.command("fit")
+def fit_file(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A CSV or Parquet file.")],
+    formula: Annotated[
+        str, typer.Argument(metavar="FORMULA", help="For instance 'y ~ x + (x | g)'.")
+    ],
+    family: Annotated[str, typer.Option(help="gaussian, bernoulli, binomial, poisson.")] = (
+        "gaussian"
+    ),
+    prior: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="A prior, such as 'sd_g=HalfNormal(sigma=2)'; may be given several times.",
+        ),
+    ] = None,
+    draws: Annotated[int, typer.Option(min=1, help="Draws of each chain.")] = 1000,
+    tune: Annotated[int, typer.Option(min=1, help="Draws of each chain to adapt by.")] = 1000,
+    chains: Annotated[int, typer.Option(min=1)] = 4,
+    cores: Annotated[int | None, typer.Option(min=1, help="All by default.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="The same seed, the same draws.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the report, the draws and the tables.")] = (
+        Path("hiermodels-fit")
+    ),
+    engine: Annotated[str, typer.Option(help="How the posterior is computed.")] = "auto",
+) -> int:
+    """Fit FORMULA to the table DATA; write report.html, fit.nc and the tables as CSV."""
+    priors = _parse_priors(prior or [])
+    if data.resolve() in {(out / f"{name}.csv").resolve() for name in TABLES}:
+        raise DataError(f"{str(data)!r} would be overwritten by a table; give another --out.")
+    with _output_folder(out) as staging:
+        _say(f"Reading {data} ...")
+        frame = read_table(data)
+        _say(f"{len(frame):,} rows, {len(frame.columns)} columns.")
+        sampling = {"draws": draws, "tune": tune, "chains": chains, "cores": cores, "seed": seed}
+        options = {"family": family, "priors": priors or None, "engine": engine}
+        fit = _fit(frame, formula, options, sampling)
+        _say("Writing the draws, the tables and the report ...")
+        fit.save(staging / "fit.nc")
+        for name, table in _tables(fit).items():
+            label = table.index.name
+            table.to_csv(staging / f"{name}.csv", index=label is not None, lineterminator="\n")
+        hm.report(fit, staging / "report.html")
+    _say(f"Written to {out}: report.html, fit.nc and the tables as CSV.")
+    return INTERRUPTED if fit.interrupted else 0
+
+
+def _fit(
+    data: pd.DataFrame, formula: str, options: dict[str, Any], sampling: dict[str, Any]
+) -> "hm.Fit":  # as text: evaluating it would load the sampler
+    """Return the fit, after printing the model before it and the tables after it."""
+    _say("Loading the sampler ...")
+    model = hm.Model(formula, data, **options)
+    _out.print(str(model), markup=False, highlight=False)
+    _say(
+        "Compiling the model and sampling: the first run on a machine compiles for up to a "
+        "minute, later ones do not ..."
+    )
+    start = time.perf_counter()
+    fit = model.fit(**sampling, progress=_err.is_terminal)
+    seconds = time.perf_counter() - start
+    if fit.interrupted:
+        _say(f"Interrupted after {seconds:.1f} s; what was drawn so far is kept.")
+    else:
+        _say(f"Sampled in {seconds:.1f} s.")
+    for name, table in _tables(fit).items():
+        if name != "coef":  # population plus group effect: both are printed already
+            _print_table(name, table)
+    return fit
+
+
+def _tables(fit: "hm.Fit") -> dict[str, pd.DataFrame]:
+    """Return the tables of a fit by name; without groups, the coefficients alone."""
+    names = TABLES if fit.model.design.groups else TABLES[:1]
+    return {name: getattr(fit, name)() for name in names}
+
+
+_TITLES = {
+    "fixef": "Population coefficients",
+    "varcorr": "Variance components",
+    "correlations": "Correlations of the group effects",
+    "ranef": "Group effects (deviations from the population)",
+}
+
+
+def _print_table(name: str, frame: pd.DataFrame) -> None:
+    """Print the first rows of a table, and say how many there are."""
+    if frame.empty:
+        return
+    shown = frame.head(_MOST_ROWS)
+    more = len(frame) - len(shown)
+    caption = f"the first {len(shown)} of {len(frame):,} rows" if more else None
+    table = Table(title=_TITLES[name], caption=caption, title_justify="left")
+    labelled = shown.reset_index() if shown.index.name else shown
+    for column in labelled.columns:
+        numeric = pd.api.types.is_numeric_dtype(labelled[column])
+        table.add_column(Text(str(column)), justify="right" if numeric else "left")
+    for row in labelled.itertuples(index=False):
+        table.add_row(*(Text(_cell(value)) for value in row))
+    _out.print(table)
+
+
+def _cell(value: object) -> str:
+    """Return a number with four digits, anything else as text."""
+    if not isinstance(value, float):
+        return str(value)
+    if value != value:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _parse_priors(texts: Sequence[str]) -> dict[str, str]:
+    """Return key -> text of KEY=VALUE words; the split is the first = outside brackets."""
+    priors: dict[str, str] = {}
+    for text in texts:
+        depth = 0
+        at = -1
+        for position, character in enumerate(text):
+            depth += (character in "([") - (character in ")]")
+            if character == "=" and depth == 0:
+                at = position
+                break
+        key, value = text[:at].strip(), text[at + 1 :].strip()
+        if at < 0 or not key or not value:
+            raise PriorError(
+                f"--prior {text!r} is not KEY=VALUE; write for instance "
+                "--prior 'sd=HalfNormal(sigma=2)'."
+            )
+        if key in priors:
+            raise PriorError(f"--prior gives {key!r} twice; give each key once.")
+        priors[key] = value
+    return priors
+
+
+@contextlib.contextmanager
+def _output_folder(out: Path) -> Iterator[Path]:
+    """Yield a folder to write into, whose files are moved to ``out`` once all are complete.
+
+    ``out`` is tried before anything is computed: a fit that cannot be written down is lost time.
+    """
+    existing = out.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    try:
+        # On the same file system as ``out``, so that moving a file is one step.
+        staging = Path(tempfile.mkdtemp(prefix=".hiermodels-", dir=existing))
+    except OSError as error:
+        raise DataError(
+            f"--out {str(out)!r} cannot be written to ({error.strerror}); give another folder."
+        ) from error
+    try:
+        yield staging
+        out.mkdir(parents=True, exist_ok=True)
+        for file in sorted(staging.iterdir()):
+            os.replace(file, out / file.name)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _messages() -> Iterator[None]:
+    """Send the package's log and its warnings to stderr as plain lines."""
+    logger = logging.getLogger("hiermodels")
+    handler = logging.StreamHandler(sys.stderr)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            usual = warnings.showwarning
+
+            def show(
+                message: Warning | str,
+                category: type[Warning],
+                filename: str,
+                lineno: int,
+                file: TextIO | None = None,
+                line: str | None = None,
+            ) -> None:
+                if issubclass(category, SamplingWarning):
+                    _err.print(f"warning: {message}", markup=False, highlight=False)
+                else:
+                    usual(message, category, filename, lineno, file, line)
+
+            warnings.simplefilter("always", SamplingWarning)
+            warnings.showwarning = show
+            yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def _say(text: str) -> None:
+    _out.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _fail(message: str, code: int) -> int:
+    """Print one line on stderr and return the exit code."""
+    print(f"hiermodels: error: {_one_line(message)}", file=sys.stderr)
+    return code
+
+
+def _one_line(message: str) -> str:
+    """Return a message as one line; a place underlined by ^ is put between » and «."""
+    lines: list[str] = []
+    for line in message.splitlines():
+        marks = line.strip()
+        if lines and marks and set(marks) == {"^"}:
+            start = line.index("^")
+            above = lines.pop().ljust(start)
+            end = start + len(marks)
+            line = f"{above[:start]}»{above[start:end]}«{above[end:]}"
+        lines.append(line)
+    return " ".join(" ".join(lines).split())

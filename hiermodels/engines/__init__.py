@@ -1,0 +1,1 @@
+"""How it is computed: log densities with gradients, and the native interface to the sampler."""

@@ -1,0 +1,228 @@
+"""The one place that talks to nutpie's native interface: no compile, no interpreter's lock.
+
+nutpie's own compiled models hand it pointers to C callbacks; the names that do so are not public.
+`native_unavailable` says whether they are as this module knows them, and why not.
+"""
+
+import inspect
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+import numba
+import numpy as np
+from nutpie import _lib
+from nutpie.sample import CompiledModel
+
+from hiermodels.engines.conditional import Density
+from hiermodels.engines.densities import copy_callback, density_callback
+from hiermodels.engines.problem import ConditionalProblem, Floats
+from hiermodels.engines.starting import ATTEMPTS, starting_point
+from hiermodels.errors import EngineError
+
+# nutpie carries no types, and its class is the base of ours.
+# mypy: disallow-subclassing-any=False
+
+LOGGER = logging.getLogger("hiermodels")
+
+# The callbacks' C signatures cannot be read from nutpie; they are known for these versions.
+KNOWN_VERSIONS: Final = ("0.16",)
+
+_SIGNATURES: Final = {
+    "LogpFunc": ("ptr", "user_data_ptr", "keep_alive"),
+    "ExpandFunc": ("dim", "expanded_dim", "ptr", "user_data_ptr", "keep_alive"),
+    "PyMcModel": (
+        "density", "expand", "variables", "dim", "dim_sizes", "coords", "init_func",
+        "transform_adapter",
+    ),
+    "PyVariable.new_variables": ("names", "item_types", "shapes", "dim_sizes", "dims"),
+    "PySampler.from_pymc": (
+        "settings", "cores", "model", "progress_type", "extra_callback", "extra_callback_rate",
+        "store",
+    ),
+}  # fmt: skip
+
+
+def _changed(name: str, expected: tuple[str, ...]) -> str | None:
+    """Return what is wrong with one of nutpie's internal names."""
+    found: Any = _lib
+    for part in name.split("."):
+        found = getattr(found, part, None)
+        if found is None:
+            return f"nutpie has no {name}"
+    try:
+        parameters = tuple(inspect.signature(found).parameters)
+    except (TypeError, ValueError):
+        return f"the parameters of nutpie's {name} cannot be read"
+    if parameters != expected:
+        return f"nutpie's {name} takes ({', '.join(parameters)}), not ({', '.join(expected)})"
+    return None
+
+
+@cache
+def native_unavailable() -> str | None:
+    """Return None where the native interface can be used, else the reason in words (logged once).
+
+    Returns
+    -------
+    str or None
+        nutpie of another version, a name of its internals that has changed, or a numba that does
+        not compile.
+
+    Examples
+    --------
+    >>> native_unavailable() is None
+    True
+    """
+    reason = None
+    try:
+        installed = version("nutpie")
+    except PackageNotFoundError:
+        installed = "without metadata"
+    if ".".join(installed.split(".")[:2]) not in KNOWN_VERSIONS:
+        known = ", ".join(KNOWN_VERSIONS)
+        reason = f"nutpie {installed} is installed; the native interface is known for {known}"
+    elif getattr(numba.config, "DISABLE_JIT", False):
+        reason = "numba does not compile (NUMBA_DISABLE_JIT is set)"
+    elif not hasattr(CompiledModel, "_make_sampler"):
+        reason = "nutpie's CompiledModel has no _make_sampler"
+    else:
+        found = (_changed(name, expected) for name, expected in _SIGNATURES.items())
+        reason = next((text for text in found if text is not None), None)
+    if reason is not None:
+        LOGGER.warning("The native engine is not available: %s.", reason)
+    return reason
+
+
+@dataclass(frozen=True, eq=False)
+class NativeModel(CompiledModel):
+    """A compiled model for `nutpie.sample`: one variable, ``x``, the unconstrained vector.
+
+    Parameters
+    ----------
+    density_address, copy_address
+        C callbacks; see `hiermodels.engines.densities`.
+    buffer
+        What the callbacks read. It must not be written to.
+    initial_point
+        From a seed to an unconstrained vector, (ndim,).
+    size
+        Length of the unconstrained vector.
+
+    Examples
+    --------
+    >>> model = NativeModel(dims={}, density_address=0, copy_address=0, buffer=np.zeros(1),
+    ...                     initial_point=lambda seed: np.zeros(3), size=3)
+    >>> model.shapes
+    {'x': (3,)}
+    """
+
+    density_address: int
+    copy_address: int
+    buffer: Floats
+    initial_point: Callable[[int], Floats]
+    size: int
+
+    @property
+    def n_dim(self) -> int:
+        """Length of the unconstrained vector."""
+        return self.size
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of the one variable."""
+        return {"x": (self.size,)}
+
+    @property
+    def coords(self) -> dict[str, Any]:
+        """No coordinates: names are given after sampling."""
+        return {}
+
+    def _make_sampler(
+        self,
+        settings: Any,
+        init_mean: Any,
+        cores: int,
+        progress_type: Any,
+        extra_callback: Any,
+        extra_callback_rate: int,
+        store: Any,
+    ) -> Any:
+        """Return nutpie's sampler of this model."""
+        model = self._make_model(init_mean)
+        return _lib.PySampler.from_pymc(
+            settings, cores, model, progress_type, extra_callback, extra_callback_rate, store
+        )
+
+    def _make_model(self, _init_mean: Any) -> Any:
+        """Return nutpie's model. The last argument of each callback keeps the buffer alive."""
+        data = self.buffer.ctypes.data
+        density = _lib.LogpFunc(self.density_address, data, self)
+        expand = _lib.ExpandFunc(self.size, self.size, self.copy_address, data, self)
+        sizes, dims = {"coordinate": self.size}, {"x": ["coordinate"]}
+        variables = _lib.PyVariable.new_variables(["x"], ["float64"], [[self.size]], sizes, dims)
+        return _lib.PyMcModel(
+            density, expand, variables, self.size, sizes, {}, self.initial_point, _no_adapter
+        )
+
+
+def _no_adapter(*_args: Any, **_kwargs: Any) -> Any:
+    """Refuse the experimental flow adaptation, which needs the density in Python."""
+    raise EngineError('adaptation="flow" needs sampler engines other than the native one.')
+
+
+def compile_native(problem: ConditionalProblem) -> NativeModel:
+    """Return a model for `nutpie.sample`, without compiling anything for it.
+
+    Parameters
+    ----------
+    problem
+        A model that `supports` accepts.
+
+    Returns
+    -------
+    NativeModel
+        Its draws are unconstrained vectors, variable ``x``; `constrain` turns them into values.
+
+    Raises
+    ------
+    EngineError
+        Where the native interface is not available, the kernel cannot run the model, or the log
+        density is not finite at any starting point.
+
+    Examples
+    --------
+    >>> import nutpie
+    >>> from hiermodels.engines.conditional import PriorRow
+    >>> problem = ConditionalProblem(
+    ...     "poisson", "log", np.ones(3), np.ones((3, 1)), np.zeros(3),
+    ...     None, None, None, None, None, (PriorRow("Normal", (0.0, 1.0)),), ())
+    >>> tree = nutpie.sample(compile_native(problem), draws=50, tune=50, chains=1, seed=1,
+    ...                      progress_bar=False)
+    >>> tree.posterior["x"].shape
+    (1, 50, 1)
+    """
+    reason = native_unavailable()
+    if reason is not None:
+        raise EngineError(f"The native engine is not available: {reason}.")
+    density = Density(problem)
+
+    def initial_point(seed: int | None) -> Floats:
+        return starting_point(problem, density, 0 if seed is None else seed)
+
+    if not np.isfinite(density(initial_point(0))[0]):
+        raise EngineError(
+            f"The log density is not finite at any of {ATTEMPTS} random starting points. "
+            "Look for extreme values in the predictors or the offset, and at the priors' scales."
+        )
+    return NativeModel(
+        dims={},
+        density_address=density_callback().address,
+        copy_address=copy_callback().address,
+        buffer=density.buffer,
+        initial_point=initial_point,
+        size=density.ndim,
+    )

@@ -1,0 +1,43 @@
+"""The errors that the package raises: one base class, and one class for each stage.
+
+Every message says what was got, what is allowed and what to do.
+"""
+
+
+class HierModelsError(ValueError):
+    """Base class of every error that hiermodels raises on purpose.
+
+    Examples
+    --------
+    >>> import hiermodels as hm
+    >>> issubclass(hm.FormulaError, hm.HierModelsError)
+    True
+    """
+
+
+class FormulaError(HierModelsError):
+    """A formula that cannot be read, with the place marked."""
+
+
+class DataError(HierModelsError):
+    """Data that do not fit the formula or the family."""
+
+
+class UnknownColumnError(FormulaError, DataError):
+    """A formula that names a column which the data do not have."""
+
+
+class PriorError(HierModelsError):
+    """A prior that names no parameter, or a distribution that does not exist."""
+
+
+class EngineError(HierModelsError):
+    """A computation that the engine asked for cannot do."""
+
+
+class FitError(HierModelsError):
+    """A fitted model that cannot answer, be saved or be read back."""
+
+
+class SamplingWarning(UserWarning):
+    """The posterior draws may not be trusted as they are; the text says what to do."""

@@ -1,0 +1,1 @@
+"""Models and fits: the generative model, sampling, tables, saving and loading."""

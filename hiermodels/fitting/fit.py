@@ -1,0 +1,262 @@
+"""A fitted model: posterior draws and the tables that are read from them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from hiermodels.errors import FitError
+from hiermodels.fitting import archive, effects, tables
+from hiermodels.fitting.diagnostics import Diagnosis, diagnose_draws
+from hiermodels.fitting.draws import GroupLabels, group_labels
+from hiermodels.spec.names import effect_name
+
+if TYPE_CHECKING:
+    from hiermodels.fitting.model import Model
+
+_BLOCK = 20_000_000
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Fit:
+    """The posterior of a model.
+
+    Attributes
+    ----------
+    model : Model
+    idata : xarray.DataTree
+        Groups ``posterior``, ``sample_stats``, ``group_effects`` (``r_<g>_mean`` and
+        ``r_<g>_sd``), ``observed_data``, ``constant_data``; ArviZ reads it as it is.
+
+    Notes
+    -----
+    Intervals are equal-tailed, 95 % unless ``prob`` says otherwise.
+
+    Examples
+    --------
+    >>> import hiermodels as hm
+    >>> model = hm.Model("Yield ~ 1 + (1 | Batch)", hm.load_dataset("Dyestuff"))
+    >>> fit = model.fit(draws=200, tune=200, chains=2, seed=1, progress=False)  # doctest: +SKIP
+    """
+
+    model: "Model"
+    idata: xr.DataTree
+
+    # --- what was drawn
+
+    @property
+    def posterior(self) -> xr.Dataset:
+        """The draws by name, dims (chain, draw, ...)."""
+        return self.idata["posterior"].to_dataset()
+
+    @property
+    def group_effects(self) -> xr.Dataset:
+        """Posterior means and sds of the group effects."""
+        if "group_effects" not in self.idata.children:
+            return xr.Dataset()
+        return self.idata["group_effects"].to_dataset()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether sampling was stopped by hand; the draws are then fewer than asked for."""
+        return bool(self.idata.attrs.get("interrupted", 0))
+
+    @property
+    def seed(self) -> int:
+        """The seed that gives these draws again."""
+        return int(self.idata.attrs["seed"])
+
+    @property
+    def diagnosis(self) -> Diagnosis:
+        """Divergences, R-hat and effective sample sizes, with a verdict in words."""
+        statistics = None
+        if "sample_stats" in self.idata.children:
+            statistics = self.idata["sample_stats"].to_dataset()
+        return diagnose_draws(self.posterior, statistics, interrupted=self.interrupted)
+
+    # --- tables
+
+    def fixef(self, prob: float = 0.95) -> pd.DataFrame:
+        """Return population coefficients: mean, sd, ci_low, ci_high, ess_bulk, ess_tail, r_hat.
+
+        Parameters
+        ----------
+        prob : float
+            Probability of the equal-tailed interval.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Indexed by coefficient, link scale, raw scale of the predictors.
+        """
+        return tables.fixef(self.posterior, prob)
+
+    def ranef(self, prob: float = 0.95) -> pd.DataFrame:
+        """Return group effects (deviations from the population).
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns group, effect, level, mean, sd, ci_low, ci_high; link scale.
+
+        Raises
+        ------
+        FitError
+            Where the model has no groups.
+        """
+        return effects.ranef(self.posterior, self.group_effects, self._groups("ranef"), prob)
+
+    def coef(self, prob: float = 0.95) -> pd.DataFrame:
+        """Return each group's coefficients: population coefficient plus group effect.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns group, effect, level, mean, sd, ci_low, ci_high; link scale.
+
+        Raises
+        ------
+        FitError
+            Where the model has no groups.
+        """
+        return effects.coef(self.posterior, self.group_effects, self._groups("coef"), prob)
+
+    def varcorr(self, prob: float = 0.95) -> pd.DataFrame:
+        """Return variance components, the residual's last.
+
+        ``variance`` is the mean of the variance's draws, ``sd`` that of the sd's; ``var_prop`` is
+        the raw share of the sum of variances, which is no ICC where slopes vary.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns group, effect, variance, sd, sd_ci_low, sd_ci_high, var_prop.
+        """
+        return tables.varcorr(self.posterior, group_labels(self.model.design), prob)
+
+    def correlations(self, prob: float = 0.95) -> pd.DataFrame:
+        """Return correlations of the group effects.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns group, effect1, effect2, mean, ci_low, ci_high; empty where effects are
+            independent.
+        """
+        return tables.correlations(self.posterior, group_labels(self.model.design), prob)
+
+    def summary(self, prob: float = 0.95) -> pd.DataFrame:
+        """Return every scalar parameter: coefficients, sds, correlations (lower triangle), sigma.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Indexed by name, such as ``sd_Subject[Days]``, with mean, sd, ci_low, ci_high,
+            ess_bulk, ess_tail, r_hat.
+        """
+        return tables.summary(self.posterior, group_labels(self.model.design), prob)
+
+    def _groups(self, function: str) -> tuple[GroupLabels, ...]:
+        groups = group_labels(self.model.design)
+        if not groups:
+            raise FitError(
+                f"{function}() needs groups, and the formula {self.model.formula} has no bar. "
+                "Add one, such as (1 | g), or use fixef()."
+            )
+        return groups
+
+    # --- fitted values
+
+    def fitted(self, prob: float = 0.95) -> pd.DataFrame:
+        """Return the expected response of every row, group effects included.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns mean, sd, ci_low, ci_high on the response scale (for a binomial family the
+            expected number of successes), indexed as the data.
+
+        Raises
+        ------
+        FitError
+            Where the group effects were left out of the posterior, being beyond ``memory``.
+        """
+        design = self.model.design
+        low, high = (1 - prob) / 2, (1 + prob) / 2
+        found = np.empty((design.n, 4))
+        total = self.posterior.sizes["chain"] * self.posterior.sizes["draw"]
+        step = max(1, _BLOCK // total)
+        for start in range(0, design.n, step):
+            rows = slice(start, min(start + step, design.n))
+            mu = self._expected(rows)
+            ends = np.quantile(mu, (low, high), axis=0)
+            sd = mu.std(axis=0, ddof=1)
+            found[rows] = np.column_stack([mu.mean(axis=0), sd, ends[0], ends[1]])
+        columns = ["mean", "sd", "ci_low", "ci_high"]
+        return pd.DataFrame(found, columns=columns, index=design.data.index)
+
+    def residuals(self) -> "pd.Series[float]":
+        """Return response minus posterior mean of its expectation, indexed as the data.
+
+        Raises
+        ------
+        FitError
+            As for :meth:`fitted`.
+        """
+        design = self.model.design
+        mean = self.fitted()["mean"].to_numpy()
+        return pd.Series(design.y - mean, index=design.data.index, name="residual")
+
+    def _expected(self, rows: slice) -> NDArray[np.float64]:
+        """Return draws of the expected response of some rows (draws, rows)."""
+        design, posterior = self.model.design, self.posterior
+        total = posterior.sizes["chain"] * posterior.sizes["draw"]
+        eta = np.zeros((total, rows.stop - rows.start)) + design.offset[rows]
+        if design.intercept is not None:
+            eta += posterior["Intercept"].values.reshape(total, 1)
+        if design.slopes:
+            columns = [k for k in range(len(design.coefs)) if k != design.intercept]
+            eta += posterior["b"].values.reshape(total, -1) @ design.X[rows][:, columns].T
+        for group in design.groups:
+            name = effect_name(group.name)
+            if name not in posterior:
+                raise FitError(
+                    f"The draws of {name} were left out, being beyond memory. Fit again with a "
+                    "larger memory, such as memory='8 GB'."
+                )
+            draws = posterior[name].values
+            draws = draws.reshape(total, *draws.shape[2:])
+            z = np.concatenate([design.terms[k].z[rows] for k in group.terms], axis=1)
+            eta += np.einsum("dnq,nq->dn", draws[:, group.index[rows]], z)
+        mu: NDArray[np.float64] = np.asarray(self.model.family.linkinv(eta))
+        return mu if design.trials is None else mu * design.trials[rows]
+
+    # --- keeping
+
+    def save(self, path: str | Path) -> Path:
+        """Write the fit to one NetCDF file, from which :func:`hiermodels.load` reads it back.
+
+        The file is complete or not there: an older file stays whole if writing fails.
+
+        Raises
+        ------
+        FitError
+            Where the file cannot be written.
+        """
+        return archive.write(self.idata, path)
+
+    def __repr__(self) -> str:
+        """Return the model's formula, the table of scalars, and the sampler's verdict."""
+        attrs: dict[str, Any] = self.idata.attrs
+        posterior = self.posterior
+        head = (
+            f"Fit of {self.model.formula}\n"
+            f"{posterior.sizes['chain']} chains of {posterior.sizes['draw']:,} draws, seed "
+            f"{self.seed}; {attrs.get('how', '')}"
+        )
+        table = self.summary().to_string(float_format=lambda value: f"{value:.4g}")
+        return f"{head}\n\n{table}\n\n{self.diagnosis.text}"

@@ -1,0 +1,82 @@
+"""Saved fits read back: the model is made again from the file, nothing is computed anew."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from hiermodels.errors import DataError, FitError
+from hiermodels.fitting import archive
+from hiermodels.fitting.fit import Fit
+from hiermodels.fitting.model import Model
+from hiermodels.spec.design import build_design
+from hiermodels.spec.distributions import as_prior
+from hiermodels.spec.families import Family
+from hiermodels.spec.formula import parse_formula
+from hiermodels.spec.frame import Dropped
+
+
+def load(path: str | Path, data: pd.DataFrame | None = None) -> Fit:
+    """Read a fit that ``fit.save`` wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+    data : pandas.DataFrame, optional
+        The data of the fit; needed only where they were beyond ``memory`` and so are not in the
+        file.
+
+    Returns
+    -------
+    Fit
+        With the draws, the model, and every prior as it was.
+
+    Raises
+    ------
+    FitError
+        Where the file is missing, damaged, incomplete, or no saved fit.
+
+    Examples
+    --------
+    >>> import hiermodels as hm
+    >>> hm.load("missing.nc")
+    Traceback (most recent call last):
+    ...
+    hiermodels.errors.FitError: There is no file 'missing.nc'. Give a file that fit.save() wrote.
+    """
+    tree = archive.read(path)
+    attrs = tree.attrs
+    if "used_data" in tree.children:
+        frame = archive.dataset_to_frame(tree["used_data"].to_dataset())
+    elif data is not None:
+        frame = data
+    else:
+        raise FitError(
+            f"{str(path)!r} holds the draws but not the data, which were beyond memory when the "
+            "model was fitted. Give them: hm.load(path, data=frame)."
+        )
+    family = Family(str(attrs["family"]), str(attrs["link"]))
+    formula = parse_formula(str(attrs["formula"]))
+    try:
+        design = build_design(formula, frame, family)
+    except DataError as error:
+        raise FitError(f"The data given for {str(path)!r} are not those of the fit: {error}") from (
+            error
+        )
+    if design.n != tree["observed_data"].sizes["obs"]:
+        raise FitError(
+            f"The data given for {str(path)!r} have {design.n} complete rows; the fit used "
+            f"{tree['observed_data'].sizes['obs']}. Give the same data."
+        )
+    n_dropped, by_column = json.loads(attrs["dropped"])
+    design = replace(design, dropped=Dropped(n_dropped, by_column))
+    model = Model.from_parts(
+        formula,
+        family,
+        design,
+        archive.priors_from_dict(json.loads(attrs["resolved"]), design),
+        {key: as_prior(text) for key, text in json.loads(attrs["priors"]).items()},
+        [bool(form) for form in json.loads(attrs["centred"])],
+    )
+    return Fit(model, tree)

@@ -1,0 +1,352 @@
+"""The model: formula, data, family and priors, before anything is drawn."""
+
+import json
+import logging
+import platform
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pymc as pm
+import xarray as xr
+
+from hiermodels.engines.assembly import Centred, choose_forms, conditional_problem
+from hiermodels.errors import EngineError, SamplingWarning
+from hiermodels.fitting import archive
+from hiermodels.fitting.fit import Fit
+from hiermodels.fitting.generative import OBS, Generative, build_generative
+from hiermodels.fitting.publishing import publish
+from hiermodels.fitting.sampling import Draws, check_settings, parse_memory, run
+from hiermodels.spec.design import Design, build_design
+from hiermodels.spec.distributions import as_prior
+from hiermodels.spec.families import Family, as_family
+from hiermodels.spec.formula import ModelFormula, parse_formula
+from hiermodels.spec.priors import ResolvedPriors, resolve_priors
+
+logger = logging.getLogger("hiermodels")
+
+ENGINES = ("auto", "conditional")
+_PACKAGES = ("hiermodels", "pymc", "nutpie", "arviz", "formulaic", "numpy", "pandas", "xarray")
+
+
+class Model:
+    """A hierarchical model: a formula met its data, with every prior resolved to numbers.
+
+    Parameters
+    ----------
+    formula : str
+        In lme4's grammar, such as ``"y ~ x + (x | g)"``.
+    data : pandas.DataFrame
+        Rows with a missing value in a column in use are left out, counted and reported.
+    family : str or Family
+        ``"gaussian"``, ``"bernoulli"``, ``"binomial"`` or ``"poisson"``.
+    priors : dict, optional
+        By name of the posterior or of a coefficient: ``{"sd": "HalfNormal(sigma=2)"}``; see
+        :attr:`priors` for all of them.
+    link : str, optional
+        In place of the family's usual link.
+    engine : {"auto", "conditional"}
+        How the posterior is computed.
+    centred : {"auto"}, bool, or dict of str to bool
+        Whether group effects are sampled as they are (centred) or as standard normal scores, for
+        all bars or by grouping. ``"auto"`` takes the centred form where the data say more about
+        a group than the population does.
+
+    Raises
+    ------
+    FormulaError, DataError, PriorError, EngineError
+        With what was got, what is allowed and what to do.
+
+    Examples
+    --------
+    >>> import hiermodels as hm
+    >>> model = hm.Model("Reaction ~ Days + (Days | Subject)", hm.load_dataset("sleepstudy"))
+    >>> model.design.coefs
+    ('Intercept', 'Days')
+    """
+
+    def __init__(
+        self,
+        formula: str | Sequence[str] | ModelFormula,
+        data: pd.DataFrame,
+        family: str | Family = "gaussian",
+        priors: Mapping[str, Any] | None = None,
+        *,
+        link: str | None = None,
+        engine: str = "auto",
+        centred: Centred = "auto",
+    ) -> None:
+        if engine not in ENGINES:
+            more = " (the marginal engine is not part of this version)" * (engine == "marginal")
+            raise EngineError(
+                f"engine must be one of {', '.join(map(repr, ENGINES))}; got {engine!r}{more}."
+            )
+        parsed = formula if isinstance(formula, ModelFormula) else parse_formula(formula)
+        chosen = as_family(family, link)
+        design = build_design(parsed, data, chosen)
+        resolved = resolve_priors(design, chosen, priors)
+        user = {key: as_prior(value) for key, value in (priors or {}).items()}
+        self._set(parsed, chosen, design, resolved, user, centred)
+        for line in self._notes():
+            logger.info("%s", line)
+
+    def _set(
+        self,
+        formula: ModelFormula,
+        family: Family,
+        design: Design,
+        resolved: ResolvedPriors,
+        user: Mapping[str, Any],
+        centred: Centred,
+    ) -> None:
+        self._formula = formula
+        self._family = family
+        self._design = design
+        self._resolved = resolved
+        self._user = dict(user)
+        self._forms = choose_forms(design, family, resolved, centred)
+
+    @classmethod
+    def from_parts(
+        cls,
+        formula: ModelFormula,
+        family: Family,
+        design: Design,
+        resolved: ResolvedPriors,
+        user: Mapping[str, Any],
+        forms: Sequence[bool],
+    ) -> "Model":
+        """Return a model whose priors are already numbers, as a saved fit holds them."""
+        model = cls.__new__(cls)
+        model._set(formula, family, design, resolved, user, False)
+        model._forms = tuple(forms)
+        return model
+
+    # --- what was asked
+
+    @property
+    def formula(self) -> ModelFormula:
+        """The formula, read and checked."""
+        return self._formula
+
+    @property
+    def family(self) -> Family:
+        """The response's distribution and link."""
+        return self._family
+
+    @property
+    def design(self) -> Design:
+        """Response, model matrix and one term for each bar."""
+        return self._design
+
+    @property
+    def resolved(self) -> ResolvedPriors:
+        """The priors as values, with the coordinates they stand in."""
+        return self._resolved
+
+    @property
+    def priors(self) -> pd.DataFrame:
+        """Every prior: parameter, prior, source (default or user), scale, and how it was scaled."""
+        return self._resolved.table.copy()
+
+    @property
+    def user_priors(self) -> dict[str, Any]:
+        """The priors given by the user, by key."""
+        return dict(self._user)
+
+    @property
+    def engine(self) -> str:
+        """The engine that computes the posterior."""
+        return "conditional"
+
+    @property
+    def centred(self) -> tuple[bool, ...]:
+        """For each bar whether it is sampled centred."""
+        return self._forms
+
+    def with_priors(self, priors: Mapping[str, Any]) -> "Model":
+        """Return a new model with some priors replaced; those given earlier are kept.
+
+        Raises
+        ------
+        PriorError
+            A key names nothing, or a prior does not fit the parameter.
+        """
+        user = {**self._user, **{key: as_prior(value) for key, value in priors.items()}}
+        resolved = resolve_priors(self._design, self._family, user)
+        return Model.from_parts(
+            self._formula, self._family, self._design, resolved, user, self._forms
+        )
+
+    @cached_property
+    def generative(self) -> Generative:
+        """The PyMC model with the record of its free variables."""
+        return build_generative(self._design, self._family, self._resolved, self._forms)
+
+    @property
+    def pymc(self) -> pm.Model:
+        """The generative model with group effects explicit; ``pm.sample(model=...)`` works."""
+        return self.generative.model
+
+    # --- the posterior
+
+    def fit(
+        self,
+        draws: int = 1000,
+        tune: int = 1000,
+        chains: int = 4,
+        *,
+        seed: int | None = None,
+        cores: int | None = None,
+        sampler: str = "nutpie",
+        target_accept: float = 0.8,
+        memory: str | int = "1 GB",
+        progress: bool = True,
+    ) -> Fit:
+        """Draw the posterior with NUTS.
+
+        Parameters
+        ----------
+        draws, tune, chains : int
+            Draws kept and draws to adapt by, of each chain.
+        seed : int, optional
+            The same seed gives the same draws.
+        cores : int, optional
+            Chains that run at a time; as many as there are processors unless given.
+        sampler : {"nutpie", "pymc"}
+        target_accept : float
+            Larger values take smaller steps, which helps against divergences.
+        memory : str
+            Size that the draws of all group effects may take; beyond it only their means and
+            sds are kept.
+        progress : bool
+            Whether to show a progress bar.
+
+        Returns
+        -------
+        Fit
+            After Ctrl-C with what was drawn so far, ``fit.interrupted`` being True.
+
+        Raises
+        ------
+        EngineError
+            A setting is not allowed, or no chain could start.
+        KeyboardInterrupt
+            Stopped by hand before the first draw.
+
+        Warns
+        -----
+        SamplingWarning
+            Divergences, R-hat above 1.01 or few effective draws, with what to do.
+        """
+        settings = check_settings(
+            draws, tune, chains, cores, seed, sampler, target_accept, progress
+        )
+        limit = parse_memory(memory)
+        problem = conditional_problem(self._design, self._family, self._resolved, self._forms)
+        drawn = run(self._design, problem, lambda: self.generative, settings)
+        fit = Fit(self, self._tree(drawn, limit, settings.seed))
+        diagnosis = fit.diagnosis
+        if not diagnosis.ok:
+            warnings.warn(diagnosis.text, SamplingWarning, stacklevel=2)
+        return fit
+
+    def _tree(self, drawn: Draws, limit: int, seed: int) -> xr.DataTree:
+        """Return the fit's DataTree: draws, moments, data, and what a later session needs."""
+        design = self._design
+        posterior, moments = publish(drawn.coordinates, design, self._resolved, limit)
+        kept = int(design.data.memory_usage(deep=True).sum()) <= limit
+        groups: dict[str, xr.Dataset] = {
+            "posterior": posterior,
+            "sample_stats": drawn.statistics.assign_coords(
+                chain=posterior["chain"], draw=posterior["draw"]
+            ),
+            "observed_data": xr.Dataset({archive.response_name(design): (OBS, design.y)}),
+            "constant_data": _constant_data(design),
+        }
+        if design.groups:
+            groups["group_effects"] = moments
+        if kept:
+            groups["used_data"] = archive.frame_to_dataset(design.data)
+        tree = xr.DataTree.from_dict(groups)
+        tree.attrs.update(
+            {
+                "formula": self._formula.text,
+                "family": self._family.name,
+                "link": self._family.link,
+                "priors": json.dumps({key: prior.exact for key, prior in self._user.items()}),
+                "resolved": json.dumps(archive.priors_to_dict(self._resolved)),
+                "centred": json.dumps([bool(form) for form in self._forms]),
+                "dropped": json.dumps([design.dropped.n, design.dropped.by_column]),
+                "seed": seed,
+                "interrupted": int(drawn.interrupted),
+                "how": drawn.how,
+                "versions": json.dumps(
+                    {"python": platform.python_version()}
+                    | {package: version(package) for package in _PACKAGES}
+                ),
+            }
+        )
+        return tree
+
+    # --- in print
+
+    def _notes(self) -> list[str]:
+        """Return what is worth knowing about the data, a sentence each."""
+        design = self._design
+        notes = []
+        if design.dropped.n:
+            notes.append(f"{design.dropped}.")
+        if design.response_levels:
+            failure, success = design.response_levels
+            notes.append(f"{design.response}: success is {success!r}, failure is {failure!r}.")
+        if design.weights is not None:
+            notes.append(
+                "weights() multiplies each row's log likelihood; for variances "
+                "sigma²/w, as in lme4, write precision()."
+            )
+        if design.precision is not None:
+            notes.append("precision() divides each row's variance: sigma²/w, as lme4's weights.")
+        return notes
+
+    def __repr__(self) -> str:
+        """Return formula, family, groups, priors, and the engine."""
+        design = self._design
+        head = [
+            f"Model: {self._formula.text}",
+            f"Family: {self._family.name} ({self._family.link} link)",
+            f"Data: {design.n:,} rows, {len(design.coefs)} population coefficients",
+            *(f"Note: {note}" for note in self._notes()),
+        ]
+        for group in design.groups:
+            rows = group.n_rows
+            effects = ", ".join(group.coefs)
+            per = f"{rows.min()}" if rows.min() == rows.max() else f"{rows.min()} to {rows.max()}"
+            head.append(
+                f"Group {group.name}: {len(group.levels):,} levels, {per} rows each "
+                f"(median {np.median(rows):g}); {effects}"
+            )
+        if not design.groups:
+            head.append("Groups: none (a plain regression)")
+        with pd.option_context("display.width", 200, "display.max_colwidth", 60):
+            table = self._resolved.table.to_string(index=False, max_rows=60)
+        forms = {True: "centred", False: "non-centred"}
+        bars = [
+            f"{term.group} {forms[form]}"
+            for term, form in zip(design.terms, self._forms, strict=True)
+        ]
+        engine = f"Engine: {self.engine}" + (f" ({'; '.join(bars)})" if bars else "")
+        return "\n".join([*head, "Priors:", table, engine])
+
+
+def _constant_data(design: Design) -> xr.Dataset:
+    variables: dict[str, tuple[str, np.ndarray]] = {"offset": (OBS, design.offset)}
+    for name in ("trials", "weights", "precision", "se"):
+        values = getattr(design, name)
+        if values is not None:
+            variables[name] = (OBS, values)
+    return xr.Dataset(variables, coords={OBS: np.arange(design.n)})

@@ -1,0 +1,124 @@
+"""Draws in an engine's coordinates to the published posterior: raw scale, one vocabulary.
+
+After this module nobody can tell which engine ran.
+"""
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from hiermodels.engines.conditional import Coordinates
+from hiermodels.spec.design import Design, Group
+from hiermodels.spec.names import coef_dim, coef_dim_bis, cor_name, effect_name, sd_name
+from hiermodels.spec.priors import ResolvedPriors
+
+Array = NDArray[np.float64]
+_DRAWS = ("chain", "draw")
+
+
+def publish(
+    coordinates: Coordinates, design: Design, priors: ResolvedPriors, memory: int
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """Return the posterior and the moments of the group effects.
+
+    Parameters
+    ----------
+    coordinates : Coordinates
+        Draws with leading dimensions (chain, draw).
+    design : Design
+    priors : ResolvedPriors
+    memory : int
+        Bytes that all group effects' draws may take together; beyond it they are left out of the
+        posterior, and their means and sds remain.
+
+    Returns
+    -------
+    posterior : xarray.Dataset
+    group_effects : xarray.Dataset
+        ``r_<g>_mean`` and ``r_<g>_sd`` for each grouping.
+    """
+    n_chains, n_draws = coordinates.coef.shape[:2]
+    coords: dict[str, Any] = {"chain": np.arange(n_chains), "draw": np.arange(n_draws)}
+    variables: dict[str, tuple[tuple[str, ...], Array]] = {}
+    raw = coordinates.coef @ priors.T.T
+    if design.intercept is not None:
+        variables["Intercept"] = (_DRAWS, raw[..., design.intercept])
+    if design.slopes:
+        coords["coef"] = list(design.slopes)
+        slopes = [k for k in range(len(design.coefs)) if k != design.intercept]
+        variables["b"] = ((*_DRAWS, "coef"), raw[..., slopes])
+    if coordinates.sigma is not None:
+        variables["sigma"] = (_DRAWS, coordinates.sigma)
+    moments: dict[str, tuple[tuple[str, ...], Array]] = {}
+    size = sum(effects.nbytes for effects in coordinates.effects)
+    for group in design.groups:
+        _publish_group(group, coordinates, design, priors, size <= memory, variables, moments)
+        coords[group.name] = list(group.levels)
+        coords[coef_dim(group.name)] = list(group.coefs)
+        if cor_name(group.name) in variables:
+            coords[coef_dim_bis(group.name)] = list(group.coefs)
+    effect_coords = {
+        name: values
+        for name, values in coords.items()
+        if name not in ("chain", "draw", "coef") and not name.endswith("_coef_bis")
+    }
+    return xr.Dataset(variables, coords=coords), xr.Dataset(moments, coords=effect_coords)
+
+
+def _publish_group(
+    group: Group,
+    coordinates: Coordinates,
+    design: Design,
+    priors: ResolvedPriors,
+    keep: bool,
+    variables: dict[str, tuple[tuple[str, ...], Array]],
+    moments: dict[str, tuple[tuple[str, ...], Array]],
+) -> None:
+    """Add one grouping's sds, correlations and effects, its bars side by side."""
+    sds, effects = [], []
+    blocks: list[Array | None] = []
+    for k in group.terms:
+        T = priors.terms[k].T
+        factor = T @ (coordinates.sds[k][..., :, None] * coordinates.chols[k])
+        sd = np.sqrt(np.sum(factor**2, axis=-1))
+        sds.append(sd)
+        blocks.append(_correlation(factor, sd) if design.terms[k].correlated else None)
+        effects.append(coordinates.effects[k] @ T.T)
+    dim = coef_dim(group.name)
+    variables[sd_name(group.name)] = ((*_DRAWS, dim), np.concatenate(sds, axis=-1))
+    if any(block is not None for block in blocks):
+        variables[cor_name(group.name)] = (
+            (*_DRAWS, dim, coef_dim_bis(group.name)),
+            _block_diagonal(blocks, [sd.shape[-1] for sd in sds], sds[0].shape[:2]),
+        )
+    all_effects = effects[0] if len(effects) == 1 else np.concatenate(effects, axis=-1)
+    name = effect_name(group.name)
+    moments[f"{name}_mean"] = ((group.name, dim), all_effects.mean(axis=(0, 1)))
+    moments[f"{name}_sd"] = ((group.name, dim), all_effects.std(axis=(0, 1), ddof=1))
+    if keep:
+        variables[name] = ((*_DRAWS, group.name, dim), all_effects)
+
+
+def _correlation(factor: Array, sd: Array) -> Array:
+    """Return correlation matrices from factors of covariances, the diagonal exactly one."""
+    # a sd of exactly zero leaves its correlations at zero rather than undefined
+    scaled = factor / np.where(sd > 0, sd, 1.0)[..., None]
+    matrix = np.clip(scaled @ np.swapaxes(scaled, -1, -2), -1.0, 1.0)
+    q = matrix.shape[-1]
+    matrix[..., np.arange(q), np.arange(q)] = 1.0
+    return np.asarray(matrix)
+
+
+def _block_diagonal(blocks: list[Array | None], sizes: list[int], shape: tuple[int, ...]) -> Array:
+    """Return the blocks on the diagonal, exact zeros between bars."""
+    total = sum(sizes)
+    matrix = np.zeros((*shape, total, total))
+    matrix[..., np.arange(total), np.arange(total)] = 1.0
+    at = 0
+    for block, size in zip(blocks, sizes, strict=True):
+        if block is not None:
+            matrix[..., at : at + size, at : at + size] = block
+        at += size
+    return matrix

@@ -1,0 +1,268 @@
+"""The only place that runs a sampler: arrays or a PyMC model in, draws in coordinates out."""
+
+import logging
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import nutpie
+import pymc as pm
+import xarray as xr
+
+from hiermodels.engines.conditional import ConditionalProblem, Coordinates, constrain, supports
+from hiermodels.engines.native import compile_native, native_unavailable
+from hiermodels.errors import EngineError
+from hiermodels.fitting.generative import Generative
+from hiermodels.spec.design import Design
+
+logger = logging.getLogger("hiermodels")
+
+Sampler = Literal["nutpie", "pymc"]
+_STATISTICS = (
+    "diverging",
+    "maxdepth_reached",
+    "reached_max_treedepth",
+    "depth",
+    "tree_depth",
+    "n_steps",
+    "step_size",
+    "step_size_bar",
+    "energy",
+    "logp",
+    "lp",
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long and how to sample, checked.
+
+    Attributes
+    ----------
+    draws, tune, chains, cores : int
+    seed : int
+    sampler : str
+    target_accept : float
+    progress : bool
+    """
+
+    draws: int
+    tune: int
+    chains: int
+    cores: int
+    seed: int
+    sampler: str
+    target_accept: float
+    progress: bool
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What a sampler returned.
+
+    Attributes
+    ----------
+    coordinates : Coordinates
+        Leading dimensions (chain, draw).
+    statistics : xarray.Dataset
+        Sampler statistics (chain, draw), at least ``diverging``.
+    interrupted : bool
+        Whether sampling was stopped by hand before its end.
+    how : str
+        Which engine and sampler ran, in words.
+    """
+
+    coordinates: Coordinates
+    statistics: xr.Dataset
+    interrupted: bool
+    how: str
+
+
+def check_settings(
+    draws: int,
+    tune: int,
+    chains: int,
+    cores: int | None,
+    seed: int | None,
+    sampler: str,
+    target_accept: float,
+    progress: bool,
+) -> Settings:
+    """Return checked settings; cores and seed get values where None was given.
+
+    Raises
+    ------
+    EngineError
+        For a value that is not allowed.
+    """
+    counts = {"draws": (draws, 4), "tune": (tune, 1), "chains": (chains, 1), "cores": (cores, 1)}
+    for name, (value, least) in counts.items():
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise EngineError(f"{name} must be a whole number of at least {least}; got {value!r}.")
+    if sampler not in ("nutpie", "pymc"):
+        raise EngineError(f"sampler must be 'nutpie' or 'pymc'; got {sampler!r}.")
+    if not (isinstance(target_accept, float) and 0.0 < target_accept < 1.0):
+        raise EngineError(f"target_accept must lie between 0 and 1; got {target_accept!r}.")
+    if seed is None:
+        seed = int(np.random.SeedSequence().generate_state(1, dtype=np.uint32)[0])
+    elif isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise EngineError(f"seed must be a whole number of at least 0, or None; got {seed!r}.")
+    available = os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()
+    cores = min(int(chains), available or 1) if cores is None else int(cores)
+    return Settings(
+        int(draws), int(tune), int(chains), cores, int(seed), sampler, target_accept, progress
+    )
+
+
+def run(
+    design: Design,
+    problem: ConditionalProblem,
+    build: Callable[[], Generative],
+    settings: Settings,
+) -> Draws:
+    """Draw the posterior.
+
+    The compiled kernels run where they know the model; else its PyMC graph is built and compiled.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        Where sampling was stopped by hand before the first draw.
+    EngineError
+        Where no chain could start.
+    """
+    if settings.sampler == "pymc":
+        return _run_pymc(design, build(), settings)
+    reason = supports(problem) or native_unavailable()
+    generative = None
+    if reason is None:
+        compiled: Any = compile_native(problem)
+        how = "conditional engine, compiled kernels, nutpie"
+    else:
+        logger.info("Compiling the model's PyMC graph, which may take a minute: %s.", reason)
+        generative = build()
+        compiled = nutpie.compile_pymc_model(generative.model, var_names=list(generative.free))
+        how = f"conditional engine, PyMC graph ({reason}), nutpie"
+    tree, interrupted = _run_nutpie(compiled, settings)
+    posterior, statistics = _complete(tree, interrupted)
+    if generative is None:
+        coordinates = constrain(problem, posterior["x"].values)
+    else:
+        coordinates = generative.coordinates(posterior, design)
+    return Draws(coordinates, statistics, interrupted, how)
+
+
+def _run_nutpie(compiled: Any, settings: Settings) -> tuple[xr.DataTree, bool]:
+    """Return nutpie's trace, and whether it was stopped by hand."""
+    try:
+        running = nutpie.sample(
+            compiled,
+            draws=settings.draws,
+            tune=settings.tune,
+            chains=settings.chains,
+            cores=settings.cores,
+            seed=settings.seed,
+            target_accept=settings.target_accept,
+            save_warmup=False,
+            progress_bar=settings.progress,
+            blocking=False,
+        )
+    except RuntimeError as error:
+        raise EngineError(_start_failure(error)) from error
+    try:
+        return running.wait(), False
+    except KeyboardInterrupt:
+        return running.abort(), True
+    except RuntimeError as error:
+        running.cancel()
+        raise EngineError(_start_failure(error)) from error
+
+
+def _start_failure(error: RuntimeError) -> str:
+    return (
+        f"Sampling could not go on: {error}. Where no starting point has a finite density, look at "
+        "the priors' scales (model.priors) and for extreme values in the data."
+    )
+
+
+def _complete(tree: xr.DataTree, interrupted: bool) -> tuple[xr.Dataset, xr.Dataset]:
+    """Return draws and statistics, after an interruption only the part that all kept chains have.
+
+    Chains that had hardly begun are left out where that keeps more draws in all.
+    """
+    posterior = tree["posterior"].to_dataset() if "posterior" in tree.children else xr.Dataset()
+    if not posterior.sizes.get("draw"):
+        raise KeyboardInterrupt("stopped before the first draw")
+    statistics = tree["sample_stats"].to_dataset()
+    statistics = statistics[[name for name in _STATISTICS if name in statistics]]
+    if not interrupted:
+        return posterior, statistics
+    filled = np.ones((posterior.sizes["chain"], posterior.sizes["draw"]), dtype=bool)
+    for name in posterior.data_vars:
+        values = posterior[name].values.reshape(*filled.shape, -1)
+        filled &= np.isfinite(values).all(axis=-1)
+    lengths = np.where(filled.all(axis=1), filled.shape[1], filled.argmin(axis=1))
+    order = np.sort(lengths)[::-1]
+    best = int(np.argmax(order * np.arange(1, len(order) + 1)))
+    length = int(order[best])
+    if length == 0:
+        raise KeyboardInterrupt("stopped before the first draw")
+    kept = np.flatnonzero(lengths >= length)
+    part = {"chain": kept, "draw": slice(0, length)}
+    return posterior.isel(part), statistics.isel(part)
+
+
+def _run_pymc(design: Design, generative: Generative, settings: Settings) -> Draws:
+    """Draw with PyMC's own NUTS."""
+    logger.info("Compiling the model for PyMC's sampler, which may take a minute.")
+    tree = pm.sample(
+        draws=settings.draws,
+        tune=settings.tune,
+        chains=settings.chains,
+        cores=settings.cores,
+        random_seed=settings.seed,
+        target_accept=settings.target_accept,
+        nuts_sampler="pymc",
+        progressbar=settings.progress,
+        model=generative.model,
+        var_names=list(generative.free),
+        compute_convergence_checks=False,
+        quiet=True,
+    )
+    posterior = tree["posterior"].to_dataset()
+    interrupted = int(posterior.sizes["draw"]) < settings.draws
+    statistics = tree["sample_stats"].to_dataset()
+    statistics = statistics[[name for name in _STATISTICS if name in statistics]]
+    coordinates = generative.coordinates(posterior, design)
+    return Draws(coordinates, statistics, interrupted, "conditional engine, PyMC's NUTS")
+
+
+_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def parse_memory(memory: str | int) -> int:
+    """Return a size in bytes from text such as ``"1 GB"`` or from a number.
+
+    Raises
+    ------
+    EngineError
+        Where it cannot be read as a size.
+    """
+    if isinstance(memory, int) and not isinstance(memory, bool) and memory > 0:
+        return memory
+    if isinstance(memory, str):
+        text = memory.strip().upper()
+        unit = next((u for u in ("KB", "MB", "GB", "TB", "B") if text.endswith(u)), None)
+        if unit is not None:
+            try:
+                size = float(text.removesuffix(unit))
+            except ValueError:
+                size = -1.0
+            if math.isfinite(size) and size > 0:
+                return int(size * _UNITS[unit])
+    raise EngineError(f"memory must be a size such as '1 GB' or '500 MB'; got {memory!r}.")

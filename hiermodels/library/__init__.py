@@ -1,0 +1,1 @@
+"""Data that come with the package, or that it knows where to find."""

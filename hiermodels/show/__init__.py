@@ -1,0 +1,1 @@
+"""Pictures and reports: they draw and write what the answers computed."""

@@ -1,0 +1,164 @@
+"""The model as mathematics: MathML, which browsers show without help, names escaped."""
+
+from collections.abc import Sequence
+from html import escape
+
+from hiermodels.answers.fitted import Model
+from hiermodels.fitting.draws import INTERCEPT
+from hiermodels.spec.design import Term
+
+#: With more terms than this the linear predictor is written with vectors.
+MOST_TERMS = 6
+
+
+def _mi(symbol: str) -> str:
+    return f"<mi>{symbol}</mi>"
+
+
+def _mo(operator: str) -> str:
+    return f"<mo>{operator}</mo>"
+
+
+def _text(name: str) -> str:
+    return f"<mtext>{escape(name)}</mtext>"
+
+
+def _sub(base: str, below: str) -> str:
+    return f"<msub>{base}<mrow>{below}</mrow></msub>"
+
+
+def _row(base: str) -> str:
+    """Return something with the row's subscript i."""
+    return _sub(base, _mi("i"))
+
+
+def _math(content: str) -> str:
+    return f'<math display="block"><mrow>{content}</mrow></math>'
+
+
+def _normal(inside: str) -> str:
+    return f"{_mo('~')}{_text('Normal')}{_mo('(')}{inside}{_mo(')')}"
+
+
+_MEAN = {"bernoulli": "p", "binomial": "p"}
+
+
+def likelihood(model: Model) -> str:
+    """Return the response's distribution given its mean."""
+    family, design = model.family, model.design
+    y = _row(_text(design.response))
+    mean = _row(_mi(_MEAN.get(family.name, "&#956;")))
+    if family.name == "gaussian":
+        return _math(y + _normal(f"{mean}{_mo(',')}{_residual_variance(model)}"))
+    name = family.name.capitalize()
+    inside = mean
+    if design.trials is not None:
+        inside = f"{_row(_text('trials'))}{_mo(',')}{mean}"
+    return _math(f"{y}{_mo('~')}{_text(name)}{_mo('(')}{inside}{_mo(')')}")
+
+
+def _residual_variance(model: Model) -> str:
+    """Return the variance of a Gaussian row."""
+    design = model.design
+    sigma = f"<msup>{_mi('&#963;')}<mn>2</mn></msup>"
+    known = f"<msubsup>{_text('se')}{_mi('i')}<mn>2</mn></msubsup>"
+    if design.se is not None:
+        return f"{known}{_mo('+')}{sigma}" if design.se_with_sigma else known
+    if design.precision is not None:
+        return f"<mfrac>{sigma}{_row(_text('precision'))}</mfrac>"
+    return sigma
+
+
+def predictor(model: Model) -> str:
+    """Return the linear predictor, in numbers of terms that fit a line, else with vectors."""
+    design, family = model.design, model.family
+    mean = _row(_mi(_MEAN.get(family.name, "&#956;")))
+    left = mean
+    if family.link != "identity":
+        left = f"{_text(family.link)}{_mo('(')}{mean}{_mo(')')}"
+    count = len(design.coefs) + sum(len(t.coefs) for t in design.terms)
+    parts = _scalar_terms(model) if count <= MOST_TERMS else _vector_terms(model)
+    if design.offset.any():
+        parts.append(_row(_text("offset")))
+    return _math(left + _mo("=") + _mo("+").join(parts or ["<mn>0</mn>"]))
+
+
+def _times(coefficient: str, name: str) -> str:
+    """Return a coefficient times its column; the intercept's column is 1."""
+    return coefficient if name == INTERCEPT else f"{coefficient}{_row(_text(name))}"
+
+
+def _effect(term: Term, name: str) -> str:
+    """Return the group effect of the level that row i belongs to."""
+    level = f"{_text(term.group)}{_mo('[')}{_mi('i')}{_mo(']')}"
+    return _sub(_mi("r"), f"{level}{_mo(',')}{_text(name)}")
+
+
+def _scalar_terms(model: Model) -> list[str]:
+    """Return one term for each coefficient and group effect."""
+    design = model.design
+    common = [
+        _times(_text(INTERCEPT) if c == INTERCEPT else _sub(_mi("b"), _text(c)), c)
+        for c in design.coefs
+    ]
+    return common + [_times(_effect(t, c), c) for t in design.terms for c in t.coefs]
+
+
+def _vector_terms(model: Model) -> list[str]:
+    """Return one product of vectors for the common part and for each bar."""
+    turned = "<msubsup><mi mathvariant='bold'>{}</mi><mi>i</mi><mo>&#8242;</mo></msubsup>"
+    parts = []
+    if model.design.coefs:
+        parts.append(turned.format("x") + "<mi mathvariant='bold'>b</mi>")
+    for term in model.design.terms:
+        level = f"{_text(term.group)}{_mo('[')}{_mi('i')}{_mo(']')}"
+        parts.append(turned.format("z") + _sub("<mi mathvariant='bold'>r</mi>", level))
+    return parts
+
+
+def effects(term: Term) -> list[str]:
+    """Return the distribution of a bar's group effects, one formula or more."""
+    level = f"{_text(term.group)}{_mo('[')}{_mi('j')}{_mo(']')}"
+    if term.correlated:
+        vector = _sub(_mi("r"), level)
+        names = _column([_text(c) for c in term.coefs])
+        covariance = _sub("<mi mathvariant='bold'>&#931;</mi>", _text(term.group))
+        sd = _sub(_text("sd"), _text(term.group))
+        diagonal = f"{_text('diag')}{_mo('(')}{sd}{_mo(')')}"
+        cor = _sub(_text("cor"), _text(term.group))
+        return [
+            _math(f"{vector}{_mo('=')}{names}{_normal(f'<mn>0</mn>{_mo(",")}{covariance}')}"),
+            _math(f"{covariance}{_mo('=')}{diagonal}{cor}{diagonal}"),
+        ]
+    out = []
+    for c in term.coefs:
+        sd = f"<msubsup>{_text('sd')}<mrow>{_text(f'{term.group}[{c}]')}</mrow><mn>2</mn></msubsup>"
+        single = _sub(_mi("r"), f"{level}{_mo(',')}{_text(c)}")
+        out.append(_math(single + _normal(f"<mn>0</mn>{_mo(',')}{sd}")))
+    return out
+
+
+def _column(entries: Sequence[str]) -> str:
+    """Return a column vector; only its ends where it is long."""
+    if len(entries) > 4:
+        entries = [*entries[:2], "<mo>&#8942;</mo>", entries[-1]]
+    cells = "".join(f"<mtr><mtd>{e}</mtd></mtr>" for e in entries)
+    return f"{_mo('(')}<mtable>{cells}</mtable>{_mo(')')}"
+
+
+def formulas(model: Model) -> list[str]:
+    """Return the whole model as MathML, one formula an entry.
+
+    Parameters
+    ----------
+    model : Model
+
+    Returns
+    -------
+    list of str
+        Safe to insert into a page: every name is escaped.
+    """
+    out = [likelihood(model), predictor(model)]
+    for term in model.design.terms:
+        out.extend(effects(term))
+    return out

@@ -1,0 +1,181 @@
+"""The model, its data and its pictures in plain sentences."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from hiermodels.answers.fitted import Model
+from hiermodels.fitting.diagnostics import Diagnosis
+
+_FAMILIES = {
+    "gaussian": "normal (Gaussian)",
+    "bernoulli": "Bernoulli (success or failure)",
+    "binomial": "binomial (successes out of trials)",
+    "poisson": "Poisson (counts)",
+}
+_SCALES = {
+    "identity": "The mean itself is the sum of the effects below.",
+    "logit": "The effects add up on the logit scale: the logarithm of the odds of success.",
+    "log": "The effects add up on the log scale: on the scale of the response they multiply.",
+}
+
+
+def number(value: object, digits: int = 4) -> str:
+    """Return a number with a few significant digits; "not known" for NaN, text as it is."""
+    if isinstance(value, str) or value is None:
+        return value or ""
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, int | np.integer):
+        return f"{value:,}"
+    if isinstance(value, float | np.floating):
+        if np.isnan(value):
+            return "not known"
+        if abs(value) >= 10**digits and np.isfinite(value):
+            return f"{value:,.0f}"
+        return f"{value:.{digits}g}"
+    return str(value)
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """Return names joined by commas, the first ones only where they are many."""
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most} more"
+    if len(names) < 2:
+        return "".join(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def model_sentences(model: Model) -> list[str]:
+    """Return what the model says, a sentence an entry."""
+    design, family = model.design, model.family
+    kind = _FAMILIES.get(family.name, family.name)
+    scale = _SCALES.get(family.link, f"The effects add up on the {family.link} scale.")
+    out = [f"Each value of {design.response} is {kind} around a mean of its own. {scale}"]
+    if design.response_levels:
+        failure, success = design.response_levels
+        out.append(f"Success is {success}, failure is {failure}.")
+    if design.coefs:
+        out.append(f"The same for all rows (population): {listed(design.coefs)}.")
+    else:
+        out.append("The formula has no population coefficients.")
+    for term in design.terms:
+        what = listed(term.coefs)
+        plural = len(term.coefs) > 1
+        together = ""
+        if plural:
+            together = ", correlated with each other" if term.correlated else ", uncorrelated"
+        out.append(
+            f"Each of the {len(term.levels):,} levels of {term.group} has its own "
+            f"deviation{'s' if plural else ''} for {what}{together}. They are drawn from a normal "
+            "distribution whose spread the data inform: that is what pools the groups."
+        )
+    if not design.terms:
+        out.append("The formula has no bars: a plain regression, without groups to pool.")
+    return out + _additions(model)
+
+
+def _additions(model: Model) -> list[str]:
+    """Return sentences on offset, weights, precision and standard errors."""
+    design = model.design
+    out = []
+    if np.any(design.offset):
+        out.append("An offset with coefficient 1 is added to the linear predictor.")
+    if design.weights is not None:
+        out.append("weights() multiplies the log likelihood of each row.")
+    if design.precision is not None:
+        out.append("precision() divides the residual variance of each row.")
+    if design.se is not None:
+        also = "beside" if design.se_with_sigma else "in place of"
+        out.append(f"se() gives each row a known standard error, {also} an estimated residual sd.")
+    return out
+
+
+def dropped_sentence(model: Model) -> str:
+    """Return how many rows were used, how many dropped, and why."""
+    design = model.design
+    used = f"{len(design.y):,} rows were used"
+    return f"{used}; {design.dropped}." if design.dropped.n else f"{used}; none was dropped."
+
+
+def diagnosis_rows(found: Diagnosis) -> list[tuple[str, str, str]]:
+    """Return the sampler's figures: what, value, where the worst one is."""
+    rows = [
+        ("chains and draws kept of each", f"{found.n_chains} x {found.n_draws:,}", ""),
+        ("divergent draws", f"{found.n_divergent:,}", ""),
+        ("largest R-hat", number(found.r_hat), found.r_hat_name),
+        ("smallest bulk ESS", _whole(found.ess_bulk), found.ess_bulk_name),
+        ("smallest tail ESS", _whole(found.ess_tail), found.ess_tail_name),
+    ]
+    if found.n_max_depth:
+        rows.append(("draws cut off at the largest tree depth", f"{found.n_max_depth:,}", ""))
+    return rows
+
+
+def _whole(value: float) -> str:
+    return "not known" if np.isnan(value) else f"{value:,.0f}"
+
+
+# --- what is seen in a picture ----------------------------------------------------------------
+
+
+def caterpillar_alt(rows: pd.DataFrame, group: str, effect: str, most: int) -> str:
+    """Return what the caterpillar of one effect shows."""
+    order = rows.sort_values("mean")
+    low, high = order.iloc[0], order.iloc[-1]
+    apart = int(((rows["ci_low"] > 0) | (rows["ci_high"] < 0)).sum())
+    shown = f"{most} of {len(rows):,}" if len(rows) > most else f"all {len(rows):,}"
+    return (
+        f"Caterpillar plot of the effects of {effect} by {group}, {shown} levels in order: "
+        f"posterior means from {number(low['mean'])} ({low['level']}) to {number(high['mean'])} "
+        f"({high['level']}), each with its 95 % interval; {apart} of {len(rows):,} intervals "
+        "lie wholly on one side of 0."
+    )
+
+
+def shrinkage_alt(rows: pd.DataFrame, group: str) -> str:
+    """Return what the shrinkage picture of a factor shows, effect by effect."""
+    parts = []
+    for effect, mine in rows.groupby("effect", sort=False):
+        known = mine.dropna(subset=["no_pool"])
+        if len(known) > 1:
+            parts.append(
+                f"{effect}: own estimates spread over {number(known['no_pool'].min())} to "
+                f"{number(known['no_pool'].max())}, partially pooled ones over "
+                f"{number(mine['mean'].min())} to {number(mine['mean'].max())}"
+            )
+    missing = int(rows.drop_duplicates("level")["no_pool"].isna().sum())
+    lost = f"; {missing:,} levels have no own estimate" if missing else ""
+    return (
+        f"Shrinkage by {group}: each level's own estimate is joined to its partially pooled one, "
+        f"nearer to the population. {'; '.join(parts)}{lost}."
+    )
+
+
+def groups_alt(lines: pd.DataFrame, points: pd.DataFrame, response: str) -> str:
+    """Return what the panels show."""
+    levels = list(dict.fromkeys(str(v) for v in lines["level"]))
+    along = lines.attrs["x"] or "row number within the group"
+    first, last = (lines[lines["level"] == v] for v in (levels[0], levels[-1]))
+    ends = [
+        f"{v}: partial pooling goes from {number(part['partial'].iloc[0])} to "
+        f"{number(part['partial'].iloc[-1])}"
+        for v, part in ((levels[0], first), (levels[-1], last))
+    ]
+    return (
+        f"{len(levels)} panels, one a level of {lines.attrs['group']}, of {response} against "
+        f"{along} from {number(float(lines['x'].min()))} to {number(float(lines['x'].max()))}: "
+        f"{len(points):,} data points, one regression for all, one for each group, and partial "
+        f"pooling with its band. {'; '.join(ends)}."
+    )
+
+
+def varcorr_alt(table: pd.DataFrame) -> str:
+    """Return what the densities show: mean and interval of each quantity."""
+    rows = table.drop_duplicates("quantity")
+    parts = [
+        f"{q}: mean {number(float(m))}, 95 % interval {number(float(a))} to {number(float(b))}"
+        for q, m, a, b in rows[["quantity", "mean", "ci_low", "ci_high"]].to_numpy()
+    ]
+    return f"Posterior densities. {'; '.join(parts)}."

@@ -1,0 +1,84 @@
+"""The report: one page that needs nothing but itself."""
+
+import os
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from hiermodels.answers.checking import diagnose
+from hiermodels.answers.fitted import Fitted
+from hiermodels.errors import FitError
+from hiermodels.show.reporting.sections import sections
+
+
+def report_html(fit: Fitted) -> str:
+    """Return the report as the text of an HTML page.
+
+    Parameters
+    ----------
+    fit : Fit
+
+    Returns
+    -------
+    str
+        Self-contained: styles and pictures are inside, there are no scripts, and the page itself
+        forbids every request. Names from data and formula are escaped.
+    """
+    environment = Environment(
+        loader=PackageLoader("hiermodels.show.reporting", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+    )
+    found = diagnose(fit)
+    design = fit.model.design
+    groups = ", ".join(g.name for g in design.groups)
+    headline = "The draws pass every check."
+    if not found.ok:
+        headline = f"Read this first: {found.verdict[0]}"
+    return environment.get_template("report.html.j2").render(
+        title=f"{design.response} by {groups}" if groups else f"A regression of {design.response}",
+        formula=str(fit.model.formula),
+        diagnosis=found,
+        headline=headline,
+        sections=sections(fit, found),
+    )
+
+
+def write_report(fit: Fitted, path: str | os.PathLike[str] = "report.html") -> Path:
+    """Write the report of a fit as one self-contained HTML file.
+
+    The file is complete or not there: it is written beside its place and then moved, so that a
+    report that fails half-way leaves an older one whole.
+
+    Parameters
+    ----------
+    fit : Fit
+    path : path-like
+        A file, or an existing folder, which then gets ``report.html``.
+
+    Returns
+    -------
+    pathlib.Path
+        The file written.
+
+    Raises
+    ------
+    FitError
+        The folder does not exist.
+    """
+    target = Path(path)
+    if target.is_dir():
+        target = target / "report.html"
+    if not target.parent.is_dir():
+        raise FitError(
+            f"got path={str(path)!r}, whose folder {str(target.parent)!r} does not exist: make it "
+            "first, or write elsewhere"
+        )
+    page = report_html(fit)
+    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        beside.write_text(page, encoding="utf-8")
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
+    return target

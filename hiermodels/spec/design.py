@@ -1,0 +1,424 @@
+"""Formula and data to a :class:`Design`: response, model matrix, and one term for each bar.
+
+Rows are dropped once, here; everything after assumes complete, finite float64 numbers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import linalg
+
+from hiermodels.errors import DataError, FormulaError
+from hiermodels.spec.coding import (
+    Column,
+    centre,
+    code_columns,
+    evaluate,
+    evaluate_factors,
+    evaluate_number,
+    stack,
+)
+from hiermodels.spec.encoding import Encoding, Levels
+from hiermodels.spec.families import Family, Response, as_response
+from hiermodels.spec.formula import Bar, ModelFormula
+from hiermodels.spec.frame import (
+    Dropped,
+    as_groups,
+    as_predictor,
+    combine_groups,
+    complete_rows,
+    row_label,
+)
+from hiermodels.spec.names import check_group_names
+
+Array = NDArray[np.float64]
+_COLLINEAR = 1e-9
+_CONSTANT = 1e-12
+
+
+@dataclass(frozen=True)
+class Term:
+    """One bar: which effects vary by which grouping.
+
+    Attributes
+    ----------
+    group : str
+        ``"Subject"``, or ``"hospital:ward"`` for observed combinations.
+    coefs : tuple of str, length q
+        Names of the effects.
+    z : ndarray (n, q)
+        The effects' columns, raw scale.
+    index : ndarray of int (n,)
+        The level of each row.
+    levels : tuple of str, length J
+    correlated : bool
+        Whether the q effects share a correlation matrix (False for q = 1).
+    columns : tuple of Column
+        Where the columns of ``z`` come from.
+    T : ndarray (q, q)
+        ``z_centred = z @ T``; effects on the raw scale are ``T @`` centred effects.
+    z_centred : ndarray (n, q)
+        The columns with numeric predictors centred at their means, where that is exact and the
+        effects are correlated; else equal to ``z``.
+    """
+
+    group: str
+    coefs: tuple[str, ...]
+    z: Array
+    index: NDArray[np.intp]
+    levels: tuple[str, ...]
+    correlated: bool
+    columns: tuple[Column, ...]
+    T: Array
+    z_centred: Array
+
+
+@dataclass(frozen=True)
+class Group:
+    """A grouping factor, with the effects of all its bars.
+
+    Attributes
+    ----------
+    name : str
+    levels : tuple of str, length J
+    index : ndarray of int (n,)
+    coefs : tuple of str
+        Effects of its bars, in written order.
+    terms : tuple of int
+        Positions of its bars in ``Design.terms``.
+    n_rows : ndarray of int (J,)
+        Rows of each level.
+    """
+
+    name: str
+    levels: tuple[str, ...]
+    index: NDArray[np.intp]
+    coefs: tuple[str, ...]
+    terms: tuple[int, ...]
+    n_rows: NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Design:
+    """A formula met its data: everything a model needs, as arrays.
+
+    Attributes
+    ----------
+    formula : ModelFormula
+    data : pandas.DataFrame
+        The used columns of the rows kept, as given.
+    response : str
+        Name of the response, such as ``"log(y)"``.
+    response_levels : tuple of str
+        For a factor response: failure, success.
+    y : ndarray (n,)
+    X : ndarray (n, p)
+        Population columns with the intercept's, raw scale.
+    coefs : tuple of str, length p
+    columns : tuple of Column
+    T : ndarray (p, p)
+        ``X_centred = X @ T``.
+    X_centred : ndarray (n, p)
+    offset : ndarray (n,)
+        On the link scale; zeros without offsets.
+    trials, weights, precision, se : ndarray (n,) or None
+    se_with_sigma : bool
+        Whether a residual sd is estimated besides known standard errors.
+    terms : tuple of Term
+        One for each bar, in written order.
+    groups : tuple of Group
+        One for each grouping factor, in order of first appearance.
+    dropped : Dropped
+    encoding : Encoding
+    """
+
+    formula: ModelFormula
+    data: pd.DataFrame
+    response: str
+    response_levels: tuple[str, ...]
+    y: Array
+    X: Array
+    coefs: tuple[str, ...]
+    columns: tuple[Column, ...]
+    T: Array
+    X_centred: Array
+    offset: Array
+    trials: Array | None
+    weights: Array | None
+    precision: Array | None
+    se: Array | None
+    se_with_sigma: bool
+    terms: tuple[Term, ...]
+    groups: tuple[Group, ...]
+    dropped: Dropped
+    encoding: Encoding
+
+    @property
+    def n(self) -> int:
+        """Number of rows used."""
+        return len(self.y)
+
+    @property
+    def intercept(self) -> int | None:
+        """Position of the intercept's column in X, None without one."""
+        found = [k for k, column in enumerate(self.columns) if not column.parts]
+        return found[0] if found else None
+
+    @property
+    def slopes(self) -> tuple[str, ...]:
+        """Names of the population coefficients without the intercept's: the dim ``coef``."""
+        return tuple(c.name for c in self.columns if c.parts)
+
+    def encode(self, frame: pd.DataFrame) -> tuple[Array, tuple[Array, ...]]:
+        """Return X (rows, p) and each bar's z (rows, q) for new rows; no response is needed."""
+        return self.encoding.matrices(frame)
+
+
+def build_design(formula: ModelFormula, data: pd.DataFrame, family: Family) -> Design:
+    """Evaluate a formula on data.
+
+    Raises
+    ------
+    FormulaError
+        A column is unknown, or an expression cannot be computed.
+    DataError
+        The data do not fit the formula or the family; the message names column and row.
+    """
+    check_group_names(tuple(dict.fromkeys(bar.group_name for bar in formula.bars)))
+    kept, dropped = complete_rows(formula, data)
+    index = kept.index
+    predictors = _predictors(formula, kept)
+    levels = {name: _levels_of(column) for name, column in predictors.items()}
+    states: dict[str, Any] = {}
+    every = predictors or {"": pd.Series(0.0, index=index)}
+    values = evaluate_factors(formula.factors, every, states)
+    columns, common_spec = code_columns(formula.common, values, index)
+    terms, bar_specs = [], []
+    for bar in formula.bars:
+        bar_columns, spec = code_columns(bar.effects, values, index)
+        bar_specs.append(spec)
+        terms.append(_term(bar, bar_columns, kept))
+    additions = _additions(formula, family, kept)
+    response = _response(formula, family, kept, additions.get("trials"))
+    centring = centre(columns, len(kept))
+    _check_columns(columns, centring.X, len(kept))
+    se = formula.additions.get("se")
+    design = Design(
+        formula=formula,
+        data=kept,
+        response=formula.response.label,
+        response_levels=response.labels,
+        y=response.y,
+        X=stack(columns, len(kept)),
+        coefs=tuple(column.name for column in columns),
+        columns=columns,
+        T=centring.T,
+        X_centred=centring.X,
+        offset=_offset(formula, kept),
+        trials=additions.get("trials"),
+        weights=additions.get("weights"),
+        precision=additions.get("precision"),
+        se=additions.get("se"),
+        se_with_sigma=bool(se and se.with_sigma),
+        terms=tuple(terms),
+        groups=_groups(terms),
+        dropped=dropped,
+        encoding=Encoding(
+            factors=formula.factors,
+            levels=levels,
+            states=states,
+            common=common_spec,
+            bars=tuple(bar_specs),
+            formulas=(formula.common, *(bar.effects for bar in formula.bars)),
+        ),
+    )
+    _check_identified(design, family)
+    return design
+
+
+# --- the parts ------------------------------------------------------------------------------
+
+
+def _predictors(formula: ModelFormula, kept: pd.DataFrame) -> dict[str, "pd.Series[Any]"]:
+    names = [name for factor in formula.factors.values() for name in factor.columns]
+    return {name: as_predictor(kept[name], name) for name in dict.fromkeys(names)}
+
+
+def _levels_of(column: "pd.Series[Any]") -> Levels | None:
+    if not isinstance(column.dtype, pd.CategoricalDtype):
+        return None
+    return Levels(tuple(column.cat.categories), bool(column.cat.ordered))
+
+
+def _term(bar: Bar, columns: tuple[Column, ...], kept: pd.DataFrame) -> Term:
+    """Return the term of a bar."""
+    n = len(kept)
+    index, levels = combine_groups([as_groups(kept[name], name) for name in bar.group])
+    if len(levels) < 2:
+        raise DataError(
+            f"The grouping {bar.group_name!r} has one level only ({levels[0]!r}) in the rows used; "
+            "a variance between groups needs at least two. Leave the bar out."
+        )
+    _check_constant(columns, f"the bar by {bar.group_name}")
+    z = stack(columns, n)
+    correlated = bar.correlated and len(columns) > 1
+    T, z_centred = np.eye(len(columns)), z
+    if correlated:
+        centring = centre(columns, n)
+        T, z_centred = centring.T, centring.X
+    names = tuple(column.name for column in columns)
+    return Term(bar.group_name, names, z, index, levels, correlated, columns, T, z_centred)
+
+
+def _groups(terms: Sequence[Term]) -> tuple[Group, ...]:
+    """Merge the bars of one factor; the same effect twice is not identified."""
+    groups = []
+    for name in dict.fromkeys(term.group for term in terms):
+        own = [k for k, term in enumerate(terms) if term.group == name]
+        coefs = [coef for k in own for coef in terms[k].coefs]
+        twice = [coef for coef in coefs if coefs.count(coef) > 1]
+        if twice:
+            raise FormulaError(
+                f"The effect {twice[0]!r} varies by {name!r} in two bars, so its two variances "
+                f"cannot be told apart. Write it once, for instance ({' + '.join(_written(coefs))} "
+                f"| {name})."
+            )
+        first = terms[own[0]]
+        rows = np.bincount(first.index, minlength=len(first.levels)).astype(np.intp)
+        groups.append(Group(name, first.levels, first.index, tuple(coefs), tuple(own), rows))
+    return tuple(groups)
+
+
+def _written(coefs: Sequence[str]) -> list[str]:
+    return ["1" if coef == "Intercept" else coef for coef in dict.fromkeys(coefs)]
+
+
+def _offset(formula: ModelFormula, kept: pd.DataFrame) -> Array:
+    total = np.zeros(len(kept))
+    for expression in formula.offsets:
+        if not expression.columns:
+            raise FormulaError(f"offset({expression.label}) names no column.")
+        columns = {name: as_predictor(kept[name], name) for name in expression.columns}
+        total = total + evaluate_number(expression, columns, "offset")
+    return total
+
+
+def _additions(formula: ModelFormula, family: Family, kept: pd.DataFrame) -> dict[str, Array]:
+    """Return the response's additions as checked numbers."""
+    found: dict[str, Array] = {}
+    only = {"trials": "binomial", "precision": "gaussian", "se": "gaussian"}
+    for name, addition in formula.additions.items():
+        if name in only and family.name != only[name]:
+            raise FormulaError(
+                f"{name}() belongs to family={only[name]!r}; this model has "
+                f"family={family.name!r}. Change the family or leave {name}() out."
+            )
+        expression = addition.expression
+        if not expression.columns:
+            if name != "trials":
+                raise FormulaError(f"{name}({expression.label}) names no column.")
+            found[name] = np.full(len(kept), _constant(expression.label))
+            continue
+        columns = {column: as_predictor(kept[column], column) for column in expression.columns}
+        values = evaluate_number(expression, columns, name)
+        lowest = "at least 0" if name == "weights" else "above 0"
+        bad = np.flatnonzero(values < 0 if name == "weights" else values <= 0)
+        if bad.size:
+            raise DataError(
+                f"{name}({expression.label}) is {values[bad[0]]:g} at "
+                f"{row_label(kept.index, int(bad[0]))} ({bad.size} rows in all); it must be "
+                f"{lowest}."
+            )
+        if not values.any():
+            raise DataError(f"{name}({expression.label}) is 0 in every row; nothing would count.")
+        found[name] = values
+    return found
+
+
+def _constant(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise FormulaError(f"trials({text}) is neither a column nor a number.") from None
+
+
+def _response(
+    formula: ModelFormula, family: Family, kept: pd.DataFrame, trials: Array | None
+) -> Response:
+    columns = {name: as_predictor(kept[name], name) for name in formula.response.columns}
+    values = evaluate(formula.response, columns, {})
+    return as_response(values, formula.response.label, family, trials, kept.index)
+
+
+# --- checks ---------------------------------------------------------------------------------
+
+
+def _check_constant(columns: tuple[Column, ...], where: str) -> None:
+    """Raise DataError at a numeric predictor that does not vary beside an intercept."""
+    if not any(not column.parts for column in columns):
+        return
+    for column in columns:
+        for label, part in column.parts:
+            if label in column.numeric and np.ptp(part) <= _CONSTANT * np.max(np.abs(part)):
+                raise DataError(
+                    f"The predictor {label!r} in {where} is {part[0]:g} in every row used; it "
+                    "cannot be told from the intercept. Leave it out."
+                )
+
+
+def _check_columns(columns: tuple[Column, ...], X: Array, n: int) -> None:
+    """Raise DataError at constant or exactly collinear population columns, naming them."""
+    _check_constant(columns, "the common part")
+    if not columns:
+        return
+    norms = np.linalg.norm(X, axis=0)
+    for column, norm in zip(columns, norms, strict=True):
+        if norm == 0:
+            raise DataError(
+                f"The column {column.name!r} is zero in every row: that combination of levels "
+                "does not occur in the rows used. Leave the interaction out or merge levels."
+            )
+    scaled = X / norms
+    _, R, order = linalg.qr(scaled, mode="economic", pivoting=True)
+    diagonal = np.zeros(len(columns))
+    diagonal[: min(R.shape)] = np.abs(np.diag(R))
+    rank = int(np.sum(diagonal > _COLLINEAR * max(diagonal[0], 1.0)))
+    if rank == len(columns):
+        return
+    if n < len(columns):
+        raise DataError(
+            f"The formula has {len(columns)} population coefficients and the data {n} rows; "
+            "at least as many rows are needed. Leave predictors out."
+        )
+    dependent = int(order[rank])
+    base = [int(k) for k in order[:rank]]
+    weights = np.linalg.lstsq(scaled[:, base], scaled[:, dependent], rcond=None)[0]
+    partners = [columns[k].name for k, w in zip(base, weights, strict=True) if abs(w) > 1e-7]
+    raise DataError(
+        f"The predictor {columns[dependent].name!r} is an exact combination of "
+        f"{', '.join(repr(name) for name in sorted(partners))}; their coefficients cannot be told "
+        "apart. Leave one of them out."
+    )
+
+
+def _check_identified(design: Design, family: Family) -> None:
+    """Raise DataError where a residual sd and the effects of single rows are the same thing."""
+    sigma_estimated = design.se is None or design.se_with_sigma
+    if not (family.has_sigma and sigma_estimated):
+        return
+    for group in design.groups:
+        if len(group.levels) >= design.n:
+            raise DataError(
+                f"The grouping {group.name!r} has as many levels ({len(group.levels)}) as there "
+                f"are rows ({design.n}); its variance cannot be told from the residual variance. "
+                "Leave the bar out, or give known standard errors by 'y | se(s)'."
+            )
+
+
+def group_columns(design: Design) -> Mapping[str, tuple[str, ...]]:
+    """Return the data columns that make each grouping, by its name."""
+    return {bar.group_name: bar.group for bar in design.formula.bars}

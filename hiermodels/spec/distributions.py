@@ -1,0 +1,202 @@
+"""Prior distributions by name: small frozen values, read from text, and never run as code."""
+
+import ast
+import difflib
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hiermodels.errors import PriorError
+
+Support = Literal["real", "positive", "correlation"]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A distribution's arguments in PyMC's order, those that must be positive, and defaults."""
+
+    support: Support
+    arguments: tuple[str, ...]
+    positive: frozenset[str]
+    defaults: tuple[tuple[str, float], ...] = ()
+
+
+def _signature(support: Support, *arguments: str, **defaults: float) -> Signature:
+    names = tuple(argument.rstrip("+") for argument in arguments)
+    positive = frozenset(argument[:-1] for argument in arguments if argument.endswith("+"))
+    return Signature(support, names, positive, tuple(defaults.items()))
+
+
+DISTRIBUTIONS: dict[str, Signature] = {
+    "Normal": _signature("real", "mu", "sigma+", mu=0.0),
+    "StudentT": _signature("real", "nu+", "mu", "sigma+", mu=0.0),
+    "Cauchy": _signature("real", "alpha", "beta+", alpha=0.0),
+    "Laplace": _signature("real", "mu", "b+", mu=0.0),
+    "HalfNormal": _signature("positive", "sigma+"),
+    "HalfStudentT": _signature("positive", "nu+", "sigma+"),
+    "HalfCauchy": _signature("positive", "beta+"),
+    "Exponential": _signature("positive", "lam+"),
+    "Gamma": _signature("positive", "alpha+", "beta+"),
+    "InverseGamma": _signature("positive", "alpha+", "beta+"),
+    "LogNormal": _signature("positive", "mu", "sigma+", mu=0.0),
+    "LKJ": _signature("correlation", "eta+"),
+}
+
+
+def names_for(support: Support) -> str:
+    """Return the distributions of a support, as messages list them."""
+    return ", ".join(name for name, s in DISTRIBUTIONS.items() if s.support == support)
+
+
+@dataclass(frozen=True, init=False)
+class Prior:
+    """A prior distribution: a name and its arguments, as PyMC calls them.
+
+    Parameters
+    ----------
+    name : str
+        ``"Normal"``, ``"StudentT"``, ``"Cauchy"``, ``"Laplace"`` for coefficients;
+        ``"HalfNormal"``, ``"HalfStudentT"``, ``"HalfCauchy"``, ``"Exponential"``, ``"Gamma"``,
+        ``"InverseGamma"``, ``"LogNormal"`` for standard deviations; ``"LKJ"`` for correlations.
+    *values, **arguments : float
+        In PyMC's order or by PyMC's names.
+
+    Raises
+    ------
+    PriorError
+        For a name or an argument that does not exist, or a value that is not allowed.
+
+    Examples
+    --------
+    >>> Prior("HalfStudentT", nu=3, sigma=20)
+    Prior('HalfStudentT(nu=3, sigma=20)')
+    """
+
+    name: str
+    arguments: tuple[tuple[str, float], ...]
+
+    def __init__(self, name: str, /, *values: float, **arguments: float) -> None:
+        if name not in DISTRIBUTIONS:
+            close = difflib.get_close_matches(name, list(DISTRIBUTIONS), n=1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            raise PriorError(
+                f"The prior distribution {name!r} is not known; allowed are "
+                f"{', '.join(DISTRIBUTIONS)}.{hint}"
+            )
+        signature = DISTRIBUTIONS[name]
+        given = _bind(name, signature, values, arguments)
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "arguments", given)
+
+    @property
+    def support(self) -> Support:
+        """Where the distribution lives: ``"real"``, ``"positive"`` or ``"correlation"``."""
+        return DISTRIBUTIONS[self.name].support
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The arguments' values in PyMC's order."""
+        return tuple(value for _, value in self.arguments)
+
+    @property
+    def exact(self) -> str:
+        """The prior as text that reads back to the same numbers."""
+        return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.arguments)})"
+
+    def __str__(self) -> str:
+        """Return the prior as text, numbers to four digits."""
+        return f"{self.name}({', '.join(f'{key}={value:.4g}' for key, value in self.arguments)})"
+
+    def __repr__(self) -> str:
+        """Return the prior as it could be written."""
+        return f"Prior({str(self)!r})"
+
+
+def _bind(
+    name: str, signature: Signature, values: tuple[float, ...], arguments: dict[str, float]
+) -> tuple[tuple[str, float], ...]:
+    """Return the arguments by name, in order, checked."""
+    usage = f"{name}({', '.join(signature.arguments)})"
+    if len(values) > len(signature.arguments):
+        raise PriorError(f"{usage} takes {len(signature.arguments)} arguments; got {len(values)}.")
+    # a location that has a default is left out when positional values are fewer: Normal(2)
+    # would be ambiguous, so positional arguments are all or none
+    if values and len(values) + len(arguments) < len(signature.arguments):
+        raise PriorError(f"{usage}: give all arguments, or give them by name.")
+    bound = dict(signature.defaults)
+    bound |= dict(zip(signature.arguments, values, strict=False))
+    for key, value in arguments.items():
+        if key not in signature.arguments:
+            raise PriorError(
+                f"{name} has no argument {key!r}; it takes {', '.join(signature.arguments)}."
+            )
+        if key in signature.arguments[: len(values)]:
+            raise PriorError(f"{usage} got {key!r} twice.")
+        bound[key] = value
+    missing = [key for key in signature.arguments if key not in bound]
+    if missing:
+        raise PriorError(f"{usage} misses {', '.join(missing)}.")
+    checked = []
+    for key in signature.arguments:
+        value = bound[key]
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise PriorError(f"{usage}: {key} must be a number; got {value!r}.")
+        if not math.isfinite(value) or (key in signature.positive and value <= 0):
+            allowed = "finite and above 0" if key in signature.positive else "finite"
+            raise PriorError(f"{usage}: {key} must be {allowed}; got {value!r}.")
+        checked.append((key, float(value)))
+    return tuple(checked)
+
+
+def as_prior(value: Any) -> Prior:
+    """Return a Prior from a Prior, from text such as ``"Normal(0, 5)"``, or from Bambi's Prior.
+
+    Raises
+    ------
+    PriorError
+        Where it cannot be read as one.
+    """
+    if isinstance(value, Prior):
+        return value
+    if isinstance(value, str):
+        return _from_text(value)
+    name, arguments = getattr(value, "name", None), getattr(value, "args", None)
+    if isinstance(name, str) and isinstance(arguments, dict):
+        return Prior(name, **{str(key): _number(name, key, v) for key, v in arguments.items()})
+    raise PriorError(
+        f"A prior is text such as 'HalfNormal(sigma=2)' or a Prior; got {type(value).__name__}."
+    )
+
+
+def _number(name: str, key: Any, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise PriorError(f"{name}: {key} must be one number; got {value!r}.") from error
+
+
+def _from_text(text: str) -> Prior:
+    hint = "Write it as a call with numbers, such as 'HalfNormal(sigma=2)' or 'Normal(0, 5)'."
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise PriorError(f"The prior {text[:80]!r} cannot be read. {hint}") from error
+    if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name):
+        raise PriorError(f"The prior {text[:80]!r} is not a distribution with arguments. {hint}")
+    values = [_literal(node, text, hint) for node in tree.args]
+    arguments: dict[str, float] = {}
+    for keyword in tree.keywords:
+        if keyword.arg is None:
+            raise PriorError(f"The prior {text[:80]!r} cannot be read. {hint}")
+        arguments[keyword.arg] = _literal(keyword.value, text, hint)
+    return Prior(tree.func.id, *values, **arguments)
+
+
+def _literal(node: ast.expr, text: str, hint: str) -> float:
+    sign = 1.0
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
+        sign = -1.0 if isinstance(node.op, ast.USub) else 1.0
+        node = node.operand
+    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        return sign * float(node.value)
+    raise PriorError(f"The prior {text[:80]!r} has an argument that is no number. {hint}")

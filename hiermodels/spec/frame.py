@@ -1,0 +1,218 @@
+"""The data frame, looked at once: only the columns in use, in three kinds, complete rows.
+
+Everything after this module works on numbers (float64), factors (pandas categoricals with text
+levels) and grouping columns, without a missing or an infinite value.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hiermodels.errors import DataError, UnknownColumnError
+from hiermodels.spec.expressions import as_boolean_factor, unknown_column
+from hiermodels.spec.formula import ModelFormula
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """Rows left out because a value was missing.
+
+    Attributes
+    ----------
+    n : int
+        Number of rows left out.
+    by_column : dict of str to int
+        Missing values by column; a row may be missing in several.
+    """
+
+    n: int
+    by_column: dict[str, int]
+
+    def __str__(self) -> str:
+        """Say it in a sentence, empty where no row was dropped."""
+        if not self.n:
+            return ""
+        columns = ", ".join(f"{name} ({count})" for name, count in self.by_column.items())
+        rows = "row" if self.n == 1 else "rows"
+        return f"{self.n} {rows} dropped with missing values in {columns}"
+
+
+def complete_rows(formula: ModelFormula, data: pd.DataFrame) -> tuple[pd.DataFrame, Dropped]:
+    """Return the used columns of the rows without a missing value, and what was dropped.
+
+    The index of the result is that of the data, so that messages can name a row.
+    """
+    check_frame(data)
+    for name in formula.columns:
+        if name not in data.columns:
+            raise UnknownColumnError(_unknown(formula, name, data))
+    repeated = [name for name in formula.columns if list(data.columns).count(name) > 1]
+    if repeated:
+        raise DataError(
+            f"The data have more than one column named {repeated[0]!r}. Rename or drop all but one."
+        )
+    used = data.loc[:, list(formula.columns)]
+    if not len(used):
+        raise DataError("The data frame has no rows; a model needs some.")
+    missing = used.isna()
+    keep = ~missing.any(axis=1).to_numpy()
+    counts = {str(name): int(count) for name, count in missing.sum().items() if count}
+    if not keep.any():
+        columns = ", ".join(f"{name} ({count})" for name, count in counts.items())
+        raise DataError(
+            f"No row is left: every one of the {len(used)} rows has a missing value. "
+            f"Missing by column: {columns}. Leave those columns out or fill them in."
+        )
+    return used.loc[keep].copy(), Dropped(int((~keep).sum()), counts)
+
+
+def check_frame(data: object) -> None:
+    """Raise DataError unless this is a pandas DataFrame with text column names."""
+    if not isinstance(data, pd.DataFrame):
+        hint = " Call .to_pandas() on it." if hasattr(data, "to_pandas") else ""
+        raise DataError(f"The data must be a pandas DataFrame; got {type(data).__name__}.{hint}")
+    odd = [name for name in data.columns if not isinstance(name, str)]
+    if odd:
+        raise DataError(
+            f"Column names must be text; got {odd[0]!r} ({type(odd[0]).__name__}). "
+            "Rename with data.columns = [str(c) for c in data.columns] or by hand."
+        )
+
+
+def _unknown(formula: ModelFormula, name: str, data: pd.DataFrame) -> str:
+    """Return the message for a column that is not there."""
+    first, dot, rest = name.partition(".")
+    if dot and first in data.columns:
+        return (
+            f"The data have no column {name!r}. If {rest!r} of {first!r} was meant: attribute "
+            "access is not allowed in a formula; compute the column beforehand."
+        )
+    message = unknown_column(name, [str(column) for column in data.columns])
+    return f"{message} The formula is: {formula.text}"
+
+
+# --- one column at a time -------------------------------------------------------------------
+
+
+def as_predictor(column: "pd.Series[Any]", name: str) -> "pd.Series[Any]":
+    """Return a column as numbers (float64) or as a factor whose levels are all in use.
+
+    Truth values become a factor False, True; text a factor with sorted levels; a categorical keeps
+    the order of its levels and whether they are ordered.
+    """
+    dtype = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return _used_levels(column)
+    if pd.api.types.is_bool_dtype(dtype) or _all_of(column, bool | np.bool_):
+        return _used_levels(as_boolean_factor(column))
+    if pd.api.types.is_datetime64_any_dtype(dtype) or pd.api.types.is_timedelta64_dtype(dtype):
+        raise DataError(
+            f"The column {name!r} holds dates or times ({dtype}); a formula needs numbers or "
+            f"factors. Make a number of it first, such as (data[{name!r}] - start).dt.days."
+        )
+    if pd.api.types.is_complex_dtype(dtype):
+        raise DataError(f"The column {name!r} holds complex numbers; a formula needs real ones.")
+    if pd.api.types.is_numeric_dtype(dtype):
+        values = column.to_numpy(dtype=np.float64)
+        _check_finite(values, column, name)
+        return pd.Series(values, index=column.index, name=name)
+    if _all_of(column, str):
+        return _used_levels(column.astype(object).astype("category"))
+    raise DataError(
+        f"The column {name!r} mixes kinds of values ({_kinds(column)}); it must hold numbers only "
+        "or text only. Convert it with astype(float) or astype(str)."
+    )
+
+
+def as_groups(column: "pd.Series[Any]", name: str) -> "pd.Series[Any]":
+    """Return a grouping column as a factor with text levels, all in use, in a stated order.
+
+    Pandas' order of the categories where there is one, else sorted (numbers by size).
+    """
+    dtype = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return _used_levels(column)
+    if pd.api.types.is_bool_dtype(dtype) or _all_of(column, bool | np.bool_):
+        return _used_levels(as_boolean_factor(column))
+    if pd.api.types.is_numeric_dtype(dtype):
+        values = column.to_numpy(dtype=np.float64)
+        _check_finite(values, column, name)
+        odd = np.flatnonzero(values != np.round(values))
+        if odd.size:
+            raise DataError(
+                f"The grouping {name!r} holds the number {values[odd[0]]:g} "
+                f"({_row(column, int(odd[0]))}); a grouping needs whole numbers, text or a "
+                "categorical. If these are labels, convert with astype(str)."
+            )
+        return _used_levels(pd.Series(pd.Categorical(column.astype(np.int64)), index=column.index))
+    if pd.api.types.is_datetime64_any_dtype(dtype) or _all_of(column, str):
+        return _used_levels(column.astype("category"))
+    raise DataError(
+        f"The grouping {name!r} mixes kinds of values ({_kinds(column)}); it must hold whole "
+        "numbers only or text only. Convert it with astype(str)."
+    )
+
+
+def _used_levels(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Return a factor without unused levels, the levels as text, their order kept."""
+    factor = column.cat.remove_unused_categories()
+    labels = [str(level) for level in factor.cat.categories]
+    if len(set(labels)) < len(labels):
+        raise DataError(f"Two levels of {column.name!r} read the same as text; rename one of them.")
+    return factor.cat.rename_categories(labels)
+
+
+def _all_of(column: "pd.Series[Any]", kind: Any) -> bool:
+    """Whether every value is of a Python type."""
+    return all(isinstance(value, kind) for value in column.to_numpy(dtype=object))
+
+
+def _kinds(column: "pd.Series[Any]") -> str:
+    kinds = sorted({type(value).__name__ for value in column.to_numpy(dtype=object)})
+    return ", ".join(kinds[:4])
+
+
+def _check_finite(values: np.ndarray, column: "pd.Series[Any]", name: str) -> None:
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+        raise DataError(
+            f"The column {name!r} holds {values[bad[0]]} ({_row(column, int(bad[0]))}, "
+            f"{bad.size} in all); values must be finite. Drop those rows or mend them."
+        )
+
+
+def _row(column: "pd.Series[Any]", position: int) -> str:
+    return f"row {column.index[position]!r}"
+
+
+def row_label(index: "pd.Index[Any]", position: int) -> str:
+    """Return how messages call a row: by its index in the user's frame."""
+    return f"row {index[position]!r}"
+
+
+def combine_groups(columns: Sequence["pd.Series[Any]"]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the level of each row (n,) and the labels of the observed combinations.
+
+    Levels are ordered by the first column's order, then the second's; labels are joined by ``:``.
+    """
+    codes = [column.cat.codes.to_numpy().astype(np.intp) for column in columns]
+    combined = codes[0]
+    for column, code in zip(columns[1:], codes[1:], strict=True):
+        combined = combined * len(column.cat.categories) + code
+        combined = np.unique(combined, return_inverse=True)[1]
+    _, first, index = np.unique(combined, return_index=True, return_inverse=True)
+    parts = [
+        column.cat.categories.to_numpy(dtype=object)[code[first]]
+        for column, code in zip(columns, codes, strict=True)
+    ]
+    labels = tuple(":".join(str(part) for part in level) for level in zip(*parts, strict=True))
+    if len(set(labels)) < len(labels):
+        name = ":".join(str(column.name) for column in columns)
+        raise DataError(
+            f"Two combinations of {name} read the same as text, as their levels hold ':'. "
+            "Rename the levels."
+        )
+    return index.astype(np.intp), labels

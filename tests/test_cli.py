@@ -1,0 +1,271 @@
+"""The command line, first around a stand-in for the sampler, then around the real one."""
+
+import logging
+import subprocess
+import sys
+import warnings
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+import hiermodels as hm
+from hiermodels import cli
+
+FILES = {
+    "report.html",
+    "fit.nc",
+    "fixef.csv",
+    "ranef.csv",
+    "coef.csv",
+    "varcorr.csv",
+    "correlations.csv",
+}
+
+
+class StandInFit:
+    """Tables of the right shape, and a note of what was asked."""
+
+    def __init__(self, model, options):
+        self.model = model
+        self.options = options
+        self.interrupted = model.interrupted
+
+    def fixef(self):
+        index = pd.Index(["Intercept", "x"], name="coefficient")
+        return pd.DataFrame({"mean": [12345.678, 0.5], "r_hat": [1.0, float("nan")]}, index=index)
+
+    def ranef(self):
+        levels = [f"[g{i}]" for i in range(50)]
+        return pd.DataFrame({"group": "g", "effect": "Intercept", "level": levels, "mean": 0.25})
+
+    coef = ranef
+
+    def varcorr(self):
+        return pd.DataFrame({"group": ["g", "Residual"], "sd": [1.0, 2.0]})
+
+    def correlations(self):
+        return pd.DataFrame({"group": [], "mean": []})
+
+    def save(self, path):
+        path.write_text("draws", encoding="utf-8")
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """Replace Model and report; returns what they were called with, and switches."""
+    seen = SimpleNamespace(interrupted=False, fit_error=None, report_error=None, groups=("g",))
+
+    class Model:
+        def __init__(self, formula, data, **options):
+            seen.formula, seen.data, seen.options = formula, data, options
+            self.design = SimpleNamespace(groups=seen.groups)
+            self.interrupted = seen.interrupted
+
+        def __str__(self):
+            return "the model in words"
+
+        def fit(self, **options):
+            seen.sampling = options
+            if seen.fit_error:
+                raise seen.fit_error
+            logging.getLogger("hiermodels").info("a note of the log")
+            warnings.warn("2 divergences", hm.SamplingWarning, stacklevel=1)
+            return StandInFit(self, options)
+
+    def report(fit, path):
+        if seen.report_error:
+            raise seen.report_error
+        path.write_text("<html>", encoding="utf-8")
+
+    monkeypatch.setitem(vars(hm), "Model", Model)
+    monkeypatch.setitem(vars(hm), "report", report)
+    return seen
+
+
+@pytest.fixture
+def data(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text("y,x,g\n1,2,a\n2,3,b\n", encoding="utf-8")
+    return path
+
+
+def names(folder):
+    return {file.name for file in folder.iterdir()}
+
+
+def test_fit_writes_everything_and_nothing_else(stand_in, data, tmp_path, capsys):
+    out = tmp_path / "deep" / "out"
+    assert cli.main(["fit", str(data), "y ~ x + (1 | g)", "--out", str(out)]) == 0
+    assert names(out) == FILES
+    assert names(out.parent) == {"out"}
+    assert stand_in.formula == "y ~ x + (1 | g)"
+    assert stand_in.data.shape == (2, 3)
+    table = pd.read_csv(out / "fixef.csv")
+    assert table.columns.tolist() == ["coefficient", "mean", "r_hat"]
+    assert pd.read_csv(out / "ranef.csv").columns.tolist() == ["group", "effect", "level", "mean"]
+    printed = capsys.readouterr()
+    for text in ("the model in words", "Intercept", "12,346", "Residual", "[g0]", "Compiling"):
+        assert text in printed.out
+    assert "the first 40 of 50 rows" in printed.out
+    assert printed.err.splitlines() == ["a note of the log", "warning: 2 divergences"]
+
+
+def test_options_reach_the_model_and_the_sampler(stand_in, data, tmp_path):
+    words = "--family poisson --draws 50 --tune 60 --chains 2 --cores 1 --seed 7 --engine pymc"
+    arguments = ["fit", str(data), "y ~ x", *words.split(), "--out", str(tmp_path / "out")]
+    arguments += ["--prior", "sd_g[x] = HalfNormal(sigma=2)", "--prior", "b=Normal(0, 1)"]
+    assert cli.main(arguments) == 0
+    priors = {"sd_g[x]": "HalfNormal(sigma=2)", "b": "Normal(0, 1)"}
+    assert stand_in.options == {"family": "poisson", "priors": priors, "engine": "pymc"}
+    sampling = {"draws": 50, "tune": 60, "chains": 2, "cores": 1, "seed": 7}
+    assert stand_in.sampling == sampling | {"progress": False}
+
+
+def test_a_prior_is_split_outside_brackets():
+    text = "C(h, Treatment(reference='a'))[T.b]=Normal(mu=0, sigma=1)"
+    assert cli._parse_priors([text]) == {
+        "C(h, Treatment(reference='a'))[T.b]": "Normal(mu=0, sigma=1)"
+    }
+
+
+def test_without_groups_the_coefficients_alone(stand_in, data, tmp_path):
+    stand_in.groups = ()
+    assert cli.main(["fit", str(data), "y ~ x", "--out", str(tmp_path / "out")]) == 0
+    assert names(tmp_path / "out") == {"report.html", "fit.nc", "fixef.csv"}
+
+
+def test_an_interrupted_fit_is_saved(stand_in, data, tmp_path, capsys):
+    stand_in.interrupted = True
+    assert cli.main(["fit", str(data), "y ~ x", "--out", str(tmp_path / "out")]) == 130
+    assert names(tmp_path / "out") == FILES
+    assert capsys.readouterr().err.splitlines()[-1] == "hiermodels: interrupted"
+
+
+def test_ctrl_c_before_the_first_draw_leaves_nothing(stand_in, data, tmp_path, capsys):
+    stand_in.fit_error = KeyboardInterrupt()
+    assert cli.main(["fit", str(data), "y ~ x", "--out", str(tmp_path / "out")]) == 130
+    assert names(tmp_path) == {"data.csv"}
+    assert capsys.readouterr().err == "hiermodels: interrupted\n"
+
+
+def test_a_failure_while_writing_leaves_the_old_files(stand_in, data, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "fit.nc").write_text("old", encoding="utf-8")
+    stand_in.report_error = OSError(28, "No space left on device", "report.html")
+    assert cli.main(["fit", str(data), "y ~ x", "--out", str(out)]) == 1
+    assert names(out) == {"fit.nc"}
+    assert (out / "fit.nc").read_text(encoding="utf-8") == "old"
+    assert "No space left on device" in capsys.readouterr().err
+
+
+def test_a_programming_error_is_not_hidden(stand_in, data, tmp_path):
+    stand_in.fit_error = ZeroDivisionError("ours")
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        cli.main(["fit", str(data), "y ~ x", "--out", str(tmp_path / "out")])
+
+
+def error_line(arguments, capsys):
+    """Return the single line on stderr of a command that ends with exit code 2."""
+    assert cli.main(arguments) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--prior", "sd"], "--prior 'sd' is not KEY=VALUE"),
+        (["--prior", "=Normal(0, 1)"], "is not KEY=VALUE"),
+        (["--prior", "b=A(1)", "--prior", "b=B(1)"], "--prior gives 'b' twice"),
+        (["--draws", "many"], "Invalid value for '--draws'"),
+        (["--draws", "0"], "Invalid value for '--draws'"),
+        (["--nope"], "No such option"),
+    ],
+)
+def test_words_that_cannot_be_read(more, message, data, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert message in error_line(["fit", str(data), "y ~ x", *more], capsys)
+    assert names(tmp_path) == {"data.csv"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("absent.csv", None, "there is no file"),
+        ("data.xlsx", b"y\n1\n", "has the suffix '.xlsx'"),
+        ("cut.parquet", b"PAR1\x00\x00", "is not a readable Parquet file"),
+        ("latin.csv", b"y,g\n1,\xe9\n", "is not UTF-8 text"),
+        ("ragged.csv", b"y,x\n1,2\n3,4,5\n", "is not a comma separated table"),
+    ],
+)
+def test_files_that_cannot_be_read(name, content, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    assert message in error_line(["fit", name, "y ~ x"], capsys)
+    assert names(tmp_path) <= {name}
+
+
+def test_a_folder_that_cannot_be_written_to_is_found_before_the_fit(stand_in, data, capsys):
+    line = error_line(["fit", str(data), "y ~ x", "--out", str(data / "out")], capsys)
+    assert "cannot be written to (Not a directory)" in line
+    assert not hasattr(stand_in, "formula")
+
+
+def test_the_data_are_not_overwritten(stand_in, tmp_path, capsys):
+    path = tmp_path / "coef.csv"
+    path.write_text("y\n1\n", encoding="utf-8")
+    line = error_line(["fit", str(path), "y ~ 1", "--out", str(tmp_path)], capsys)
+    assert "would be overwritten" in line
+    assert path.read_text(encoding="utf-8") == "y\n1\n"
+
+
+def test_an_error_of_the_package_is_one_line_with_the_place_marked(
+    stand_in, data, tmp_path, capsys
+):
+    stand_in.fit_error = hm.FormulaError("Nothing follows '+'.\n    y ~ x +\n          ^\nAdd it.")
+    line = error_line(["fit", str(data), "y ~ x +", "--out", str(tmp_path / "out")], capsys)
+    assert line == "hiermodels: error: Nothing follows '+'. y ~ x »+« Add it."
+    assert not (tmp_path / "out").exists()
+
+
+def test_demo_writes_the_report(stand_in, tmp_path, capsys):
+    assert cli.main(["demo", "--out", str(tmp_path)]) == 0
+    assert names(tmp_path) == {"report.html"}
+    assert stand_in.formula == "Reaction ~ Days + (Days | Subject)"
+    assert stand_in.data.shape == (180, 3)
+    printed = capsys.readouterr().out
+    assert "Compiling" in printed
+    assert f"{tmp_path / 'report.html'}" in printed
+
+
+def test_no_words_give_the_help_and_success(capsys):
+    assert cli.main([]) == 0
+    assert "demo" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"hiermodels {hm.__version__}\n"
+
+
+def test_the_messages_of_the_command_leave_logging_as_it_was(stand_in, data, tmp_path):
+    logger = logging.getLogger("hiermodels")
+    before = (logger.level, list(logger.handlers), warnings.showwarning)
+    cli.main(["fit", str(data), "y ~ x", "--out", str(tmp_path / "out")])
+    assert (logger.level, list(logger.handlers), warnings.showwarning) == before
+
+
+def test_the_module_runs_and_its_exit_code_is_the_process_s(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "hiermodels", "fit", "absent.csv", "y ~ x"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "hiermodels: error: there is no file 'absent.csv'; check the path.\n"
