@@ -162,7 +162,7 @@ def _fit(
     """Return the fit, after printing the model before it and the tables after it."""
     _say("Loading the sampler ...")
     model = hm.Model(formula, data, **options)
-    _out.print(str(model), markup=False, highlight=False)
+    _say(str(model))
     _say(
         "Compiling the model and sampling: the first run on a machine compiles for up to a "
         "minute, later ones do not ..."
@@ -207,17 +207,20 @@ def _print_table(name: str, frame: pd.DataFrame) -> None:
         numeric = pd.api.types.is_numeric_dtype(labelled[column])
         table.add_column(Text(str(column)), justify="right" if numeric else "left")
     for row in labelled.itertuples(index=False):
-        table.add_row(*(Text(_cell(value)) for value in row))
+        cells = zip(row, labelled.columns, strict=True)
+        table.add_row(*(Text(_cell(value, str(column))) for value, column in cells))
     _out.print(table)
 
 
-def _cell(value: object) -> str:
-    """Return a number with four digits, anything else as text."""
+def _cell(value: object, column: str) -> str:
+    """Return a number with four digits, a sample size without decimals, anything else as text."""
     if not isinstance(value, float):
         return str(value)
     if value != value:
         return "–"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    if column.startswith("ess_") or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:#.4g}".rstrip(".")
 
 
 def _parse_priors(texts: Sequence[str]) -> dict[str, str]:
@@ -289,7 +292,7 @@ def _messages() -> Iterator[None]:
                 line: str | None = None,
             ) -> None:
                 if issubclass(category, SamplingWarning):
-                    _err.print(f"warning: {message}", markup=False, highlight=False)
+                    print(f"warning: {message}", file=sys.stderr)
                 else:
                     usual(message, category, filename, lineno, file, line)
 

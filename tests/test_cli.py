@@ -175,6 +175,25 @@ def error_line(arguments, capsys):
 
 
 @pytest.mark.parametrize(
+    ("value", "column", "text"),
+    [
+        (0.5, "mean", "0.5000"),
+        (-23.0, "mean", "-23.00"),
+        (409.6, "mean", "409.6"),
+        (409.6, "ess_bulk", "410"),
+        (999.99, "mean", "1000"),
+        (12345.6, "mean", "12,346"),
+        (0.00012345, "sd", "0.0001234"),
+        (float("nan"), "r_hat", "–"),
+        ("308", "level", "308"),
+        (7, "n", "7"),
+    ],
+)
+def test_cells_of_the_printed_tables(value, column, text):
+    assert cli._cell(value, column) == text
+
+
+@pytest.mark.parametrize(
     ("more", "message"),
     [
         (["--prior", "sd"], "--prior 'sd' is not KEY=VALUE"),
@@ -269,3 +288,42 @@ def test_the_module_runs_and_its_exit_code_is_the_process_s(tmp_path):
     )
     assert done.returncode == 2
     assert done.stderr == "hiermodels: error: there is no file 'absent.csv'; check the path.\n"
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """A real fit by the command line, short; its folder."""
+    folder = tmp_path_factory.mktemp("fitted")
+    data = hm.load_dataset("sleepstudy").astype({"Subject": str})
+    data.to_parquet(folder / "sleep.parquet")
+    words = (
+        "--draws 300 --tune 300 --chains 2 --cores 1 --seed 1 --prior sd_Subject=Exponential(.1)"
+    )
+    arguments = ["fit", str(folder / "sleep.parquet"), cli.DEMO_FORMULA, *words.split()]
+    assert cli.main([*arguments, "--out", str(folder / "out")]) == 0
+    return folder / "out"
+
+
+def test_a_real_fit_writes_every_file(fitted):
+    assert names(fitted) == FILES
+
+
+def test_the_tables_on_disk_are_those_of_the_saved_fit(fitted):
+    fit = hm.load(fitted / "fit.nc")
+    table = pd.read_csv(fitted / "fixef.csv", index_col="coefficient")
+    # Written with all digits: nothing is lost but the last bit of a sum.
+    pd.testing.assert_frame_equal(table, fit.fixef(), rtol=1e-12, check_names=False)
+    assert len(pd.read_csv(fitted / "ranef.csv")) == 36
+    priors = fit.model.priors.set_index("parameter")
+    assert "user" in set(priors["source"])
+
+
+def test_real_bad_input_is_one_line(data, tmp_path, capsys):
+    out = ["--out", str(tmp_path / "out")]
+    assert "'z'" in error_line(["fit", str(data), "y ~ z", *out], capsys)
+    line = error_line(["fit", str(data), "y ~ x + (1 | g", *out], capsys)
+    assert "»" in line
+    assert "gauss" in error_line(["fit", str(data), "y ~ x", "--family", "gauss", *out], capsys)
+    prior = ["--prior", "sd_g=Nope(1)"]
+    assert "Nope" in error_line(["fit", str(data), "y ~ x + (1 | g)", *prior, *out], capsys)
+    assert not (tmp_path / "out").exists()

@@ -2,7 +2,6 @@
 
 import csv
 import itertools
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,17 +71,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     """Return the table of a CSV file, after a check of its header and of its row lengths."""
     try:
         names = _check_header(path)
-        with warnings.catch_warnings():
-            # pandas only warns when the first row is longer than the header, and drops a column.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(
-                path,
-                encoding="utf-8-sig",
-                index_col=False,
-                keep_default_na=False,
-                na_values=list(MISSING),
-                low_memory=False,
-            )
+        frame = pd.read_csv(path, keep_default_na=False, na_values=list(MISSING), low_memory=False)
         # pandas fills rows that are too short, so only a last column with gaps can hide one.
         if len(frame) and frame.iloc[:, -1].isna().any():
             _check_lengths(path, len(names))
@@ -91,7 +80,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
             f"{str(path)!r} is not UTF-8 text (byte {error.object[error.start]:#04x} does not "
             "fit); save it as UTF-8."
         ) from error
-    except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as error:
+    except (pd.errors.ParserError, csv.Error) as error:
         detail = " ".join(str(error).split())
         raise DataError(
             f"{str(path)!r} is not a comma separated table ({detail}); every line needs as many "

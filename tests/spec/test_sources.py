@@ -69,6 +69,7 @@ def test_a_header_alone_is_a_table_without_rows(tmp_path):
         ("y;x\n1,5;2\n", "seems to be separated by semicolons"),
         ("y\tx\n1\t2\n", "seems to be separated by tabs"),
         ("y,x,y\n1,2,3\n", "more than one column named 'y'"),
+        (b"\xef\xbb\xbfy,x,y\n1,2,3\n", "more than one column named 'y'"),
         (b"y,g\n1,\xe9t\xe9\n", "is not UTF-8 text .byte 0xe9"),
         (b"y,\xe9\n1,2\n", "is not UTF-8 text"),
         (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "holds zero bytes"),

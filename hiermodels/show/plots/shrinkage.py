@@ -109,7 +109,7 @@ def _plane(
     tidy(ax, "both")
     _plane_legend(ax, all_shown=len(shown) == len(plane))
     missing = int(both["own_x"].isna().sum())
-    title(ax, _plane_title(group, len(shown), len(plane), missing, outside), 70)
+    title(ax, _plane_title(group, len(shown), len(plane), missing, outside))
     if len(plane) <= most:
         _label_points(ax, both)
     return ax
@@ -223,8 +223,8 @@ def _one_effect(ax: Axes | None, table: pd.DataFrame, group: str, most: int) -> 
     ax.set_ylabel(plain(short(group, 40)), fontsize=9)
     outside = _one_limits(ax, rows)
     missing = int(rows["no_pool"].isna().sum())
-    title(ax, _plane_title(group, len(rows), len(table), missing, outside), 66)
     _one_legend(ax, float(table.attrs.get("prob", 0.95)))
+    title(ax, _plane_title(group, len(rows), len(table), missing, outside))
     return ax
 
 

@@ -107,9 +107,15 @@ def tidy(ax: Axes, grid: str | None = None) -> None:
     ax.set_axisbelow(True)
 
 
-def title(ax: Axes, text: str, width: int = 62) -> None:
-    """Write what is seen above the axes, on the left."""
-    ax.set_title(wrapped(text, width), loc="left", fontsize=10)
+def title(ax: Axes, text: str) -> None:
+    """Write what is seen above the axes, on the left, in lines as wide as the axes.
+
+    Call it when ticks and labels stand: they decide how wide the axes are.
+    """
+    figure = root(ax)
+    figure.draw_without_rendering()
+    points = ax.get_window_extent().width / figure.dpi * 72
+    ax.set_title(wrapped(text, max(20, int(points / 5.6))), loc="left", fontsize=10)
 
 
 def root(ax: Axes) -> Figure:

@@ -91,5 +91,6 @@ def _panel(ax: Axes, rows: pd.DataFrame) -> None:
     ax.set_ylim(-0.2 * top, 1.08 * top)
     tidy(ax)
     ax.set_yticks([])
+    ax.locator_params(axis="x", nbins=4)
     ax.spines["left"].set_visible(False)
     ax.set_title(plain(short(first["quantity"], 32)), fontsize=SMALL, loc="left")

@@ -9,6 +9,8 @@ from hiermodels.spec.design import Term
 
 #: With more terms than this the linear predictor is written with vectors.
 MOST_TERMS = 6
+TILDE = '<mo lspace="0.35em" rspace="0.35em">&#8764;</mo>'
+GAP = '<mspace width="0.2em"/>'
 
 
 def _mi(symbol: str) -> str:
@@ -37,7 +39,7 @@ def _math(content: str) -> str:
 
 
 def _normal(inside: str) -> str:
-    return f"{_mo('~')}{_text('Normal')}{_mo('(')}{inside}{_mo(')')}"
+    return f"{TILDE}{_text('Normal')}{_mo('(')}{inside}{_mo(')')}"
 
 
 _MEAN = {"bernoulli": "p", "binomial": "p"}
@@ -54,7 +56,7 @@ def likelihood(model: Model) -> str:
     inside = mean
     if design.trials is not None:
         inside = f"{_row(_text('trials'))}{_mo(',')}{mean}"
-    return _math(f"{y}{_mo('~')}{_text(name)}{_mo('(')}{inside}{_mo(')')}")
+    return _math(f"{y}{TILDE}{_text(name)}{_mo('(')}{inside}{_mo(')')}")
 
 
 def _residual_variance(model: Model) -> str:
@@ -85,7 +87,7 @@ def predictor(model: Model) -> str:
 
 def _times(coefficient: str, name: str) -> str:
     """Return a coefficient times its column; the intercept's column is 1."""
-    return coefficient if name == INTERCEPT else f"{coefficient}{_row(_text(name))}"
+    return coefficient if name == INTERCEPT else f"{coefficient}{GAP}{_row(_text(name))}"
 
 
 def _effect(term: Term, name: str) -> str:
@@ -120,15 +122,14 @@ def effects(term: Term) -> list[str]:
     """Return the distribution of a bar's group effects, one formula or more."""
     level = f"{_text(term.group)}{_mo('[')}{_mi('j')}{_mo(']')}"
     if term.correlated:
-        vector = _sub(_mi("r"), level)
-        names = _column([_text(c) for c in term.coefs])
+        names = _column([_sub(_mi("r"), f"{level}{_mo(',')}{_text(c)}") for c in term.coefs])
         covariance = _sub("<mi mathvariant='bold'>&#931;</mi>", _text(term.group))
         sd = _sub(_text("sd"), _text(term.group))
         diagonal = f"{_text('diag')}{_mo('(')}{sd}{_mo(')')}"
         cor = _sub(_text("cor"), _text(term.group))
         return [
-            _math(f"{vector}{_mo('=')}{names}{_normal(f'<mn>0</mn>{_mo(",")}{covariance}')}"),
-            _math(f"{covariance}{_mo('=')}{diagonal}{cor}{diagonal}"),
+            _math(names + _normal(f"<mn>0</mn>{_mo(',')}{covariance}")),
+            _math(f"{covariance}{_mo('=')}{diagonal}{GAP}{cor}{GAP}{diagonal}"),
         ]
     out = []
     for c in term.coefs:
@@ -143,7 +144,7 @@ def _column(entries: Sequence[str]) -> str:
     if len(entries) > 4:
         entries = [*entries[:2], "<mo>&#8942;</mo>", entries[-1]]
     cells = "".join(f"<mtr><mtd>{e}</mtd></mtr>" for e in entries)
-    return f"{_mo('(')}<mtable>{cells}</mtable>{_mo(')')}"
+    return f"<mrow>{_mo('(')}<mtable>{cells}</mtable>{_mo(')')}</mrow>"
 
 
 def formulas(model: Model) -> list[str]:

@@ -34,7 +34,7 @@ def number(value: object, digits: int = 4) -> str:
             return "not known"
         if abs(value) >= 10**digits and np.isfinite(value):
             return f"{value:,.0f}"
-        return f"{value:.{digits}g}"
+        return f"{value:#.{digits}g}".removesuffix(".")
     return str(value)
 
 

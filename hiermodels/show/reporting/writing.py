@@ -32,14 +32,10 @@ def report_html(fit: Fitted) -> str:
     found = diagnose(fit)
     design = fit.model.design
     groups = ", ".join(g.name for g in design.groups)
-    headline = "The draws pass every check."
-    if not found.ok:
-        headline = f"Read this first: {found.verdict[0]}"
     return environment.get_template("report.html.j2").render(
         title=f"{design.response} by {groups}" if groups else f"A regression of {design.response}",
         formula=str(fit.model.formula),
         diagnosis=found,
-        headline=headline,
         sections=sections(fit, found),
     )
 
