@@ -312,7 +312,7 @@ def test_the_tables_on_disk_are_those_of_the_saved_fit(fitted):
     fit = hm.load(fitted / "fit.nc")
     table = pd.read_csv(fitted / "fixef.csv", index_col="coefficient")
     # Written with all digits: nothing is lost but the last bit of a sum.
-    pd.testing.assert_frame_equal(table, fit.fixef(), rtol=1e-12, check_names=False)
+    pd.testing.assert_frame_equal(table, fit.fixef(), rtol=1e-12, check_index_type=False)
     assert len(pd.read_csv(fitted / "ranef.csv")) == 36
     priors = fit.model.priors.set_index("parameter")
     assert "user" in set(priors["source"])
@@ -324,6 +324,7 @@ def test_real_bad_input_is_one_line(data, tmp_path, capsys):
     line = error_line(["fit", str(data), "y ~ x + (1 | g", *out], capsys)
     assert "»" in line
     assert "gauss" in error_line(["fit", str(data), "y ~ x", "--family", "gauss", *out], capsys)
+    data.write_text("y,x,g\n1,2,a\n2,3,b\n3,5,a\n4,4,b\n", encoding="utf-8")
     prior = ["--prior", "sd_g=Nope(1)"]
     assert "Nope" in error_line(["fit", str(data), "y ~ x + (1 | g)", *prior, *out], capsys)
     assert not (tmp_path / "out").exists()

@@ -15,6 +15,7 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spl
 import xarray as xr
 
+from hiermodels.library.datasets import load_dataset
 from hiermodels.spec.design import Design, build_design
 from hiermodels.spec.families import Family
 from hiermodels.spec.formula import ModelFormula, parse_formula
@@ -199,11 +200,7 @@ def _priors(design, fam):
 
 def sleepstudy() -> pd.DataFrame:
     """Return the sleepstudy data, from the package."""
-    from importlib.resources import files
-
-    path = files("hiermodels.library") / "data" / "sleepstudy.csv"
-    with path.open() as stream:
-        return pd.read_csv(stream, dtype={"Subject": str})
+    return load_dataset("sleepstudy")
 
 
 def sleepstudy_fit(formula: str = "Reaction ~ Days + (Days | Subject)", **kwargs) -> StandInFit:

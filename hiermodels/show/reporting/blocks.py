@@ -111,6 +111,8 @@ def _cell(column: str, value: object) -> str:
     if isinstance(value, float) and value == value:
         if column.startswith("ess"):
             return f"{value:,.0f}"
+        if column.startswith("rows_"):
+            return f"{value:,.10g}"
         if column == "r_hat":
             return f"{value:.3f}"
         if column == "var_prop":

@@ -1,5 +1,6 @@
 """The sections of the report, each from the answers; none is left out without a sentence."""
 
+import json
 import platform
 from collections.abc import Iterator
 from importlib import metadata
@@ -141,13 +142,15 @@ def _variances(fit: Fitted) -> Iterator[Block]:
         "var_prop": "share",
     }
     yield table(frame, "Standard deviations and variances", names)
-    yield text(
-        "The share is of the sum of the variances listed. It depends on where predictors have "
-        "their zero, and is no intraclass correlation where slopes vary."
-    )
+    if groups:
+        yield text(
+            "The share is of the sum of the variances listed. It depends on where predictors have "
+            "their zero, and is no intraclass correlation where slopes vary."
+        )
     together = tables.correlations(posterior, groups)
     if together.empty:
-        yield text("No group effects are correlated in this model.")
+        said = "No group effects are correlated in this model." if groups else NO_GROUPS
+        yield text(said)
     else:
         pairs = {"group": "group", "effect1": "effect", "effect2": "with"}
         shown = pairs | {k: _ESTIMATE[k] for k in ("mean", "ci_low", "ci_high")}
@@ -260,12 +263,18 @@ def _panels(fit: Fitted) -> Iterator[Block]:
 
 
 def _versions(fit: Fitted) -> Iterator[Block]:
+    attrs = fit.idata.attrs
     seed = getattr(fit, "seed", None)
-    seed = fit.idata.attrs.get("seed") if seed is None else seed
-    rows = [("seed", "not recorded" if seed is None else str(seed)), ("engine", fit.model.engine)]
-    rows.append(("Python", platform.python_version()))
-    rows.extend((name, _version(name)) for name in PACKAGES)
-    yield rows_table(rows, "What this report was made with", ("what", "value"))
+    rows = [("seed", "not recorded" if seed is None else str(seed))]
+    rows.append(("computed by", str(attrs.get("how", f"{fit.model.engine} engine"))))
+    used = json.loads(attrs["versions"]) if "versions" in attrs else _installed()
+    rows.extend((str(name), str(number)) for name, number in used.items())
+    yield rows_table(rows, "What the draws were made with", ("what", "value"))
+
+
+def _installed() -> dict[str, str]:
+    """Return the versions at hand, for draws that do not say theirs."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
 
 
 def _version(package: str) -> str:
