@@ -18,6 +18,7 @@ from typing import Annotated, Any, TextIO
 
 import pandas as pd
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -201,7 +202,8 @@ def _print_table(name: str, frame: pd.DataFrame) -> None:
     shown = frame.head(_MOST_ROWS)
     more = len(frame) - len(shown)
     caption = f"the first {len(shown)} of {len(frame):,} rows" if more else None
-    table = Table(title=_TITLES[name], caption=caption, title_justify="left")
+    # Light rules: eight columns of numbers have to fit a terminal of 80 characters.
+    table = Table(title=_TITLES[name], caption=caption, box=SIMPLE_HEAD, title_justify="left")
     labelled = shown.reset_index() if shown.index.name else shown
     for column in labelled.columns:
         numeric = pd.api.types.is_numeric_dtype(labelled[column])

@@ -304,6 +304,16 @@ def fitted(tmp_path_factory):
     return folder / "out"
 
 
+def test_the_widest_table_fits_80_characters(fitted, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    cli._print_table("fixef", hm.load(fitted / "fit.nc").fixef())
+    printed = capsys.readouterr().out
+    assert "…" not in printed
+    assert max(map(len, printed.splitlines())) <= 80
+    for column in ("coefficient", "mean", "ci_high", "ess_tail", "r_hat"):
+        assert column in printed
+
+
 def test_a_real_fit_writes_every_file(fitted):
     assert names(fitted) == FILES
 

@@ -143,6 +143,7 @@ def group_columns(design: Design, group: Group) -> Floats:
     return np.concatenate([np.asarray(design.terms[t].z) for t in group.terms], axis=1)
 
 
-def coefficients(fit: Fitted, prob: float = 0.95) -> pd.DataFrame:
-    """Return the coefficients of each level of each factor, as ``fit.coef()`` does."""
-    return coef(dataset(fit, "posterior"), dataset(fit, "group_effects"), labels(fit), prob)
+def coefficients(fit: Fitted, prob: float = 0.95, group: str | None = None) -> pd.DataFrame:
+    """Return the coefficients of each level of each factor, or of one, as ``fit.coef()`` does."""
+    wanted = [g for g in labels(fit) if group is None or g.name == group]
+    return coef(dataset(fit, "posterior"), dataset(fit, "group_effects"), wanted, prob)

@@ -77,11 +77,23 @@ def _check_x(design: Design, x: str | None, group: Group) -> str | None:
     """Return the predictor along which the lines run; None where there is no numeric one."""
     known = numeric_predictors(design, group)
     if x is None:
-        return known[0] if known else None
+        return min(known, key=lambda c: _dull(design, group, c)) if known else None
     if x not in known:
         allowed = ", ".join(known) if known else "none, for this model has no numeric predictor"
         raise FitError(f"got x={x!r}; the lines run along a numeric predictor: {allowed}")
     return x
+
+
+def _dull(design: Design, group: Group, column: str) -> tuple[bool, bool, bool]:
+    """Return what makes a predictor a poor choice of axis, the worst first.
+
+    It has no effect that varies by the factor; it is the same in all rows of a group; it has two
+    values only.
+    """
+    values = design.data[column].to_numpy(dtype=np.float64)
+    first = np.unique(group.index, return_index=True)[1]
+    fixed = bool((values == values[first][group.index]).all())
+    return not _varies(design, group, column), fixed, len(np.unique(values)) <= 2
 
 
 def _check_levels(group: Group, levels: Sequence[str] | None, order: Floats, n: int) -> list[int]:
@@ -168,8 +180,9 @@ def group_lines(
     ----------
     fit : Fit
     x : str, optional
-        A numeric predictor. By default the first numeric one of the factor's bars, else the
-        first of the common part; without any the lines are flat along the row number.
+        A numeric predictor. By default the first of the factor's bars, else of the common part,
+        one that varies within groups and has more than two values going first; without any the
+        lines are flat along the row number.
     groups : sequence of str, optional
         Levels; by default at most ``max_groups``, spread over the ranks of their effect.
     group : str, optional
@@ -308,7 +321,7 @@ def _partial(
             return _without_draws(fit, group, parents, at)
         for k in range(z.shape[1]):
             eta += effects[:, where, k] * z[:, k]
-    mu = np.asarray(fit.model.family.linkinv(eta), dtype=np.float64)
+    mu = eta
     low, high = np.quantile(mu, ((1 - prob) / 2, (1 + prob) / 2), axis=0)
     return mu.mean(axis=0), low, high
 

@@ -125,7 +125,7 @@ def group_estimates(fit: Fitted, prob: float = 0.95, group: str | None = None) -
     """
     _, chosen = find_group(fit, group)
     groups = fit.model.design.groups if group is None else (chosen,)
-    partial = coefficients(fit, prob)
+    partial = coefficients(fit, prob, group)
     complete = complete_estimates(fit)
     parts = [_one_factor(fit, g, partial, complete) for g in groups]
     out = pd.concat(parts, ignore_index=True)

@@ -18,6 +18,7 @@ from hiermodels.spec.scales import response_scale
 Array = NDArray[np.float64]
 Centred = Literal["auto"] | bool | Mapping[str, bool]
 _LOWER = 0.025
+_EXACT = 1e-9
 
 
 def conditional_problem(
@@ -53,14 +54,57 @@ def conditional_problem(
                 sd_priors=tuple(_row(prior) for prior in own.sd),
                 lkj_eta=None if own.cor is None else own.cor.values[0],
                 centred=form,
+                shift=shift,
             )
-            for term, own, form in zip(design.terms, priors.terms, centred, strict=True)
+            for term, own, form, shift in zip(
+                design.terms, priors.terms, centred, _shifts(design, priors, centred), strict=True
+            )
         ),
     )
 
 
 def _row(prior: Prior) -> PriorRow:
     return PriorRow(prior.name, prior.values)
+
+
+def _shifts(
+    design: Design, priors: ResolvedPriors, centred: tuple[bool, ...]
+) -> list[Array | None]:
+    """Return for each bar how its effects take up coefficients (J, q, p), None where they do not.
+
+    A coefficient whose column is, within each level, made of a centred bar's columns moves with
+    that bar's effects, the more so the more the data say about each level; sampling their sum
+    frees it (Gelfand, Sahu and Carlin 1995, doi:10.1093/biomet/82.3.479). Where two bars could
+    take a coefficient, as crossed intercepts do, moving it to one ties it to the other: it stays.
+    """
+    if not any(centred):
+        return [None] * len(centred)
+    solutions = []
+    for term, own in zip(design.terms, priors.terms, strict=True):
+        solutions.append(_within_levels(own.z, priors.X, term.index, len(term.levels)))
+    takers = np.sum([exact for _, exact in solutions], axis=0)
+    shifts: list[Array | None] = []
+    for (weights, exact), form in zip(solutions, centred, strict=True):
+        taken = exact & (takers == 1)
+        shifts.append(weights * taken if form and taken.any() else None)
+    return shifts
+
+
+def _within_levels(
+    z: Array, X: Array, index: NDArray[np.intp], n_levels: int
+) -> tuple[Array, NDArray[np.bool_]]:
+    """Return each level's coefficients of X on z (J, q, p), and which columns they give exactly."""
+    q, p = z.shape[1], X.shape[1]
+    cross, right = np.empty((n_levels, q, q)), np.empty((n_levels, q, p))
+    for a in range(q):
+        for c in range(q):
+            cross[:, a, c] = np.bincount(index, z[:, a] * z[:, c], minlength=n_levels)
+        for c in range(p):
+            right[:, a, c] = np.bincount(index, z[:, a] * X[:, c], minlength=n_levels)
+    weights = np.linalg.pinv(cross, hermitian=True) @ right
+    error = X - np.einsum("nq,nqp->np", z, weights[index])
+    exact = np.linalg.norm(error, axis=0) <= _EXACT * np.linalg.norm(X, axis=0)
+    return weights, exact
 
 
 # --- centred or not -------------------------------------------------------------------------
@@ -81,14 +125,20 @@ def choose_forms(
         For a value or a grouping that does not exist.
     """
     groups = [term.group for term in design.terms]
-    if isinstance(centred, bool):
-        return (centred,) * len(groups)
+    if isinstance(centred, bool | np.bool_):
+        return (bool(centred),) * len(groups)
     if isinstance(centred, Mapping):
         odd = [key for key in centred if key not in groups]
         if odd:
             raise EngineError(
                 f"centred names {odd[0]!r}, which is no grouping; there are "
                 f"{', '.join(dict.fromkeys(groups)) or 'none'}."
+            )
+        bad = [value for value in centred.values() if not isinstance(value, bool | np.bool_)]
+        if bad:
+            raise EngineError(
+                f"centred takes True or False by grouping; got {bad[0]!r}. Leave a grouping out "
+                "to have its form chosen."
             )
         auto = choose_forms(design, family, priors, "auto")
         return tuple(
@@ -165,5 +215,7 @@ def _information_wins(
     # non-centred, where its funnel is harmless
     lower = np.var(estimates, axis=0, ddof=1) * (count - 1) / stats.chi2.ppf(1 - _LOWER, count - 1)
     between = np.maximum(lower - noise.mean(axis=0), 0.0)
-    factors = np.mean(noise / (noise + between), axis=0)
+    total = noise + between
+    # neither noise nor differences: nothing speaks against the non-centred form
+    factors = np.divide(noise, total, out=np.ones_like(noise), where=total > 0).mean(axis=0)
     return bool(np.all(factors < 0.5))

@@ -16,9 +16,9 @@ HEAD: Final = 24
 # vector, FIRST_EFFECT and FIRST_MATRIX in the kernel's scratch.
 (
     SIZE, LEVELS, AT_SDS, AT_CORRELATION, AT_DRAWS, FIRST_EFFECT, FIRST_MATRIX, CENTRED, LKJ_ETA,
-    AT_SD_PRIORS, AT_POSITIONS, AT_Z,
-) = range(12)  # fmt: skip
-BAR: Final = 12
+    AT_SD_PRIORS, AT_POSITIONS, AT_Z, SHIFTED, AT_SHIFT,
+) = range(14)  # fmt: skip
+BAR: Final = 14
 PRIOR: Final = 4  # code and three numbers
 
 GAUSSIAN, GAUSSIAN_ERRORS, BINOMIAL, POISSON = range(4)

@@ -224,6 +224,9 @@ def constrain(problem: ConditionalProblem, draws: Floats) -> Coordinates:
         values = draws[..., part.effects].reshape(*lead, bar.n_levels, bar.q)
         if not bar.centred:
             values = values @ np.swapaxes(sd[..., :, None] * chol, -1, -2)
+        elif bar.shift is not None:
+            flat = bar.shift.reshape(-1, bar.shift.shape[2])
+            values = values - (draws[..., parts.coef] @ flat.T).reshape(values.shape)
         sds.append(sd)
         chols.append(chol)
         effects.append(values)

@@ -33,6 +33,7 @@ from hiermodels.engines.buffers import (
     AT_POSITIONS,
     AT_SD_PRIORS,
     AT_SDS,
+    AT_SHIFT,
     AT_SIGMA_PRIOR,
     AT_X,
     AT_Z,
@@ -56,6 +57,7 @@ from hiermodels.engines.buffers import (
     NDIM,
     PRIOR,
     ROWS,
+    SHIFTED,
     SIZE,
     TOTAL,
     WEIGHT,
@@ -67,6 +69,8 @@ from hiermodels.engines.groupwise import (
     gather,
     lkj_prior,
     sd_prior,
+    shift_back,
+    shift_gradient,
     spread,
     whiten,
 )
@@ -162,6 +166,10 @@ def _before(buf: Any, bar: Any, x: Any, grad: Any, b: Any, u: Any, factor: Any, 
     if bar[CENTRED] == 0.0:
         return value + spread(draws, factor, q, levels, b)
     b[:] = draws
+    if bar[SHIFTED] != 0.0:
+        p, at_shift = int(buf[COEFS]), int(bar[AT_SHIFT])
+        shift_back(buf[at_shift : at_shift + q * levels * p], x[:p], b)
+        draws = b
     w = grad[at : at + q * levels]
     value += whiten(draws, factor, q, levels, u, w, back)
     for i in range(w.shape[0]):
@@ -175,13 +183,17 @@ def _before(buf: Any, bar: Any, x: Any, grad: Any, b: Any, u: Any, factor: Any, 
 
 
 @strict
-def _after(bar: Any, x: Any, grad: Any, g: Any, factor: Any, back: Any) -> None:
+def _after(buf: Any, bar: Any, x: Any, grad: Any, g: Any, factor: Any, back: Any) -> None:
     """Carry the likelihood's gradient by the effects of one bar back to its coordinates."""
     q, levels = int(bar[SIZE]), int(bar[LEVELS])
     at_sds, at_y, at = int(bar[AT_SDS]), int(bar[AT_CORRELATION]), int(bar[AT_DRAWS])
     if bar[CENTRED] != 0.0:
         for i in range(q * levels):
             grad[at + i] += g[i]
+        if bar[SHIFTED] != 0.0:
+            p, at_shift = int(buf[COEFS]), int(bar[AT_SHIFT])
+            shift = buf[at_shift : at_shift + q * levels * p]
+            shift_gradient(shift, grad[at : at + q * levels], grad[:p])
         return
     end = at + q * levels
     gather(g, x[at:end], factor, q, levels, grad[at:end], back)
@@ -229,7 +241,7 @@ def evaluate(buf: Any, x: Any, grad: Any) -> float:
         q = int(bar[SIZE])
         lo, m = int(bar[FIRST_EFFECT]), int(bar[FIRST_MATRIX])
         hi = lo + q * int(bar[LEVELS])
-        _after(bar, x, grad, g[lo:hi], factors[m : m + q * q], backs[m : m + q * q])
+        _after(buf, bar, x, grad, g[lo:hi], factors[m : m + q * q], backs[m : m + q * q])
     return float(value)
 
 

@@ -132,6 +132,26 @@ def chain_factor(
 
 
 @loop
+def shift_back(shift: Any, beta: Any, b: Any) -> None:
+    """Take shift (rows of b, coefficients) times the coefficients off b: what is left is effects."""
+    p = beta.shape[0]
+    for i in range(b.shape[0]):
+        total = 0.0
+        for k in range(p):
+            total += shift[i * p + k] * beta[k]
+        b[i] -= total
+
+
+@loop
+def shift_gradient(shift: Any, g: Any, g_beta: Any) -> None:
+    """Add the coefficients' part of the gradient g by the shifted effects."""
+    p = g_beta.shape[0]
+    for i in range(g.shape[0]):
+        for k in range(p):
+            g_beta[k] -= shift[i * p + k] * g[i]
+
+
+@loop
 def spread(u: Any, factor: Any, q: int, levels: int, b: Any) -> float:
     """Write b_j = factor u_j for every level; return the log density of u up to its constant."""
     total = 0.0

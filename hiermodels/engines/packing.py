@@ -219,6 +219,9 @@ def _pack_bar(bar: BarBlock, record: Floats, writer: _Writer) -> float:
         (positions + int(record[buffers.FIRST_EFFECT])).view(np.float64)
     )
     record[buffers.AT_Z] = writer.add(bar.z.T.ravel())
+    if bar.shift is not None and bar.shift.any():
+        record[buffers.SHIFTED] = 1.0
+        record[buffers.AT_SHIFT] = writer.add(np.ascontiguousarray(bar.shift).ravel())
     if bar.lkj_eta is not None and bar.q > 1:
         record[buffers.LKJ_ETA] = bar.lkj_eta
         constant += lkj_constant(bar.lkj_eta, bar.q)

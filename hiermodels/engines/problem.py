@@ -80,6 +80,10 @@ class BarBlock:
         for q = 1.
     centred
         True: the coordinates are the group effects; False: standard normal, times sds and factor.
+    shift
+        Centred bars only, (n_levels, q, p): the coordinates are the group effects plus `shift`
+        times the coefficients, which frees the coefficients from the effects where the data say
+        much about each group (hierarchical centring). None: no shift.
 
     Examples
     --------
@@ -95,6 +99,7 @@ class BarBlock:
     sd_priors: tuple[PriorRow, ...]
     lkj_eta: float | None
     centred: bool
+    shift: Floats | None = None
 
     @property
     def q(self) -> int:
@@ -298,6 +303,10 @@ def _unsupported_shape(problem: ConditionalProblem) -> str | None:
             return f"a bar has {bar.z.shape[0]} rows of z and {bar.index.size} of index, not {n}"
         if n and not 0 <= bar.index.min() <= bar.index.max() < bar.n_levels:
             return f"a bar's index leaves the range of its {bar.n_levels} levels"
+        if bar.shift is not None and (
+            not bar.centred or bar.shift.shape != (bar.n_levels, bar.q, p)
+        ):
+            return "a shift belongs to a centred bar, (levels, effects, coefficients)"
         if len(bar.sd_priors) != bar.q:
             return f"there are {len(bar.sd_priors)} sd priors for {bar.q} effects"
     return None

@@ -114,7 +114,11 @@ def propose(problem: ConditionalProblem, rng: np.random.Generator) -> Floats:
         x[part.sds] = log_sds
         x[part.correlations] = rng.uniform(-0.3, 0.3, bar.n_correlations)
         effects = rng.uniform(-0.5, 0.5, (bar.n_levels, bar.q))
-        x[part.effects] = (effects * np.exp(log_sds) if bar.centred else effects).ravel()
+        if bar.centred:
+            effects = effects * np.exp(log_sds)
+        if bar.shift is not None:
+            effects = effects + bar.shift @ x[parts.coef]
+        x[part.effects] = effects.ravel()
     if parts.sigma is not None and problem.sigma_prior is not None:
         typical, width = _typical(problem.sigma_prior)
         falling = problem.sigma_prior.kind in _FALLING

@@ -2,7 +2,7 @@
 
 import json
 import os
-import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,14 @@ from hiermodels.spec.priors import ResolvedPriors, TermPriors
 
 FORMAT = 1
 _MARK = "hiermodels_format"
+_ATTRS = ("formula", "family", "link", "priors", "resolved", "centred", "dropped", "seed")
+_GROUPS = ("sample_stats", "observed_data", "constant_data")
 
 
 def response_name(design: Design) -> str:
     """Return the response's name in ``observed_data``: the column's, or ``y``."""
-    return design.response if design.response.isidentifier() else "y"
+    name = design.response
+    return name if name.isidentifier() and name != "obs" else "y"
 
 
 # --- the file -------------------------------------------------------------------------------
@@ -35,25 +38,25 @@ def write(tree: xr.DataTree, path: str | Path) -> Path:
     FitError
         Where the file cannot be written.
     """
-    target = Path(path)
+    # a link keeps pointing where it points
+    target = Path(os.path.realpath(path))
     marked = tree.copy()
     marked.attrs = {**tree.attrs, _MARK: FORMAT}
-    temporary: str | None = None
+    temporary = target.with_name(f".{target.name[:100]}-{uuid.uuid4().hex}")
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
-        os.close(handle)
+        # made here so that it has the permissions any new file has
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         marked.to_netcdf(temporary, engine="h5netcdf")
         os.replace(temporary, target)
-        temporary = None
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # h5py says RuntimeError where a flush fails
         raise FitError(
-            f"The fit cannot be written to {str(target)!r}: {error.strerror or error}. "
-            "Give a file in a folder that exists and can be written to."
+            f"The fit cannot be written to {str(path)!r}: "
+            f"{getattr(error, 'strerror', None) or error}. "
+            "Give a file in a folder that exists and can be written to, with room left."
         ) from error
     finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
-    return target
+        temporary.unlink(missing_ok=True)
+    return Path(path)
 
 
 def read(path: str | Path) -> xr.DataTree:
@@ -85,6 +88,12 @@ def read(path: str | Path) -> xr.DataTree:
             f"{str(source)!r} was written by a newer version (format {tree.attrs[_MARK]}; this "
             f"version reads up to {FORMAT}). Update hiermodels."
         )
+    missing = [name for name in _ATTRS if name not in tree.attrs]
+    missing += [name for name in _GROUPS if name not in tree.children]
+    if missing:
+        raise FitError(
+            f"{str(source)!r} is damaged: it holds no {missing[0]!r}. Save the fit again."
+        )
     return tree
 
 
@@ -96,55 +105,87 @@ def frame_to_dataset(frame: pd.DataFrame) -> xr.Dataset:
     variables: dict[str, tuple[str, np.ndarray, dict[str, Any]]] = {}
     for k, name in enumerate(frame.columns):
         variables[f"column_{k}"] = _encode(frame[name], str(name))
-    variables["index"] = _encode(pd.Series(frame.index), "")
+    index = frame.index
+    for k in range(index.nlevels):
+        own = index.get_level_values(k)
+        label = None if own.name is None else str(own.name)
+        variables[f"index_{k}"] = _encode(own.to_series(), label)
     return xr.Dataset(variables)
 
 
-def _encode(column: "pd.Series[Any]", name: str) -> tuple[str, np.ndarray, dict[str, Any]]:
-    attrs: dict[str, Any] = {"name": name}
+def _encode(column: "pd.Series[Any]", name: str | None) -> tuple[str, np.ndarray, dict[str, Any]]:
+    """Return one column as whole numbers, floats or codes of text levels.
+
+    Levels of a categorical are kept as text, which is how a design reads them.
+    """
+    # a name as JSON: an index may have none
+    attrs: dict[str, Any] = {"name": json.dumps(name), "dtype": str(column.dtype)}
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         levels = [str(level) for level in dtype.categories]
-        attrs |= {"kind": "factor", "levels": json.dumps(levels), "ordered": int(dtype.ordered)}
+        attrs |= {
+            "kind": "factor",
+            "levels": json.dumps(levels),
+            "ordered": int(bool(dtype.ordered)),
+        }
         return "row", column.cat.codes.to_numpy().astype(np.int64), attrs
-    if pd.api.types.is_bool_dtype(dtype):
-        return "row", column.astype(bool).to_numpy().astype(np.int8), attrs | {"kind": "bool"}
+    if pd.api.types.is_datetime64_any_dtype(dtype):
+        # text is exact in every resolution and keeps the time zone's offset
+        texts = [None if pd.isna(value) else value.isoformat() for value in column]
+        return "row", *_coded(pd.Series(texts, dtype=object), attrs | {"kind": "time"})
+    if pd.api.types.is_bool_dtype(dtype) or all(isinstance(v, bool | np.bool_) for v in column):
+        return "row", column.astype(bool).to_numpy().astype(np.int8), attrs | {"kind": "number"}
     if pd.api.types.is_integer_dtype(dtype):
-        return "row", column.to_numpy(dtype=np.int64), attrs | {"kind": "integer"}
+        unsigned = pd.api.types.is_unsigned_integer_dtype(dtype)
+        values = column.to_numpy(dtype=np.uint64 if unsigned else np.int64)
+        return "row", values, attrs | {"kind": "number"}
     if pd.api.types.is_numeric_dtype(dtype):
         return "row", column.to_numpy(dtype=np.float64), attrs | {"kind": "number"}
-    if pd.api.types.is_datetime64_any_dtype(dtype):
-        values = column.astype("datetime64[ns]").astype(np.int64).to_numpy()
-        return "row", values, attrs | {"kind": "time"}
-    kind = "bool" if all(isinstance(v, bool | np.bool_) for v in column) else "text"
-    if kind == "bool":
-        return "row", column.astype(bool).to_numpy().astype(np.int8), attrs | {"kind": "bool"}
-    codes, levels_found = pd.factorize(column.astype(str), sort=True)
-    levels = [str(level) for level in levels_found]
-    return "row", codes.astype(np.int64), attrs | {"kind": "text", "levels": json.dumps(levels)}
+    return "row", *_coded(column.astype(object), attrs | {"kind": "text"})
+
+
+def _coded(column: "pd.Series[Any]", attrs: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return codes of text, -1 where missing, and the attributes with the levels."""
+    texts = [None if pd.isna(value) else str(value) for value in column]
+    codes, levels = pd.factorize(pd.Series(texts, dtype=object), sort=True)
+    return codes.astype(np.int64), attrs | {"levels": json.dumps([str(v) for v in levels])}
 
 
 def dataset_to_frame(dataset: xr.Dataset) -> pd.DataFrame:
-    """Return the frame that :func:`frame_to_dataset` was given."""
-    index = _decode(dataset["index"])
-    count = sum(1 for name in dataset.data_vars if str(name).startswith("column_"))
-    arrays = [dataset[f"column_{k}"] for k in range(count)]
-    columns = {str(array.attrs["name"]): _decode(array) for array in arrays}
-    return pd.DataFrame(columns).set_index(pd.Index(index))
+    """Return the frame that :func:`frame_to_dataset` was given, levels as text."""
+    columns = _numbered(dataset, "column")
+    levels = _numbered(dataset, "index")
+    names = [json.loads(array.attrs["name"]) for array in levels]
+    values = [_decode(array) for array in levels]
+    index = (
+        pd.Index(values[0], name=names[0])
+        if len(values) == 1
+        else pd.MultiIndex.from_arrays(values, names=names)
+    )
+    made = {json.loads(array.attrs["name"]): _decode(array) for array in columns}
+    return pd.DataFrame(made).set_index(index)
 
 
-def _decode(array: xr.DataArray) -> Any:
-    kind, values = array.attrs["kind"], array.values
+def _numbered(dataset: xr.Dataset, stem: str) -> list[xr.DataArray]:
+    """Return the arrays stem_0, stem_1, ... in order."""
+    found: list[xr.DataArray] = []
+    while f"{stem}_{len(found)}" in dataset:
+        found.append(dataset[f"{stem}_{len(found)}"])
+    return found
+
+
+def _decode(array: xr.DataArray) -> "pd.Series[Any]":
+    kind, values, dtype = array.attrs["kind"], array.values, array.attrs["dtype"]
+    if kind == "number":
+        return pd.Series(values.astype(bool) if dtype == "object" else values).astype(dtype)
+    levels = json.loads(array.attrs["levels"])
     if kind == "factor":
-        levels = json.loads(array.attrs["levels"])
-        return pd.Categorical.from_codes(values, levels, ordered=bool(array.attrs["ordered"]))
-    if kind == "text":
-        return np.array(json.loads(array.attrs["levels"]), dtype=object)[values]
-    if kind == "bool":
-        return values.astype(bool)
+        ordered = bool(array.attrs["ordered"])
+        return pd.Series(pd.Categorical.from_codes(values, levels, ordered=ordered))
+    texts = pd.Series([levels[code] if code >= 0 else None for code in values], dtype=object)
     if kind == "time":
-        return values.astype("datetime64[ns]")
-    return values
+        return pd.to_datetime(texts, format="ISO8601", utc=", " in dtype).astype(dtype)
+    return texts.astype(dtype) if dtype in ("str", "string") else texts
 
 
 # --- priors ---------------------------------------------------------------------------------

@@ -20,6 +20,8 @@ _STATS: Any = array_stats
 
 #: Largest R-hat that passes, after Vehtari et al. (2021), doi:10.1214/20-BA1221.
 R_HAT_LIMIT = 1.01
+#: Beyond this the draws are of no use; between the two they are too few.
+R_HAT_BAD = 1.05
 #: Smallest effective sample size that passes, for each chain: 400 for four chains (same source).
 ESS_PER_CHAIN = 100
 #: Tails of which the effective sample size is reported as ``ess_tail``.
@@ -363,12 +365,18 @@ def _problems(d: Mapping[str, Any]) -> Iterator[str]:
             "the other parameterisation (centred=True or False), a tighter prior on the group "
             "sds, or fewer group effects."
         )
-    if d["r_hat"] > R_HAT_LIMIT:
+    if d["r_hat"] > R_HAT_BAD:
         yield (
             f"The chains disagree: R-hat is {d['r_hat']:.3f} for {d['r_hat_name']} (at most "
             f"{R_HAT_LIMIT} passes). Do not use these numbers; fit again with more tuning "
             "(for example tune=2000, draws=2000), and look for parameters the data cannot tell "
             "apart if it remains."
+        )
+    elif d["r_hat"] > R_HAT_LIMIT:
+        yield (
+            f"The chains do not quite agree yet: R-hat is {d['r_hat']:.3f} for "
+            f"{d['r_hat_name']} (at most {R_HAT_LIMIT} passes). Fit again with more draws, for "
+            f"example draws={2 * d['n_draws']}, before relying on it."
         )
     least, name = min((d["ess_bulk"], d["ess_bulk_name"]), (d["ess_tail"], d["ess_tail_name"]))
     if least < d["ess_needed"]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hiermodels.errors import FitError
 from hiermodels.fitting import archive, effects, tables
 from hiermodels.fitting.diagnostics import Diagnosis, diagnose_draws
-from hiermodels.fitting.draws import GroupLabels, group_labels
+from hiermodels.fitting.draws import GroupLabels, group_labels, sd_of, tails
 from hiermodels.spec.names import effect_name
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class Fit:
             Where the group effects were left out of the posterior, being beyond ``memory``.
         """
         design = self.model.design
-        low, high = (1 - prob) / 2, (1 + prob) / 2
+        low, high = tails(prob)
         found = np.empty((design.n, 4))
         total = self.posterior.sizes["chain"] * self.posterior.sizes["draw"]
         step = max(1, _BLOCK // total)
@@ -194,7 +194,7 @@ class Fit:
             rows = slice(start, min(start + step, design.n))
             mu = self._expected(rows)
             ends = np.quantile(mu, (low, high), axis=0)
-            sd = mu.std(axis=0, ddof=1)
+            sd = sd_of(mu)
             found[rows] = np.column_stack([mu.mean(axis=0), sd, ends[0], ends[1]])
         columns = ["mean", "sd", "ci_low", "ci_high"]
         return pd.DataFrame(found, columns=columns, index=design.data.index)
@@ -251,12 +251,11 @@ class Fit:
 
     def __repr__(self) -> str:
         """Return the model's formula, the table of scalars, and the sampler's verdict."""
-        attrs: dict[str, Any] = self.idata.attrs
         posterior = self.posterior
         head = (
             f"Fit of {self.model.formula}\n"
             f"{posterior.sizes['chain']} chains of {posterior.sizes['draw']:,} draws, seed "
-            f"{self.seed}; {attrs.get('how', '')}"
+            f"{self.seed}; {self.idata.attrs.get('how', '')}"
         )
         table = self.summary().to_string(float_format=lambda value: f"{value:.4g}")
         return f"{head}\n\n{table}\n\n{self.diagnosis.text}"

@@ -12,6 +12,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import xarray as xr
+from pymc.distributions.dist_math import normal_lcdf
 
 from hiermodels.engines.conditional import Coordinates
 from hiermodels.spec.design import Design, Group, Term
@@ -124,21 +125,20 @@ def build_generative(
         The form of each bar.
     """
     with pm.Model(coords=_coords(design)) as model:
-        data = {"X": pm.Data("X", priors.X)} if len(design.coefs) else {}
-        coef, linear = _population(design, priors, data)
+        coef, linear = _population(design, priors)
         bars = []
         raw: dict[str, list[Any]] = {}
         for k, (term, own) in enumerate(zip(design.terms, priors.terms, strict=True)):
             names, effects, parts = _bar(design, k, term, own, bool(centred[k]))
             bars.append(names)
             raw.setdefault(term.group, []).append(parts)
-            z = pm.Data(f"z_{k + 1}", own.z)
-            index = pm.Data(f"index_{k + 1}", term.index)
+            z = _data(f"z_{k + 1}", own.z)
+            index = _data(f"index_{k + 1}", term.index)
             linear = linear + pt.sum(z * effects[index], axis=1)
         for group in design.groups:
             _publish_group(design, group, raw[group.name])
         if np.any(design.offset):
-            linear = linear + pm.Data("offset", design.offset)
+            linear = linear + _data("offset", design.offset)
         sigma = None if priors.sigma is None else _random("sigma", [priors.sigma], None)
         _likelihood(design, family, linear, sigma)
     return Generative(model, coef, tuple(bars), None if sigma is None else "sigma")
@@ -164,11 +164,25 @@ def _term_dim(design: Design, k: int, term: Term) -> str:
     return coef_dim(term.group) if alone else f"{coef_dim(term.group)}_bar{k + 1}"
 
 
+def _free_name(name: str) -> str:
+    """Return a name that neither a variable nor a dim of the model has, such as a grouping's."""
+    model = pm.modelcontext(None)
+    while name in model.named_vars or name in model.coords:
+        name = f"{name}_"
+    return name
+
+
+def _data(name: str, values: np.ndarray) -> Any:
+    return pm.Data(_free_name(name), values)
+
+
 def _random(name: str, priors: Sequence[Prior], dim: str | None) -> Any:
     """Return the PyMC variable(s) of one prior, or of a vector of priors of one distribution."""
     distribution = getattr(pm, priors[0].name)
     if dim is None:
-        return distribution(name, **dict(priors[0].arguments))
+        # PyTensor would hold a Python float as float32 where that is exact, and a gamma function
+        # of a float32 is good to seven digits only
+        return distribution(name, **{key: np.float64(value) for key, value in priors[0].arguments})
     arguments = {
         key: np.array([dict(prior.arguments)[key] for prior in priors])
         for key, _ in priors[0].arguments
@@ -191,7 +205,7 @@ def _vector(
 
 
 def _population(
-    design: Design, priors: ResolvedPriors, data: dict[str, Any]
+    design: Design, priors: ResolvedPriors
 ) -> tuple[tuple[tuple[VectorName, tuple[int, ...]], ...], Any]:
     """Add the coefficients; return their free variables and the linear predictor (n,)."""
     p = len(design.coefs)
@@ -219,7 +233,7 @@ def _population(
     stacked = pt.stack(gamma)
     if at is not None and not np.array_equal(T[at], np.eye(p)[at]):
         pm.Deterministic("Intercept", pt.dot(T[at], stacked))
-    return tuple(free), pt.dot(data["X"], stacked)
+    return tuple(free), pt.dot(_data("X", priors.X), stacked)
 
 
 # --- group effects --------------------------------------------------------------------------
@@ -322,23 +336,29 @@ def _inverse_link(link: str, eta: Any) -> Any:
         "log": pt.exp,
         "inverse": lambda x: 1.0 / x,
         "sqrt": lambda x: x**2,
-        "logit": pt.sigmoid,
-        "probit": lambda x: 0.5 * pt.erfc(-x / np.sqrt(2.0)),
-        "cloglog": lambda x: -pt.expm1(-pt.exp(x)),
+    }
+    return functions[link](eta)
+
+
+def _log_odds(link: str, eta: Any) -> Any:
+    """Return the log odds of success: exact far out, where a probability rounds to 0 or 1."""
+    functions = {
+        "logit": lambda x: x,
+        "probit": lambda x: normal_lcdf(0.0, 1.0, x) - normal_lcdf(0.0, 1.0, -x),
+        "cloglog": lambda x: pt.log(-pt.expm1(-pt.exp(x))) + pt.exp(x),
     }
     return functions[link](eta)
 
 
 def _likelihood(design: Design, family: Family, eta: Any, sigma: Any) -> None:
     """Add the response's distribution, weighted where the formula says so."""
-    model = pm.modelcontext(None)
-    name = design.response if design.response not in model.named_vars else f"{design.response}_obs"
+    name = _free_name(design.response)
     distribution, arguments = _distribution(design, family, eta, sigma)
     if design.weights is None:
         distribution(name, **arguments, observed=design.y, dims=OBS)
         return
     terms = pm.logp(distribution.dist(**arguments), design.y)
-    pm.Potential(f"weighted_{name}", pt.sum(pm.Data("weights", design.weights) * terms))
+    pm.Potential(f"weighted_{name}", pt.sum(_data("weights", design.weights) * terms))
 
 
 def _distribution(
@@ -357,6 +377,4 @@ def _distribution(
         return pm.Poisson, {"mu": _inverse_link(family.link, eta)}
     counts = {} if design.trials is None else {"n": design.trials.astype(np.int64)}
     chosen = pm.Bernoulli if design.trials is None else pm.Binomial
-    if family.link == "logit":
-        return chosen, {**counts, "logit_p": eta}
-    return chosen, {**counts, "p": _inverse_link(family.link, eta)}
+    return chosen, {**counts, "logit_p": _log_odds(family.link, eta)}

@@ -4,13 +4,15 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import xarray as xr
 
 from hiermodels.errors import DataError, FitError
 from hiermodels.fitting import archive
 from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.model import Model
-from hiermodels.spec.design import build_design
+from hiermodels.spec.design import Design, build_design
 from hiermodels.spec.distributions import as_prior
 from hiermodels.spec.families import Family
 from hiermodels.spec.formula import parse_formula
@@ -64,11 +66,7 @@ def load(path: str | Path, data: pd.DataFrame | None = None) -> Fit:
         raise FitError(f"The data given for {str(path)!r} are not those of the fit: {error}") from (
             error
         )
-    if design.n != tree["observed_data"].sizes["obs"]:
-        raise FitError(
-            f"The data given for {str(path)!r} have {design.n} complete rows; the fit used "
-            f"{tree['observed_data'].sizes['obs']}. Give the same data."
-        )
+    _check_same(tree, design, path)
     n_dropped, by_column = json.loads(attrs["dropped"])
     design = replace(design, dropped=Dropped(n_dropped, by_column))
     model = Model.from_parts(
@@ -80,3 +78,26 @@ def load(path: str | Path, data: pd.DataFrame | None = None) -> Fit:
         [bool(form) for form in json.loads(attrs["centred"])],
     )
     return Fit(model, tree)
+
+
+def _check_same(tree: xr.DataTree, design: Design, path: str | Path) -> None:
+    """Raise FitError where the design is not that of the draws."""
+    name = archive.response_name(design)
+    observed = tree["observed_data"].to_dataset()
+    posterior = tree["posterior"].to_dataset()
+    difference = None
+    if design.n != observed.sizes["obs"]:
+        difference = f"{design.n} complete rows, where the fit used {observed.sizes['obs']}"
+    elif name not in observed or not np.array_equal(design.y, observed[name].values):
+        difference = f"another response {design.response}"
+    elif design.slopes and list(posterior["coef"].values) != list(design.slopes):
+        difference = f"the coefficients {', '.join(design.slopes)}"
+    else:
+        for group in design.groups:
+            if list(posterior[group.name].values) != list(group.levels):
+                difference = f"other levels of {group.name}"
+    if difference:
+        raise FitError(
+            f"The data given for {str(path)!r} are not those of the fit: they have {difference}. "
+            "Give the same data."
+        )

@@ -59,12 +59,9 @@ def publish(
         coords[coef_dim(group.name)] = list(group.coefs)
         if cor_name(group.name) in variables:
             coords[coef_dim_bis(group.name)] = list(group.coefs)
-    effect_coords = {
-        name: values
-        for name, values in coords.items()
-        if name not in ("chain", "draw", "coef") and not name.endswith("_coef_bis")
-    }
-    return xr.Dataset(variables, coords=coords), xr.Dataset(moments, coords=effect_coords)
+    of_moments = [dim for g in design.groups for dim in (g.name, coef_dim(g.name))]
+    moment_coords = {name: coords[name] for name in of_moments}
+    return xr.Dataset(variables, coords=coords), xr.Dataset(moments, coords=moment_coords)
 
 
 def _publish_group(
@@ -96,7 +93,9 @@ def _publish_group(
     all_effects = effects[0] if len(effects) == 1 else np.concatenate(effects, axis=-1)
     name = effect_name(group.name)
     moments[f"{name}_mean"] = ((group.name, dim), all_effects.mean(axis=(0, 1)))
-    moments[f"{name}_sd"] = ((group.name, dim), all_effects.std(axis=(0, 1), ddof=1))
+    # an interrupted run may hold a single draw, whose sd is 0
+    ddof = int(all_effects.shape[0] * all_effects.shape[1] > 1)
+    moments[f"{name}_sd"] = ((group.name, dim), all_effects.std(axis=(0, 1), ddof=ddof))
     if keep:
         variables[name] = ((*_DRAWS, group.name, dim), all_effects)
 

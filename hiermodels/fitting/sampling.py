@@ -3,8 +3,13 @@
 import logging
 import math
 import os
-from collections.abc import Callable
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +26,8 @@ from hiermodels.spec.design import Design
 logger = logging.getLogger("hiermodels")
 
 Sampler = Literal["nutpie", "pymc"]
+_SEEDS = 2**64
+_NO_DRAWS = "stopped before the first draw"
 _STATISTICS = (
     "diverging",
     "maxdepth_reached",
@@ -110,8 +117,10 @@ def check_settings(
         raise EngineError(f"target_accept must lie between 0 and 1; got {target_accept!r}.")
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1, dtype=np.uint32)[0])
-    elif isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise EngineError(f"seed must be a whole number of at least 0, or None; got {seed!r}.")
+    elif isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < _SEEDS:
+        raise EngineError(
+            f"seed must be a whole number from 0 to 2**64 - 1, or None; got {seed!r}."
+        )
     available = os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()
     cores = min(int(chains), available or 1) if cores is None else int(cores)
     return Settings(
@@ -145,8 +154,10 @@ def run(
         how = "conditional engine, compiled kernels, nutpie"
     else:
         logger.info("Compiling the model's PyMC graph, which may take a minute: %s.", reason)
-        generative = build()
-        compiled = nutpie.compile_pymc_model(generative.model, var_names=list(generative.free))
+        with _clean_interrupt():
+            generative = build()
+            names = list(generative.free)
+            compiled = nutpie.compile_pymc_model(generative.model, var_names=names)
         how = f"conditional engine, PyMC graph ({reason}), nutpie"
     tree, interrupted = _run_nutpie(compiled, settings)
     posterior, statistics = _complete(tree, interrupted)
@@ -177,10 +188,45 @@ def _run_nutpie(compiled: Any, settings: Settings) -> tuple[xr.DataTree, bool]:
     try:
         return running.wait(), False
     except KeyboardInterrupt:
-        return running.abort(), True
+        with warnings.catch_warnings():
+            # an interrupted run may have more chains than draws
+            warnings.filterwarnings("ignore", "Found chain dimension to be longer", UserWarning)
+            return running.abort(), True
     except RuntimeError as error:
         running.cancel()
         raise EngineError(_start_failure(error)) from error
+
+
+@contextmanager
+def _clean_interrupt() -> Iterator[None]:
+    """Raise KeyboardInterrupt where a library turns Ctrl-C into an error of its own.
+
+    Compilers swallow the interrupt in their callbacks and fail later; PyMC ends its loop and then
+    lacks draws. Whether Ctrl-C came is known from the signal alone.
+    """
+    stoppable = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if not stoppable:
+        yield
+        return
+    came = False
+
+    def notice(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, notice)
+    try:
+        yield
+    except (RuntimeError, ValueError):
+        if came:
+            raise KeyboardInterrupt(_NO_DRAWS) from None
+        raise
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _start_failure(error: RuntimeError) -> str:
@@ -197,7 +243,7 @@ def _complete(tree: xr.DataTree, interrupted: bool) -> tuple[xr.Dataset, xr.Data
     """
     posterior = tree["posterior"].to_dataset() if "posterior" in tree.children else xr.Dataset()
     if not posterior.sizes.get("draw"):
-        raise KeyboardInterrupt("stopped before the first draw")
+        raise KeyboardInterrupt(_NO_DRAWS)
     statistics = tree["sample_stats"].to_dataset()
     statistics = statistics[[name for name in _STATISTICS if name in statistics]]
     if not interrupted:
@@ -211,7 +257,7 @@ def _complete(tree: xr.DataTree, interrupted: bool) -> tuple[xr.Dataset, xr.Data
     best = int(np.argmax(order * np.arange(1, len(order) + 1)))
     length = int(order[best])
     if length == 0:
-        raise KeyboardInterrupt("stopped before the first draw")
+        raise KeyboardInterrupt(_NO_DRAWS)
     kept = np.flatnonzero(lengths >= length)
     part = {"chain": kept, "draw": slice(0, length)}
     return posterior.isel(part), statistics.isel(part)
@@ -220,20 +266,21 @@ def _complete(tree: xr.DataTree, interrupted: bool) -> tuple[xr.Dataset, xr.Data
 def _run_pymc(design: Design, generative: Generative, settings: Settings) -> Draws:
     """Draw with PyMC's own NUTS."""
     logger.info("Compiling the model for PyMC's sampler, which may take a minute.")
-    tree = pm.sample(
-        draws=settings.draws,
-        tune=settings.tune,
-        chains=settings.chains,
-        cores=settings.cores,
-        random_seed=settings.seed,
-        target_accept=settings.target_accept,
-        nuts_sampler="pymc",
-        progressbar=settings.progress,
-        model=generative.model,
-        var_names=list(generative.free),
-        compute_convergence_checks=False,
-        quiet=True,
-    )
+    with _clean_interrupt():
+        tree = pm.sample(
+            draws=settings.draws,
+            tune=settings.tune,
+            chains=settings.chains,
+            cores=settings.cores,
+            random_seed=settings.seed,
+            target_accept=settings.target_accept,
+            nuts_sampler="pymc",
+            progressbar=settings.progress,
+            model=generative.model,
+            var_names=list(generative.free),
+            compute_convergence_checks=False,
+            quiet=True,
+        )
     posterior = tree["posterior"].to_dataset()
     interrupted = int(posterior.sizes["draw"]) < settings.draws
     statistics = tree["sample_stats"].to_dataset()

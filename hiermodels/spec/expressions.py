@@ -81,68 +81,6 @@ class Expression:
         return self.text.replace("`", "")
 
 
-def identity(values: Any) -> Any:
-    """``I()``: the value itself; a truth value is a factor with levels False and True, as in R."""
-    if getattr(values, "dtype", None) == bool:
-        return as_boolean_factor(pd.Series(values))
-    return values
-
-
-def as_boolean_factor(values: "pd.Series[Any]") -> "pd.Series[Any]":
-    """Return truth values as a factor with the levels False, True; missing stays missing."""
-    labels = np.where(values.fillna(False).astype(bool), "True", "False").astype(object)
-    labels[values.isna().to_numpy()] = None
-    return pd.Series(pd.Categorical(labels, categories=["False", "True"]), index=values.index)
-
-
-def factor(data: Any, contrasts: Any = None, *, levels: Any = None) -> Any:
-    """``C()``: a factor with a coding; whole numbers become levels such as ``2``, not ``2.0``."""
-    values = data if isinstance(data, pd.Series) else pd.Series(np.asarray(data))
-    if values.dtype == bool:
-        values = as_boolean_factor(values)
-    elif not isinstance(values.dtype, pd.CategoricalDtype):
-        numbers = values.to_numpy(dtype=np.float64)
-        if np.array_equal(numbers, np.round(numbers)):
-            values = values.astype(np.int64)
-        values = values.astype("category")
-        values = values.cat.rename_categories([str(level) for level in values.cat.categories])
-    if levels is not None:
-        wanted = [str(level) for level in levels]
-        if sorted(wanted) != sorted(values.cat.categories):
-            raise ValueError(
-                f"levels={wanted} must hold every level once; the data have "
-                f"{list(values.cat.categories)}"
-            )
-        values = values.cat.reorder_categories(wanted)
-    return TRANSFORMS["C"](values, contrasts)
-
-
-class _NumpyNamespace:
-    """What ``np.`` means in a formula: the allowed functions and pi, nothing else."""
-
-    pi = np.pi
-    log = np.log
-    log2 = np.log2
-    log10 = np.log10
-    log1p = np.log1p
-    exp = np.exp
-    expm1 = np.expm1
-    sqrt = np.sqrt
-    abs = np.abs
-    sin = np.sin
-    cos = np.cos
-    tan = np.tan
-
-
-def namespace() -> Mapping[str, Any]:
-    """Return the names, besides the columns, that a checked expression may use."""
-    names: dict[str, Any] = {name: getattr(np, name) for name in _NUMPY_FUNCTIONS}
-    names |= {name: TRANSFORMS[name] for name in _TRANSFORMS if name != "C"}
-    coding = TRANSFORMS["contr"]
-    names |= {patsy: getattr(coding, own) for patsy, own in _PATSY_CODINGS.items()}
-    return names | {"I": identity, "C": factor, "contr": coding, "np": _NumpyNamespace, "pi": np.pi}
-
-
 def check_expression(source: str, start: int, end: int) -> Expression:
     """Return the expression at ``source[start:end]``, or raise FormulaError.
 

@@ -234,3 +234,21 @@ def nested_long_names(seed: int = 4) -> pd.DataFrame:
                 y = 5 + 0.4 * h + 0.3 * w + 0.05 * age + rng.normal(0, 0.7)
                 rows.append((round(y, 2), age, hospital, ward))
     return pd.DataFrame(rows, columns=["stress", "age", "hospital", "ward"])
+
+
+def exact_fit(formula, data, sds, rho, sigma, draws) -> StandInFit:
+    """Return sleepstudy-like draws at variances that do not vary at all."""
+    rng = np.random.default_rng(8)
+    fam = Family("gaussian")
+    parsed = parse_formula(formula)
+    design = build_design(parsed, data, fam)
+    total, (g,) = 4 * draws, design.groups
+    theta = {
+        "sigma": np.full(total, sigma),
+        f"sd_{g.name}": np.tile(sds, (total, 1)),
+        f"cor_{g.name}": np.tile([[1, rho], [rho, 1]], (total, 1, 1)),
+    }
+    y, precision = _working(design, fam)
+    drawn = [_joint(design, theta, s, y, precision, fam, rng) for s in range(total)]
+    idata = xr.DataTree.from_dict({"posterior": _dataset(design, theta, drawn, fam, (4, draws))})
+    return StandInFit(StandInModel(parsed, design, fam, _priors(design, fam)), idata)

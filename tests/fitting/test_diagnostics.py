@@ -41,6 +41,15 @@ def test_chains_apart_are_named():
     assert "chains disagree" in found.text
 
 
+def test_a_small_disagreement_asks_for_more_draws_only():
+    # A shift of 0.35 sd in one chain of four gives an R-hat near 1.02.
+    near = np.random.default_rng(2).normal(size=(4, 500)) + np.array([[0], [0], [0], [0.35]])
+    found = diagnose_draws(posterior(b=(("chain", "draw"), near)), stats(0))
+    assert 1.01 < found.r_hat < 1.05
+    assert "do not quite agree" in found.text
+    assert "draws=1000" in found.text
+
+
 def test_few_draws_fall_below_the_threshold_of_100_a_chain():
     found = diagnose_draws(posterior(draws=60), None)
     assert found.ess_bulk < 400
@@ -108,8 +117,9 @@ def test_the_screens_agree_with_what_they_screen_for():
     draws[..., 2] = 1.0
     ess = batch_ess(draws)
     exact = [convergence(draws[..., k]).ess_bulk for k in range(2)]
-    # Batch means are a screen: within a factor 2 of the proper estimate.
-    assert 0.5 < ess[0] / exact[0] < 2
-    assert 0.5 < ess[1] / exact[1] < 2
+    # Batch means are a screen: batches of 31 draws are short beside a correlation time of 19, so
+    # a factor 3 is what they promise.
+    assert 1 / 3 < ess[0] / exact[0] < 3
+    assert 1 / 3 < ess[1] / exact[1] < 3
     assert ess[1] < 0.2 * ess[0]
     assert np.isnan(split_r_hat(draws)[2])

@@ -87,6 +87,8 @@ def plot_groups(
         ax.set_title(f"{names[k]} (n = {len(mine):,})", fontsize=SMALL, loc="left")
     _unused(panels, len(levels), columns)
     _limits(panels[0], lines, points)
+    for level, ax in zip(levels, panels, strict=False):
+        _mark_missing(ax, lines[lines["level"] == level])
     _words(body, fit, lines, len(levels), int(width * 13))
     _foot(foot, panels[0], foot_text, float(lines.attrs["prob"]), 4 if width > 6 else 2)
     return figure
@@ -104,9 +106,18 @@ def _panel(ax: Axes, line: pd.DataFrame, mine: pd.DataFrame) -> None:
     ax.plot(line["x"], line["complete"], color=COMPLETE, lw=1.1, ls=(0, (1, 1.4)))
     ax.plot(line["x"], line["no_pool"], color=OWN, lw=1.3, ls=(0, (5, 2)))
     ax.plot(line["x"], line["partial"], color=PARTIAL, lw=1.7)
-    if line["no_pool"].isna().all():
-        ax.text(0.03, 0.03, "no own estimate", transform=ax.transAxes, fontsize=6.5, color=OWN)
     tidy(ax)
+
+
+def _mark_missing(ax: Axes, line: pd.DataFrame) -> None:
+    """Say that a group has no own line, in the corner that the pooled line leaves free."""
+    if line["no_pool"].notna().any():
+        return
+    low, high = ax.get_ylim()
+    above = float(line["partial"].iloc[0]) < (low + high) / 2
+    y, align = (0.97, "top") if above else (0.03, "bottom")
+    words = "no own estimate"
+    ax.text(0.03, y, words, transform=ax.transAxes, fontsize=6.5, color=OWN, va=align)
 
 
 def _unused(panels: Sequence[Axes], used: int, columns: int) -> None:

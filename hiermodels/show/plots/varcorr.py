@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from hiermodels.answers.fitted import Fitted, dataset, labels
 from hiermodels.errors import FitError
 from hiermodels.fitting.tables import densities
-from hiermodels.show.plots.style import PARTIAL, SMALL, plain, short, tidy, wrapped
+from hiermodels.show.plots.style import PARTIAL, SMALL, plain, short, short_names, tidy, wrapped
 
 
 @overload
@@ -62,9 +62,11 @@ def plot_varcorr(
     rows = -(-len(shown) // columns)
     figure = Figure(figsize=(max(1.85 * columns, 3.6), 1.55 * rows + 0.7), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
+    heads = short_names(shown, 28)
     for k, panel in enumerate(grid.ravel()):
         if k < len(shown):
             _panel(panel, table[table["quantity"] == shown[k]])
+            panel.set_title(heads[k], fontsize=SMALL, loc="left")
         else:
             panel.set_visible(False)
     head = "Posterior densities of sds and correlations; dot and bar: mean and 95 % interval"

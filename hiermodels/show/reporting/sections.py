@@ -5,6 +5,8 @@ import platform
 from collections.abc import Iterator
 from importlib import metadata
 
+import pandas as pd
+
 from hiermodels.answers.checking import grouping
 from hiermodels.answers.fitted import Fitted, dataset, labels
 from hiermodels.answers.lines import group_lines, group_points
@@ -214,13 +216,12 @@ def _shrinkage(fit: Fitted) -> Iterator[Block]:
             note = f"{g.coefs[0]} and {g.coefs[1]} are drawn, of {len(g.coefs)} effects."
         drawn = plot_shrinkage(fit, g.name, max_levels=MOST_LEVELS)
         yield picture(drawn, words.shrinkage_alt(frame, g.name), note)
-        yield _numbers(fit, g)
+        yield _numbers(frame, g)
     yield from _more_groups(fit)
 
 
-def _numbers(fit: Fitted, g: Group) -> Block:
+def _numbers(frame: pd.DataFrame, g: Group) -> Block:
     """Return the folded table of own, common and partially pooled estimates."""
-    frame = group_estimates(fit, group=g.name)
     first = frame[frame["effect"] == g.coefs[0]]
     levels = choose([str(v) for v in first["level"]], MOST_LEVELS, first["mean"])
     kept = frame[frame["level"].isin(levels)]

@@ -1,0 +1,256 @@
+"""Pictures draw the tables of the answers, fit their words, and touch no global state."""
+
+import itertools
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import standin
+from matplotlib.figure import Figure
+
+from hiermodels.answers.lines import group_lines
+from hiermodels.answers.shrinkage import group_estimates
+from hiermodels.errors import FitError
+from hiermodels.fitting.draws import group_labels
+from hiermodels.fitting.tables import densities, ranef
+from hiermodels.show.plots import plot_caterpillar, plot_groups, plot_shrinkage, plot_varcorr
+from hiermodels.show.plots.style import plain, short, short_names
+
+CASES = ["sleep", "one_effect", "three", "many", "nested"]
+
+
+@pytest.fixture(params=CASES)
+def fit(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(autouse=True)
+def no_global_figure():
+    yield
+    assert plt.get_fignums() == []
+
+
+def drawn(figure):
+    """Draw a figure, warnings being errors, and return its renderer."""
+    figure.canvas.draw()
+    return figure.canvas.get_renderer()
+
+
+def canvas(figure):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    return drawn(figure)
+
+
+def figure_of(picture):
+    return picture if isinstance(picture, Figure) else picture.figure
+
+
+def assert_words_fit(figure):
+    """No two tick labels of an axis overlap; titles stay inside the figure."""
+    renderer = canvas(figure)
+    for ax in figure.axes:
+        if not ax.get_visible():
+            continue
+        for axis in (ax.xaxis, ax.yaxis):
+            boxes = [
+                t.label1.get_window_extent(renderer)
+                for t in axis.get_major_ticks()
+                if t.label1.get_visible() and t.label1.get_text()
+            ]
+            for a, b in itertools.pairwise(sorted(boxes, key=lambda x: (x.y0, x.x0))):
+                assert not a.overlaps(b), (ax.get_title(loc="left"), a, b)
+        neighbours = [o for o in figure.axes if o is not ax and o.bbox.x0 > ax.bbox.x1 - 1]
+        same_row = [o for o in neighbours if abs(o.bbox.y1 - ax.bbox.y1) < 1 and o.get_visible()]
+        head = ax.title if ax.get_title() else ax._left_title
+        box = head.get_window_extent(renderer)
+        limit = min([o.bbox.x0 for o in same_row], default=figure.bbox.x1 + 1)
+        assert box.x1 <= limit, head.get_text()
+
+
+def labels_of(fit):
+    return group_labels(fit.model.design)
+
+
+PLOTS = {
+    "caterpillar": plot_caterpillar,
+    "shrinkage": plot_shrinkage,
+    "groups": plot_groups,
+    "varcorr": plot_varcorr,
+}
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_every_picture_of_every_case_fits_its_words(fit, name):
+    figure = figure_of(PLOTS[name](fit))
+    assert_words_fit(figure)
+
+
+@pytest.mark.parametrize("name", ["caterpillar", "shrinkage"])
+def test_axes_that_are_given_are_drawn_on_and_returned(fit, name):
+    ax = Figure(figsize=(5, 4), layout="constrained").add_subplot()
+    assert PLOTS[name](fit, ax=ax) is ax
+    assert ax.lines
+    assert_words_fit(ax.figure)
+
+
+def test_long_names_of_quantities_do_not_run_into_each_other():
+    data = standin.sleepstudy().rename(columns={"Subject": "secondary_school_identifier"})
+    formula = "Reaction ~ Days + (Days | secondary_school_identifier)"
+    fit = standin.stand_in(formula, data, sigma=25.0, draws=20)
+    assert_words_fit(plot_varcorr(fit))
+
+
+def test_given_axes_show_one_quantity(sleep):
+    ax = Figure().add_subplot()
+    assert plot_varcorr(sleep, ax, quantity="sd_Subject[Days]") is ax
+    assert ax.get_title(loc="left") == "sd_Subject[Days]"
+
+
+# --- what is drawn is what the tables say -------------------------------------------------------
+
+
+def test_the_caterpillar_draws_ranef_in_order(sleep):
+    ax = plot_caterpillar(sleep, effect="Days")
+    table = ranef(
+        sleep.idata["posterior"].to_dataset(),
+        sleep.idata["group_effects"].to_dataset(),
+        labels_of(sleep),
+    )
+    mine = table[table["effect"] == "Days"].sort_values("mean")
+    dots = ax.lines[1]
+    np.testing.assert_allclose(dots.get_xdata(), mine["mean"])
+    ends = np.array([path.vertices[:, 0] for path in ax.collections[0].get_paths()])
+    np.testing.assert_allclose(ends, mine[["ci_low", "ci_high"]])
+    assert [t.get_text() for t in ax.get_yticklabels()] == list(mine["level"])
+    assert plot_caterpillar(table, "Subject", "Days").lines[1].get_xydata().shape == (18, 2)
+
+
+def test_thousands_of_levels_are_chosen_from_and_the_title_says_so(many):
+    ax = plot_caterpillar(many)
+    assert "50 of 3,000 levels" in ax.get_title(loc="left").replace("\n", " ")
+    assert len(ax.lines[1].get_xdata()) == 50
+    ax = plot_shrinkage(many)
+    assert "40 of 3,000 levels" in ax.get_title(loc="left").replace("\n", " ")
+    figure = plot_groups(many)
+    assert sum(a.get_visible() for a in figure.axes) == 12
+    heads = [t.get_text().replace("\n", " ") for s in figure.subfigs for t in s.texts]
+    heads += [s._suptitle.get_text().replace("\n", " ") for s in figure.subfigs if s._suptitle]
+    assert any("12 of 3,000 levels" in h for h in heads)
+
+
+def test_shrinkage_arrows_go_from_own_to_partial(sleep):
+    ax = plot_shrinkage(sleep)
+    table = group_estimates(sleep)
+    a, b = (table[table["effect"] == e].set_index("level") for e in ("Intercept", "Days"))
+    arrows = [t for t in ax.texts if getattr(t, "arrow_patch", None) is not None]
+    starts = {tuple(np.round(t.xyann, 8)) for t in arrows}
+    assert starts == set(zip(a["no_pool"].round(8), b["no_pool"].round(8), strict=True))
+    ends = {tuple(np.round(t.xy, 8)) for t in arrows}
+    assert ends == set(zip(a["mean"].round(8), b["mean"].round(8), strict=True))
+
+
+def test_one_effect_joins_own_estimate_and_interval(one_effect):
+    ax = plot_shrinkage(one_effect)
+    rows = group_estimates(one_effect).sort_values("mean")
+    np.testing.assert_allclose(ax.lines[1].get_xdata(), rows["no_pool"])
+    np.testing.assert_allclose(ax.lines[2].get_xdata(), rows["mean"])
+
+
+def test_level_names_in_the_plane_do_not_overlap(sleep):
+    ax = plot_shrinkage(sleep)
+    renderer = canvas(ax.figure)
+    boxes = [t.get_window_extent(renderer) for t in ax.texts if t.get_text()]
+    assert len(boxes) >= 12
+    for a, b in itertools.combinations(boxes, 2):
+        assert not a.overlaps(b)
+
+
+def test_wild_own_estimates_do_not_stretch_the_plane(sleep):
+    data = standin.sleepstudy()
+    data["Subject"] = data["Subject"].astype(str)
+    wild = (data["Subject"] == "308") & (data["Days"] < 2)
+    other = data["Subject"] != "308"
+    data.loc[wild, "Reaction"] = [100.0, 900.0]
+    fit = standin.stand_in(
+        "Reaction ~ Days + (Days | Subject)",
+        data[wild | other],
+        {"Subject": (24.0, 6.0)},
+        sigma=25.0,
+    )
+    ax = plot_shrinkage(fit)
+    assert ax.get_ylim()[1] < 100
+    assert "1 own estimate beyond the edges" in ax.get_title(loc="left").replace("\n", " ")
+
+
+def test_panels_draw_data_and_lines(sleep):
+    figure = plot_groups(sleep, groups=["335", "308"])
+    lines = group_lines(sleep, groups=["335", "308"])
+    ax = figure.axes[1]
+    assert ax.get_title(loc="left") == "308 (n = 10)"
+    mine = lines[lines["level"] == "308"]
+    data = standin.sleepstudy()
+    data = data[data["Subject"].astype(str) == "308"]
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), data["Reaction"])
+    for line, column in zip(ax.lines[1:], ("complete", "no_pool", "partial"), strict=True):
+        np.testing.assert_allclose(line.get_ydata(), mine[column])
+    # Told apart without colour.
+    assert (
+        len({line.get_linestyle() + str(line._unscaled_dash_pattern) for line in ax.lines[1:]}) == 3
+    )
+
+
+def test_a_group_without_own_estimate_is_marked(many):
+    table = group_estimates(many)
+    level = table.loc[table["reason"].notna(), "level"].iloc[0]
+    ax = plot_groups(many, groups=[level]).axes[0]
+    assert [t.get_text() for t in ax.texts] == ["no own estimate"]
+
+
+def test_varcorr_draws_the_densities(sleep):
+    figure = plot_varcorr(sleep)
+    table = densities(sleep.idata["posterior"].to_dataset(), labels_of(sleep))
+    names = list(dict.fromkeys(table["quantity"]))
+    assert [ax.get_title(loc="left") for ax in figure.axes if ax.get_visible()] == names
+    mine = table[table["quantity"] == "sigma"]
+    np.testing.assert_allclose(figure.axes[3].lines[0].get_ydata(), mine["density"])
+
+
+# --- words --------------------------------------------------------------------------------------
+
+
+def test_names_are_shortened_and_stay_different():
+    same = [f"The Royal Infirmary of Saint {k}, northern site" for k in "ABC"]
+    assert short_names(same, 20) == ["… A,", "… B,", "… C,"]
+    close = [f"{'x' * 30}{k}{'y' * 30}" for k in "abc"]
+    found = short_names(close, 12)
+    assert len(set(found)) == 3
+    assert all(len(f) <= 12 for f in found)
+    assert short("short") == "short"
+    assert len(short("a" * 100, 22)) == 22
+
+
+def test_dollars_and_line_breaks_in_names_are_shown_as_they_are():
+    ax = Figure().add_subplot()
+    ax.set_title(plain("cost in $ or $_x$\n{bad"))
+    canvas(ax.figure)
+    assert plain("a\nb\x00$") == "a b?\\$"
+
+
+# --- bad input ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("plot", [plot_caterpillar, plot_shrinkage, plot_groups])
+def test_a_model_without_groups_is_an_error(plot, no_groups):
+    with pytest.raises(FitError, match="no groups"):
+        plot(no_groups)
+
+
+def test_unknown_names_list_the_known(sleep):
+    with pytest.raises(FitError, match="Subject has Intercept, Days"):
+        plot_caterpillar(sleep, effect="days")
+    with pytest.raises(FitError, match="sd_Subject"):
+        plot_varcorr(sleep, quantity="sd")
+    with pytest.raises(FitError, match="max_panels=2"):
+        plot_groups(sleep, groups=["308", "309", "310"], max_panels=2)

@@ -1,0 +1,215 @@
+"""The report: complete, harmless, self-contained, and whole or not there."""
+
+import html
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+import standin
+
+from hiermodels.errors import FitError
+from hiermodels.fitting.tables import fixef
+from hiermodels.library.datasets import load_dataset
+from hiermodels.show.reporting import report_html, write_report, writing
+from hiermodels.show.reporting.words import number
+
+SECTIONS = [
+    "model",
+    "data",
+    "priors",
+    "sampler",
+    "coefficients",
+    "variances",
+    "effects",
+    "shrinkage",
+    "panels",
+    "versions",
+]
+
+
+class Page(HTMLParser):
+    """What a page refers to, its pictures, its sections, its text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.images, self.sections, self.tags, self.words = [], [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.tags.append(tag)
+        self.links += [v for k, v in attrs if k in ("src", "href", "srcset", "data", "action")]
+        if tag == "img":
+            self.images.append(found)
+        if tag == "section":
+            self.sections.append(found["id"])
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def sleep_page(sleep):
+    return report_html(sleep)
+
+
+def test_all_sections_are_there_in_order(sleep_page):
+    assert Page(sleep_page).sections == SECTIONS
+
+
+def test_nothing_outside_the_page_is_named(sleep_page):
+    page = Page(sleep_page)
+    assert all(v.startswith(("data:", "#")) for v in page.links)
+    assert "url(" not in sleep_page
+    assert "@import" not in sleep_page
+    assert "http" not in re.sub(r'"data:[^"]*"', "", sleep_page).replace("http-equiv", "")
+    assert "script" not in page.tags
+
+
+def test_the_numbers_are_those_of_the_tables(sleep, sleep_page):
+    text = Page(sleep_page).text
+    row = fixef(sleep.idata["posterior"].to_dataset()).loc["Days"]
+    shown = " ".join(number(row[c]) for c in ("mean", "sd", "ci_low", "ci_high"))
+    assert f"Days {shown} {row['ess_bulk']:,.0f} {row['ess_tail']:,.0f} {row['r_hat']:.3f}" in text
+    assert "180 rows were used; none was dropped." in text
+    assert "The draws pass every check" in text
+
+
+def test_every_picture_says_in_numbers_what_is_seen(sleep_page):
+    images = Page(sleep_page).images
+    assert len(images) == 5
+    for image in images:
+        assert len(image["alt"]) > 60
+        assert re.search(r"\d", image["alt"])
+        assert int(image["width"]) > 100
+
+
+def test_mathematics_is_mathml_with_the_model_s_names(sleep_page):
+    assert sleep_page.count("<math") == 4
+    assert "<mtext>Reaction</mtext>" in sleep_page
+    assert "<mtext>Days</mtext>" in sleep_page
+
+
+def evil():
+    rng = np.random.default_rng(1)
+    name, group = "<script>alert(1)</script>", '"><img src=x onerror=alert(2)>'
+    frame = pd.DataFrame({name: rng.normal(size=60), group: rng.choice(list("&<>"), 60)})
+    frame["</style>$y$"] = rng.normal(size=60)
+    return frame, name, group
+
+
+def test_names_that_are_markup_are_harmless():
+    frame, name, group = evil()
+    fit = standin.stand_in(f"`</style>$y$` ~ `{name}` + (`{name}` | `{group}`)", frame, draws=20)
+    text = report_html(fit)
+    page = Page(text)
+    assert "script" not in page.tags
+    assert text.count("<style>") == text.count("</style>") == 1
+    assert all(i["src"].startswith("data:image/png") for i in page.images)
+    assert html.escape(name) in text
+    assert not any("onerror" in i for i in page.images)
+
+
+def test_a_model_without_groups_says_so_in_each_section(no_groups):
+    page = Page(report_html(no_groups))
+    assert page.sections == SECTIONS
+    assert page.text.count("The model has no groups, so there is nothing to show here.") == 4
+    assert "plain regression" in page.text
+
+
+def test_one_effect_and_no_numeric_predictor():
+    data = load_dataset("Dyestuff")
+    fit = standin.stand_in(
+        "Yield ~ 1 + (1 | Batch)", data, {"Batch": (40.0,)}, sigma=50.0, draws=50
+    )
+    text = Page(report_html(fit)).text
+    assert "Only Intercept varies by Batch" in text
+    assert "no numeric predictor" in text
+    assert "No group effects are correlated" in text
+
+
+def test_a_bad_verdict_stands_at_the_top(nested):
+    page = Page(report_html(nested))
+    assert "Not every check of the draws passed." in page.text
+    assert "7 of 600 draws" in page.text
+
+
+def test_dropped_rows_are_said():
+    data = standin.sleepstudy()
+    data.loc[[3, 9], "Days"] = np.nan
+    fit = standin.stand_in("Reaction ~ Days + (1 | Subject)", data, draws=20, sigma=30.0)
+    assert (
+        "178 rows were used; 2 rows dropped with missing values in Days (2)."
+        in Page(report_html(fit)).text
+    )
+
+
+def test_counts_and_many_terms_use_vectors():
+    rng = np.random.default_rng(2)
+    data = pd.DataFrame(rng.normal(size=(80, 5)), columns=list("abcde"))
+    data["g"], data["y"] = np.repeat(list("uvwx"), 20), rng.poisson(2, 80)
+    fit = standin.stand_in(
+        "y ~ a + b + c + d + e + (a + b | g)",
+        data,
+        {"g": (0.3, 0.1, 0.1)},
+        family="poisson",
+        draws=20,
+    )
+    text = report_html(fit)
+    assert "<mi mathvariant='bold'>b</mi>" in text
+    assert "log scale" in Page(text).text
+    assert "on the log scale: posterior mean" in Page(text).text
+
+
+# --- the file -----------------------------------------------------------------------------------
+
+
+def test_a_file_or_a_folder_may_be_named(no_groups, tmp_path):
+    assert write_report(no_groups, tmp_path) == tmp_path / "report.html"
+    assert write_report(no_groups, str(tmp_path / "my.html")) == tmp_path / "my.html"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["my.html", "report.html"]
+
+
+def test_a_folder_that_is_not_there_is_an_error(no_groups, tmp_path):
+    with pytest.raises(FitError, match="does not exist"):
+        write_report(no_groups, tmp_path / "no" / "report.html")
+
+
+def test_a_failure_leaves_the_old_report_whole(no_groups, tmp_path, monkeypatch):
+    target = tmp_path / "report.html"
+    target.write_text("old")
+
+    def half(self, *args, **kwargs):
+        with open(self, "w") as stream:
+            stream.write("<!DOCTYPE")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(writing.Path, "write_text", half)
+    with pytest.raises(OSError, match="disk full"):
+        write_report(no_groups, target)
+    monkeypatch.undo()
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (251.4049, "251.4"),
+        (10.5, "10.50"),
+        (0.000123456, "0.0001235"),
+        (123456.7, "123,457"),
+        (1234.0, "1234"),
+        (18, "18"),
+        (float("nan"), "not known"),
+        (None, ""),
+    ],
+)
+def test_numbers_have_four_digits(value, text):
+    assert number(value) == text
