@@ -321,7 +321,7 @@ def _partial(
             return _without_draws(fit, group, parents, at)
         for k in range(z.shape[1]):
             eta += effects[:, where, k] * z[:, k]
-    mu = eta
+    mu = np.asarray(fit.model.family.linkinv(eta), dtype=np.float64)
     low, high = np.quantile(mu, ((1 - prob) / 2, (1 + prob) / 2), axis=0)
     return mu.mean(axis=0), low, high
 

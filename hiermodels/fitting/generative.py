@@ -12,7 +12,6 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import xarray as xr
-from pymc.distributions.dist_math import normal_lcdf
 
 from hiermodels.engines.conditional import Coordinates
 from hiermodels.spec.design import Design, Group, Term
@@ -340,11 +339,21 @@ def _inverse_link(link: str, eta: Any) -> Any:
     return functions[link](eta)
 
 
+def _log_normal_cdf(x: Any) -> Any:
+    """Return log Phi(x), exact in both tails (PyMC's own takes the root of 2 in float32)."""
+    root = np.sqrt(2.0)
+    # each branch is kept where its gradient is finite
+    low = pt.minimum(x, -1.0)
+    far = pt.log(0.5 * pt.erfcx(-low / root)) - 0.5 * low**2
+    near = pt.log1p(-0.5 * pt.erfc(pt.maximum(x, -1.0) / root))
+    return pt.switch(x < -1.0, far, near)
+
+
 def _log_odds(link: str, eta: Any) -> Any:
     """Return the log odds of success: exact far out, where a probability rounds to 0 or 1."""
     functions = {
         "logit": lambda x: x,
-        "probit": lambda x: normal_lcdf(0.0, 1.0, x) - normal_lcdf(0.0, 1.0, -x),
+        "probit": lambda x: _log_normal_cdf(x) - _log_normal_cdf(-x),
         "cloglog": lambda x: pt.log(-pt.expm1(-pt.exp(x))) + pt.exp(x),
     }
     return functions[link](eta)
@@ -375,6 +384,10 @@ def _distribution(
         return pm.Normal, {"mu": _inverse_link(family.link, eta), "sigma": scale}
     if family.name == "poisson":
         return pm.Poisson, {"mu": _inverse_link(family.link, eta)}
-    counts = {} if design.trials is None else {"n": design.trials.astype(np.int64)}
-    chosen = pm.Bernoulli if design.trials is None else pm.Binomial
-    return chosen, {**counts, "logit_p": _log_odds(family.link, eta)}
+    log_odds = _log_odds(family.link, eta)
+    if design.trials is None and family.link == "logit":
+        return pm.Bernoulli, {"logit_p": log_odds}
+    # one trial rather than Bernoulli, whose gradient is not a number where p rounds to one: at
+    # log odds of 37, which the cloglog link reaches at a linear predictor of 3.6
+    trials = np.ones(design.n) if design.trials is None else design.trials
+    return pm.Binomial, {"n": trials.astype(np.int64), "logit_p": log_odds}

@@ -6,8 +6,9 @@ it is a product of, a column can be rewritten exactly in terms of centred predic
 """
 
 import copy
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -20,12 +21,15 @@ from formulaic.transforms import TRANSFORMS
 from formulaic.utils.stateful_transforms import stateful_eval
 from numpy.typing import NDArray
 
-from hiermodels.errors import DataError, FormulaError
-from hiermodels.spec.expressions import Expression, namespace
-from hiermodels.spec.frame import row_label
+from hiermodels.errors import DataError, FormulaError, HierModelsError
+from hiermodels.spec.expressions import Expression, code_name
+from hiermodels.spec.frame import in_all, row_label
+from hiermodels.spec.functions import namespace
 
 Array = NDArray[np.float64]
 _EXACT = 1e-9
+_LARGEST = 1e100
+_MARKED_COLUMN = re.compile(r"_column_(\d+)_")
 
 
 @dataclass(frozen=True)
@@ -56,32 +60,38 @@ class Column:
         return _product([part for _, part in self.parts], n)
 
 
-@dataclass
-class FactorState:
-    """What evaluating a formula learnt from the data, so that new data are coded alike."""
-
-    transforms: dict[str, Any] = field(default_factory=dict)
-    levels: dict[str, tuple[tuple[str, ...], bool]] = field(default_factory=dict)
-
-
 def evaluate(
     expression: Expression, columns: Mapping[str, "pd.Series[Any]"], state: dict[str, Any]
 ) -> Any:
     """Return the value of a checked expression: numbers, a factor, or coded columns."""
     if expression.plain:
         return columns[expression.columns[0]]
-    names: dict[str, Any] = {**namespace(), **{c: columns[c] for c in expression.columns}}
+    names = dict(namespace())
+    for i, name in enumerate(expression.columns):
+        names[code_name(i)] = columns[name]
     try:
         with np.errstate(all="ignore"):
-            return stateful_eval(expression.text, names, {}, state, None)
-    except (TypeError, ValueError, ArithmeticError, KeyError, AttributeError, NameError) as error:
+            return stateful_eval(expression.code, names, {}, state, None)
+    except HierModelsError:
+        raise
+    except (
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        LookupError,
+        AttributeError,
+        AssertionError,
+        NotImplementedError,
+        RecursionError,
+        FormulaicError,
+    ) as error:
+        factors = [repr(name) for name in expression.columns if _is_factor(columns[name])]
+        reason = f"{', '.join(factors)} is a factor, arithmetic needs numbers" if factors else ""
+        detail = _MARKED_COLUMN.sub(lambda m: expression.columns[int(m.group(1))], str(error))
         raise FormulaError(
-            f"{expression.label} cannot be computed: {error}. "
-            f"It uses {', '.join(repr(c) for c in expression.columns)}; "
-            "arithmetic needs numeric columns."
+            f"{expression.label[:200]} cannot be computed: "
+            f"{f'{reason} ({detail})' if factors else detail.rstrip('.')}."
         ) from error
-    except FormulaicError as error:
-        raise FormulaError(f"{expression.label} cannot be computed: {error}") from error
 
 
 def evaluate_number(
@@ -102,12 +112,20 @@ def evaluate_number(
 
 
 def check_finite(values: Array, label: str, index: "pd.Index[Any]") -> None:
-    """Raise DataError at the first value that is not a finite number."""
+    """Raise DataError at the first value that is not a finite number, or too large to square."""
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:
         raise DataError(
-            f"{label} is {values[bad[0]]} at {row_label(index, int(bad[0]))} ({bad.size} rows in "
-            "all); values must be finite. Look at zeros and negative numbers under log or sqrt."
+            f"{label} is {values[bad[0]]} at {row_label(index, int(bad[0]))} {in_all(bad.size)}; "
+            "values must be finite. Look at zeros and negative numbers under log or sqrt, and at "
+            "a spread of zero under scale."
+        )
+    large = np.flatnonzero(np.abs(values) > _LARGEST)
+    if large.size:
+        raise DataError(
+            f"{label} is {values[large[0]]:g} at {row_label(index, int(large[0]))} "
+            f"{in_all(large.size)}; numbers beyond {_LARGEST:g} cannot be squared safely. "
+            "Divide the column by a power of ten."
         )
 
 
@@ -133,9 +151,8 @@ def evaluate_factors(
             ordered = bool(value.dtype.ordered)
             values[label] = TRANSFORMS["C"](value, TRANSFORMS["contr"].poly) if ordered else value
         elif isinstance(value, FactorValues | dict):
-            for name, part in dict(value).items():
-                if not str(name).startswith("__"):
-                    check_finite(np.asarray(part, dtype=np.float64), f"{label}[{name}]", index)
+            for name, part in _coded_columns(value):
+                check_finite(np.asarray(part, dtype=np.float64), f"{label}[{name}]", index)
             values[label] = value
         else:
             numbers = np.asarray(value, dtype=np.float64)
@@ -144,6 +161,15 @@ def evaluate_factors(
             check_finite(numbers, label, index)
             values[label] = pd.Series(numbers, index=index) if numbers.ndim == 1 else value
     return values
+
+
+def _coded_columns(value: Any) -> list[tuple[str, Any]]:
+    """Return the columns of a basis such as ``poly`` or ``bs``, by formulaic's names."""
+    inner = value.__wrapped__ if isinstance(value, FactorValues) else value
+    if isinstance(inner, Mapping):
+        return [(str(name), part) for name, part in inner.items() if str(name)[:2] != "__"]
+    table = np.asarray(inner, dtype=np.float64)
+    return [(str(k + 1), part) for k, part in enumerate(np.atleast_2d(table.T))]
 
 
 def _check_levels(factor: "pd.Series[Any]", label: str) -> None:
@@ -178,7 +204,7 @@ def code_columns(
     source: Any = formula if spec is None else copy.deepcopy(spec)
     try:
         matrix = materializer.get_model_matrix(source, output="pandas", na_action="ignore")
-    except FormulaicError as error:
+    except (FormulaicError, ValueError) as error:
         raise FormulaError(f"The terms {formula} cannot be coded: {error}") from error
     built = cast(ModelSpec, matrix.model_spec)
     columns: list[Column] = []
@@ -250,7 +276,7 @@ def centre(columns: tuple[Column, ...], n: int) -> Centring:
     current = [column.values(n) for column in columns]
     numeric = dict.fromkeys(label for column in columns for label in sorted(column.numeric))
     for label in numeric:
-        step = np.eye(p)
+        before = T.copy()
         centred = list(current)
         for k, column in enumerate(columns):
             if label not in column.numeric:
@@ -259,10 +285,10 @@ def centre(columns: tuple[Column, ...], n: int) -> Centring:
             if margin is None:
                 continue
             mean = float(np.mean(parts[k][label]))
-            step[:, k] -= mean * margin
+            used = np.flatnonzero(margin)
+            T[:, k] -= mean * (before[:, used] @ margin[used])
             parts[k] = {**parts[k], label: parts[k][label] - mean}
             centred[k] = _product(list(parts[k].values()), n)
-        T = T @ step
         current = centred
     return Centring(T, np.column_stack(current) if p else np.empty((n, 0)))
 
@@ -284,6 +310,9 @@ def _margin(
         if np.array_equal(current[j], rest):
             weights[j] = 1.0
             return weights
+    if not others and not below:
+        # no intercept: the levels of a factor may add up to one
+        others = [j for j, column in enumerate(columns) if not column.numeric]
     if not others:
         return None
     block = np.column_stack([current[j] for j in others])

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import linalg
 
 from hiermodels.errors import DataError, FormulaError
+from hiermodels.spec.checks import check_columns, check_effects, check_groups, check_partitions
 from hiermodels.spec.coding import (
     Column,
     centre,
@@ -24,20 +24,22 @@ from hiermodels.spec.coding import (
 )
 from hiermodels.spec.encoding import Encoding, Levels
 from hiermodels.spec.families import Family, Response, as_response
-from hiermodels.spec.formula import Bar, ModelFormula
+from hiermodels.spec.formula import ModelFormula
 from hiermodels.spec.frame import (
     Dropped,
     as_groups,
     as_predictor,
     combine_groups,
     complete_rows,
+    in_all,
+    is_boolean,
     row_label,
 )
+from hiermodels.spec.functions import as_boolean_factor
 from hiermodels.spec.names import check_group_names
+from hiermodels.spec.terms import Bar
 
 Array = NDArray[np.float64]
-_COLLINEAR = 1e-9
-_CONSTANT = 1e-12
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,7 @@ def build_design(formula: ModelFormula, data: pd.DataFrame, family: Family) -> D
     DataError
         The data do not fit the formula or the family; the message names column and row.
     """
+    check_groups(formula.bars)
     check_group_names(tuple(dict.fromkeys(bar.group_name for bar in formula.bars)))
     kept, dropped = complete_rows(formula, data)
     index = kept.index
@@ -205,7 +208,7 @@ def build_design(formula: ModelFormula, data: pd.DataFrame, family: Family) -> D
     additions = _additions(formula, family, kept)
     response = _response(formula, family, kept, additions.get("trials"))
     centring = centre(columns, len(kept))
-    _check_columns(columns, centring.X, len(kept))
+    check_columns(columns, centring.X, "the common part")
     se = formula.additions.get("se")
     design = Design(
         formula=formula,
@@ -236,7 +239,8 @@ def build_design(formula: ModelFormula, data: pd.DataFrame, family: Family) -> D
             formulas=(formula.common, *(bar.effects for bar in formula.bars)),
         ),
     )
-    _check_identified(design, family)
+    sigma_estimated = family.has_sigma and (design.se is None or design.se_with_sigma)
+    check_partitions(design.groups, design.n, sigma_estimated)
     return design
 
 
@@ -263,12 +267,12 @@ def _term(bar: Bar, columns: tuple[Column, ...], kept: pd.DataFrame) -> Term:
             f"The grouping {bar.group_name!r} has one level only ({levels[0]!r}) in the rows used; "
             "a variance between groups needs at least two. Leave the bar out."
         )
-    _check_constant(columns, f"the bar by {bar.group_name}")
     z = stack(columns, n)
+    centring = centre(columns, n)
+    check_columns(columns, centring.X, f"the bar by {bar.group_name}")
     correlated = bar.correlated and len(columns) > 1
     T, z_centred = np.eye(len(columns)), z
     if correlated:
-        centring = centre(columns, n)
         T, z_centred = centring.T, centring.X
     names = tuple(column.name for column in columns)
     return Term(bar.group_name, names, z, index, levels, correlated, columns, T, z_centred)
@@ -280,21 +284,11 @@ def _groups(terms: Sequence[Term]) -> tuple[Group, ...]:
     for name in dict.fromkeys(term.group for term in terms):
         own = [k for k, term in enumerate(terms) if term.group == name]
         coefs = [coef for k in own for coef in terms[k].coefs]
-        twice = [coef for coef in coefs if coefs.count(coef) > 1]
-        if twice:
-            raise FormulaError(
-                f"The effect {twice[0]!r} varies by {name!r} in two bars, so its two variances "
-                f"cannot be told apart. Write it once, for instance ({' + '.join(_written(coefs))} "
-                f"| {name})."
-            )
+        check_effects(name, coefs)
         first = terms[own[0]]
         rows = np.bincount(first.index, minlength=len(first.levels)).astype(np.intp)
         groups.append(Group(name, first.levels, first.index, tuple(coefs), tuple(own), rows))
     return tuple(groups)
-
-
-def _written(coefs: Sequence[str]) -> list[str]:
-    return ["1" if coef == "Intercept" else coef for coef in dict.fromkeys(coefs)]
 
 
 def _offset(formula: ModelFormula, kept: pd.DataFrame) -> Array:
@@ -330,8 +324,7 @@ def _additions(formula: ModelFormula, family: Family, kept: pd.DataFrame) -> dic
         if bad.size:
             raise DataError(
                 f"{name}({expression.label}) is {values[bad[0]]:g} at "
-                f"{row_label(kept.index, int(bad[0]))} ({bad.size} rows in all); it must be "
-                f"{lowest}."
+                f"{row_label(kept.index, int(bad[0]))} {in_all(bad.size)}; it must be {lowest}."
             )
         if not values.any():
             raise DataError(f"{name}({expression.label}) is 0 in every row; nothing would count.")
@@ -349,74 +342,15 @@ def _constant(text: str) -> float:
 def _response(
     formula: ModelFormula, family: Family, kept: pd.DataFrame, trials: Array | None
 ) -> Response:
-    columns = {name: as_predictor(kept[name], name) for name in formula.response.columns}
+    columns = {
+        # truth values keep both levels here, so that a response without failures is allowed
+        name: as_boolean_factor(kept[name])
+        if is_boolean(kept[name])
+        else as_predictor(kept[name], name)
+        for name in formula.response.columns
+    }
     values = evaluate(formula.response, columns, {})
     return as_response(values, formula.response.label, family, trials, kept.index)
-
-
-# --- checks ---------------------------------------------------------------------------------
-
-
-def _check_constant(columns: tuple[Column, ...], where: str) -> None:
-    """Raise DataError at a numeric predictor that does not vary beside an intercept."""
-    if not any(not column.parts for column in columns):
-        return
-    for column in columns:
-        for label, part in column.parts:
-            if label in column.numeric and np.ptp(part) <= _CONSTANT * np.max(np.abs(part)):
-                raise DataError(
-                    f"The predictor {label!r} in {where} is {part[0]:g} in every row used; it "
-                    "cannot be told from the intercept. Leave it out."
-                )
-
-
-def _check_columns(columns: tuple[Column, ...], X: Array, n: int) -> None:
-    """Raise DataError at constant or exactly collinear population columns, naming them."""
-    _check_constant(columns, "the common part")
-    if not columns:
-        return
-    norms = np.linalg.norm(X, axis=0)
-    for column, norm in zip(columns, norms, strict=True):
-        if norm == 0:
-            raise DataError(
-                f"The column {column.name!r} is zero in every row: that combination of levels "
-                "does not occur in the rows used. Leave the interaction out or merge levels."
-            )
-    scaled = X / norms
-    _, R, order = linalg.qr(scaled, mode="economic", pivoting=True)
-    diagonal = np.zeros(len(columns))
-    diagonal[: min(R.shape)] = np.abs(np.diag(R))
-    rank = int(np.sum(diagonal > _COLLINEAR * max(diagonal[0], 1.0)))
-    if rank == len(columns):
-        return
-    if n < len(columns):
-        raise DataError(
-            f"The formula has {len(columns)} population coefficients and the data {n} rows; "
-            "at least as many rows are needed. Leave predictors out."
-        )
-    dependent = int(order[rank])
-    base = [int(k) for k in order[:rank]]
-    weights = np.linalg.lstsq(scaled[:, base], scaled[:, dependent], rcond=None)[0]
-    partners = [columns[k].name for k, w in zip(base, weights, strict=True) if abs(w) > 1e-7]
-    raise DataError(
-        f"The predictor {columns[dependent].name!r} is an exact combination of "
-        f"{', '.join(repr(name) for name in sorted(partners))}; their coefficients cannot be told "
-        "apart. Leave one of them out."
-    )
-
-
-def _check_identified(design: Design, family: Family) -> None:
-    """Raise DataError where a residual sd and the effects of single rows are the same thing."""
-    sigma_estimated = design.se is None or design.se_with_sigma
-    if not (family.has_sigma and sigma_estimated):
-        return
-    for group in design.groups:
-        if len(group.levels) >= design.n:
-            raise DataError(
-                f"The grouping {group.name!r} has as many levels ({len(group.levels)}) as there "
-                f"are rows ({design.n}); its variance cannot be told from the residual variance. "
-                "Leave the bar out, or give known standard errors by 'y | se(s)'."
-            )
 
 
 def group_columns(design: Design) -> Mapping[str, tuple[str, ...]]:

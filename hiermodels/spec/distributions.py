@@ -3,8 +3,11 @@
 import ast
 import difflib
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import numpy as np
 
 from hiermodels.errors import PriorError
 
@@ -76,8 +79,8 @@ class Prior:
     arguments: tuple[tuple[str, float], ...]
 
     def __init__(self, name: str, /, *values: float, **arguments: float) -> None:
-        if name not in DISTRIBUTIONS:
-            close = difflib.get_close_matches(name, list(DISTRIBUTIONS), n=1)
+        if not isinstance(name, str) or name not in DISTRIBUTIONS:
+            close = difflib.get_close_matches(str(name)[:80], list(DISTRIBUTIONS), n=1)
             hint = f" Did you mean {close[0]}?" if close else ""
             raise PriorError(
                 f"The prior distribution {name!r} is not known; allowed are "
@@ -136,16 +139,29 @@ def _bind(
     missing = [key for key in signature.arguments if key not in bound]
     if missing:
         raise PriorError(f"{usage} misses {', '.join(missing)}.")
-    checked = []
+    checked: list[tuple[str, float]] = []
     for key in signature.arguments:
         value = bound[key]
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        number = _float(value)
+        if number is None:
             raise PriorError(f"{usage}: {key} must be a number; got {value!r}.")
-        if not math.isfinite(value) or (key in signature.positive and value <= 0):
+        if not math.isfinite(number) or (key in signature.positive and number <= 0):
             allowed = "finite and above 0" if key in signature.positive else "finite"
-            raise PriorError(f"{usage}: {key} must be {allowed}; got {value!r}.")
-        checked.append((key, float(value)))
+            raise PriorError(f"{usage}: {key} must be {allowed}; got {number!r}.")
+        checked.append((key, number))
     return tuple(checked)
+
+
+def _float(value: object) -> float | None:
+    """Return a real number as a float, infinite where it is too large; None for anything else."""
+    if isinstance(value, bool | np.bool_) or not isinstance(
+        value, int | float | np.integer | np.floating
+    ):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def as_prior(value: Any) -> Prior:
@@ -178,7 +194,9 @@ def _number(name: str, key: Any, value: Any) -> float:
 def _from_text(text: str) -> Prior:
     hint = "Write it as a call with numbers, such as 'HalfNormal(sigma=2)' or 'Normal(0, 5)'."
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)
+            tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise PriorError(f"The prior {text[:80]!r} cannot be read. {hint}") from error
     if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name):
@@ -197,6 +215,7 @@ def _literal(node: ast.expr, text: str, hint: str) -> float:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
         sign = -1.0 if isinstance(node.op, ast.USub) else 1.0
         node = node.operand
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        return sign * float(node.value)
+    number = _float(node.value) if isinstance(node, ast.Constant) else None
+    if number is not None:
+        return sign * number
     raise PriorError(f"The prior {text[:80]!r} has an argument that is no number. {hint}")

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from hiermodels.errors import DataError, UnknownColumnError
 from hiermodels.spec.coding import Column, code_columns, evaluate_factors, stack
 from hiermodels.spec.expressions import Expression, unknown_column
-from hiermodels.spec.frame import as_predictor, check_frame
+from hiermodels.spec.frame import as_predictor, check_frame, check_unique
+from hiermodels.spec.functions import level_label
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,9 @@ class Encoding:
             A column is missing or of another kind, a value is missing, a level is new.
         """
         check_frame(frame)
+        if not len(frame):
+            raise DataError("The new data have no rows; give at least one.")
+        check_unique(frame, self.levels)
         predictors = {name: self._predictor(frame, name) for name in self.levels}
         if not predictors:
             predictors = {"": pd.Series(0.0, index=frame.index)}
@@ -87,9 +91,12 @@ class Encoding:
         is_factor = isinstance(predictor.dtype, pd.CategoricalDtype)
         if known is None:
             if is_factor:
-                raise DataError(f"The column {name!r} was numeric in the data of the fit.")
+                raise DataError(
+                    f"The column {name!r} was numeric in the data of the fit, and is text, a "
+                    "factor or truth values here. Convert it with astype(float)."
+                )
             return predictor
-        labels = predictor.astype(object) if is_factor else column.map(_whole_label)
+        labels = predictor.astype(object) if is_factor else column.map(level_label)
         new = sorted(set(labels) - set(known.labels))
         if new:
             raise DataError(
@@ -98,8 +105,3 @@ class Encoding:
             )
         dtype = pd.CategoricalDtype(list(known.labels), ordered=known.ordered)
         return pd.Series(pd.Categorical(labels, dtype=dtype), index=frame.index)
-
-
-def _whole_label(value: Any) -> str:
-    """Return a number as a level's label: 2.0 as ``2``."""
-    return str(int(value)) if float(value).is_integer() else str(value)

@@ -7,51 +7,34 @@ below. No attribute access but ``np.<function>`` and ``contr.<coding>``, no othe
 
 import ast
 import difflib
+import keyword
 import re
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-import pandas as pd
-from formulaic.transforms import TRANSFORMS
 
 from hiermodels.errors import FormulaError
+from hiermodels.spec.functions import CODINGS, FUNCTIONS, NUMPY_FUNCTIONS, PATSY_CODINGS
 from hiermodels.spec.tokens import formula_error
 
-_NUMPY_FUNCTIONS = (
-    "log",
-    "log2",
-    "log10",
-    "log1p",
-    "exp",
-    "expm1",
-    "sqrt",
-    "abs",
-    "sin",
-    "cos",
-    "tan",
-)
-_TRANSFORMS = ("C", "scale", "center", "poly", "bs", "cr")
-FUNCTIONS: tuple[str, ...] = (*_NUMPY_FUNCTIONS, "I", *_TRANSFORMS)
-CODINGS: tuple[str, ...] = ("treatment", "sum", "helmert", "poly", "diff", "SAS")
 CONSTANTS: tuple[str, ...] = ("pi",)
-_PATSY_CODINGS = {
-    "Treatment": "treatment",
-    "Sum": "sum",
-    "Helmert": "helmert",
-    "Poly": "poly",
-    "Diff": "diff",
-}
 
 _ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow, ast.Mod, ast.FloorDiv)
 _LOGIC = (ast.BitAnd, ast.BitOr)
 _UNARY = (ast.UAdd, ast.USub, ast.Invert)
 _COMPARE = (ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 _MAX_EXPONENT = 100
-_BACKTICK = re.compile(r"`([^`]*)`")
-_DOTTED = re.compile(r"(?<![\w.`])(?!np\.|contr\.)[^\W\d]\w*(?:\.[^\W\d]\w*)+(?![\w(.])")
+_MAX_SIZE = 100
+_SIZES = ("degree", "df")
+# Strings and backticked names, which the scanner in tokens.py pairs in the same way.
+_LITERAL = re.compile(r"(\"[^\"]*\"|'[^']*'|`[^`]*`)")
+_NAME = re.compile(
+    r"(?<![\w.`])(?!np\.|contr\.)[^\W\d]\w*(?:\.[^\W\d]\w*)*(?![\w.]|\s*\()", re.UNICODE
+)
+_MARK = "_quoted_"
+_MARKED = re.compile(r"_quoted_(\d+)_")
+# Text that holds one of these could end the string it stands in, in code built around it.
+_UNSAFE_TEXT = frozenset("\"'`\\\r\n\0")
 
 
 @dataclass(frozen=True)
@@ -68,12 +51,16 @@ class Expression:
         Where it stands in the formula, for messages.
     plain : bool
         Whether it is a column and nothing else.
+    code : str
+        The expression as it is evaluated: every column under the name that :func:`code_name`
+        gives it, so that no column can take a function's name.
     """
 
     text: str
     columns: tuple[str, ...]
     start: int = 0
     plain: bool = False
+    code: str = ""
 
     @property
     def label(self) -> str:
@@ -81,45 +68,87 @@ class Expression:
         return self.text.replace("`", "")
 
 
+def code_name(position: int) -> str:
+    """Return what the column at a position of ``Expression.columns`` is called in its code."""
+    return f"_column_{position}_"
+
+
+def column_expression(source: str, written: str, start: int, end: int) -> Expression:
+    """Return the expression that is one column, written with or without backticks."""
+    name = written.strip("`")
+    check_name(source, name, start, end)
+    return Expression(f"`{name}`", (name,), start, plain=True, code=code_name(0))
+
+
 def check_expression(source: str, start: int, end: int) -> Expression:
     """Return the expression at ``source[start:end]``, or raise FormulaError.
 
     ``^`` is read as a power, and names in backticks as columns.
     """
-    quoted: list[str] = []
-
-    def placeholder(match: "re.Match[str]") -> str:
-        quoted.append(match.group(1))
-        return f"_quoted_{len(quoted) - 1}_"
-
-    written = _powers(_backtick_dotted(source[start:end]))
-    code = _BACKTICK.sub(placeholder, written)
-    if "_quoted_" in source[start:end]:
-        formula_error(source, start, end, "Names that hold '_quoted_' are reserved.")
+    if _MARK in source[start:end]:
+        formula_error(source, start, end, f"Names that hold {_MARK!r} are reserved.")
+    marked, quoted = _mark_names(source[start:end])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)
-            tree = ast.parse(code.strip(), mode="eval")
+            tree = ast.parse(marked.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        detail = error.msg if isinstance(error, SyntaxError) else str(error)
-        formula_error(source, start, end, f"This is no valid expression ({detail}).")
-    columns: list[str] = []
-    canonical = ""
+        formula_error(source, start, end, _invalid(error, marked))
+    found: list[ast.Name] = []
+    plain = isinstance(tree.body, ast.Name)
     try:
-        _check(tree.body, columns)
-        canonical = ast.unparse(tree)
+        if isinstance(tree.body, ast.Name):
+            found.append(tree.body)
+        else:
+            _check(tree.body, found)
+        text = _MARKED.sub(lambda m: f"`{quoted[int(m.group(1))]}`", ast.unparse(tree))
+        written = {node.id: _MARKED.fullmatch(node.id) for node in found}
+        names = {i: quoted[int(m.group(1))] if m else i for i, m in written.items()}
+        columns = tuple(dict.fromkeys(names.values()))
+        for node in found:
+            node.id = code_name(columns.index(names[node.id]))
+        code = ast.unparse(tree)
     except FormulaError as error:
-        formula_error(source, start, end, str(error))
+        message = _MARKED.sub(lambda m: quoted[int(m.group(1))], str(error))
+        formula_error(source, start, end, message)
     except RecursionError:
         formula_error(source, start, end, "This expression is nested too deeply.")
-    placeholders = {f"_quoted_{i}_": name for i, name in enumerate(quoted)}
-    for name, original in placeholders.items():
-        canonical = canonical.replace(name, f"`{original}`")
-    named = [placeholders.get(name, name) for name in columns]
-    for name in named:
+    for name in columns:
         check_name(source, name, start, end)
-    plain = isinstance(tree.body, ast.Name)
-    return Expression(canonical, tuple(dict.fromkeys(named)), start, plain)
+    return Expression(text, columns, start, plain, code)
+
+
+def _invalid(error: Exception, text: str) -> str:
+    """Return the message for text that Python cannot parse."""
+    reason = error.msg if isinstance(error, SyntaxError) else str(error)
+    reserved = [word for word in re.findall(r"\w+", text) if keyword.iskeyword(word)]
+    hint = f" A column called {reserved[0]} is written in backticks." if reserved else ""
+    return f"This is no valid expression ({reason.split(';')[0].rstrip('.')}).{hint}"
+
+
+def _mark_names(text: str) -> tuple[str, list[str]]:
+    """Return the text for Python's parser, and the names that stand in it under a mark.
+
+    Marked are names in backticks, dotted names (R's ``Sepal.Length``), and names beyond ASCII,
+    which Python would normalise. ``^`` becomes ``**``. Strings stay as they are.
+    """
+    quoted: list[str] = []
+
+    def mark(name: str) -> str:
+        quoted.append(name)
+        return f"{_MARK}{len(quoted) - 1}_"
+
+    def odd(match: "re.Match[str]") -> str:
+        name = match.group()
+        return name if name.isascii() and "." not in name else mark(name)
+
+    parts = _LITERAL.split(text)
+    for i, part in enumerate(parts):
+        if i % 2 == 0:
+            parts[i] = _NAME.sub(odd, part.replace("^", "**"))
+        elif part.startswith("`"):
+            parts[i] = mark(part.strip("`"))
+    return "".join(parts), quoted
 
 
 def check_name(source: str, name: str, start: int, end: int) -> None:
@@ -134,72 +163,53 @@ def check_name(source: str, name: str, start: int, end: int) -> None:
         )
 
 
-def _powers(text: str) -> str:
-    """Return the text with every ``^`` outside strings and backticks written ``**``."""
-    parts = re.split(r"(\"[^\"]*\"|'[^']*'|`[^`]*`)", text)
-    return "".join(p if i % 2 else p.replace("^", "**") for i, p in enumerate(parts))
-
-
-def _backtick_dotted(text: str) -> str:
-    """Return the text with dotted names (R's ``Sepal.Length``) in backticks, strings untouched."""
-    parts = re.split(r"(\"[^\"]*\"|'[^']*'|`[^`]*`)", text)
-    return "".join(
-        p if i % 2 else _DOTTED.sub(lambda m: f"`{m.group()}`", p) for i, p in enumerate(parts)
-    )
-
-
-def _check(node: ast.AST, columns: list[str]) -> None:
-    """Walk the tree, collect the columns it names, and raise FormulaError at what is not allowed."""
+def _check(node: ast.AST, found: list[ast.Name]) -> None:
+    """Walk the tree, collect the columns it names; raise FormulaError at what is not allowed."""
     match node:
         case ast.Name(id=name):
-            if name not in CONSTANTS and name not in _PATSY_CODINGS:
-                columns.append(name)
+            if name not in CONSTANTS:
+                found.append(node)
         case ast.Constant(value=value):
-            if isinstance(value, bytes | complex) or value is Ellipsis:
-                raise FormulaError(f"The constant {value!r} is not allowed in a formula.")
+            _check_constant(value)
         case ast.UnaryOp(op=operator, operand=operand) if isinstance(operator, _UNARY):
-            _check(operand, columns)
+            if isinstance(operator, ast.Invert) and not _names_anything(operand):
+                raise FormulaError("~ turns a comparison of columns round, as in ~(x > 2).")
+            _check(operand, found)
         case ast.BinOp(left=left, op=operator, right=right) if isinstance(
             operator, (*_ARITHMETIC, *_LOGIC)
         ):
             _check_operation(left, operator, right)
-            _check(left, columns)
-            _check(right, columns)
+            _check(left, found)
+            _check(right, found)
         case ast.Compare(left=left, ops=operators, comparators=others) if all(
             isinstance(operator, _COMPARE) for operator in operators
         ):
             if len(operators) > 1:
                 raise FormulaError("Write a chained comparison as two: (1 < x) & (x < 2).")
             for child in (left, *others):
-                _check(child, columns)
+                _check(child, found)
         case ast.Call(func=function, args=arguments, keywords=keywords):
-            _check_function(function)
-            for argument in arguments:
-                _check_argument(argument, columns)
-            for keyword in keywords:
-                if keyword.arg is None or keyword.arg.startswith("_"):
-                    raise FormulaError("Only plain keyword arguments are allowed in a call.")
-                _check_argument(keyword.value, columns)
+            _check_call(_function_name(function), arguments, keywords, found)
         case ast.Attribute(value=ast.Name(id="np"), attr="pi"):
             return
         case _:
             raise FormulaError(_refusal(node))
 
 
-def _check_argument(node: ast.AST, columns: list[str]) -> None:
-    """Check an argument of a call: as any expression, or a list of constants, or a coding."""
-    match node:
-        case ast.List(elts=items) | ast.Tuple(elts=items):
-            if not all(isinstance(item, ast.Constant | ast.UnaryOp) for item in items):
-                raise FormulaError("A list in a formula may hold constants only.")
-            for item in items:
-                _check(item, columns)
-        case ast.Attribute(value=ast.Name(id="contr"), attr=coding) if coding in CODINGS:
-            return
-        case ast.Name(id=name) if name in _PATSY_CODINGS:
-            return
-        case _:
-            _check(node, columns)
+def _check_constant(value: object) -> None:
+    """Raise FormulaError unless a constant is a number, a truth value or harmless text."""
+    if isinstance(value, str):
+        if _UNSAFE_TEXT & set(value) or _MARK in value:
+            raise FormulaError(
+                "Text in a formula may not hold quotes, backticks, backslashes or line ends. "
+                "Rename the level."
+            )
+    elif value is not None and not isinstance(value, int | float):
+        raise FormulaError(f"The constant {value!r} is not allowed in a formula.")
+
+
+def _names_anything(node: ast.AST) -> bool:
+    return any(isinstance(part, ast.Name) for part in ast.walk(node))
 
 
 def _check_operation(left: ast.AST, operator: ast.operator, right: ast.AST) -> None:
@@ -208,8 +218,8 @@ def _check_operation(left: ast.AST, operator: ast.operator, right: ast.AST) -> N
         if isinstance(side, ast.Constant) and not isinstance(side.value, int | float):
             raise FormulaError("Arithmetic takes numbers and columns, not text.")
     if isinstance(operator, ast.Pow):
-        if not any(isinstance(part, ast.Name) for part in ast.walk(left)):
-            raise FormulaError("A power of a constant: write the number itself.")
+        if not _names_anything(left) and not _names_anything(right):
+            raise FormulaError("A power of constants: write the number itself.")
         if any(
             isinstance(part, ast.Constant)
             and isinstance(part.value, int | float)
@@ -219,19 +229,78 @@ def _check_operation(left: ast.AST, operator: ast.operator, right: ast.AST) -> N
             raise FormulaError(f"An exponent above {_MAX_EXPONENT} is not allowed.")
 
 
-def _check_function(function: ast.AST) -> None:
-    """Raise FormulaError unless the thing called stands in the list."""
+def _function_name(function: ast.AST) -> str:
+    """Return the name of the function called; raise FormulaError unless it stands in the list."""
     match function:
-        case ast.Name(id=name) if name in FUNCTIONS or name in _PATSY_CODINGS:
-            return
-        case ast.Attribute(value=ast.Name(id="np"), attr=name) if name in _NUMPY_FUNCTIONS:
-            return
-        case ast.Attribute(value=ast.Name(id="contr"), attr=name) if name in CODINGS:
-            return
+        case ast.Name(id=name) if name in FUNCTIONS:
+            return name
+        case ast.Attribute(value=ast.Name(id="np"), attr=name) if name in NUMPY_FUNCTIONS:
+            return name
         case ast.Name(id=name):
             raise FormulaError(unknown_function(name))
         case _:
-            raise FormulaError(f"A call of {ast.unparse(function)[:60]!r} is not allowed.")
+            raise FormulaError(
+                f"A call of {ast.unparse(function)[:60]!r} is not allowed. Allowed are "
+                f"{', '.join(FUNCTIONS)}."
+            )
+
+
+def _check_call(
+    name: str, arguments: list[ast.expr], keywords: list[ast.keyword], found: list[ast.Name]
+) -> None:
+    """Check a call: the first argument is any expression, all others are constants or codings."""
+    if name in NUMPY_FUNCTIONS or name == "I":
+        if len(arguments) != 1 or keywords:
+            raise FormulaError(f"{name}() takes one argument, such as {name}(x).")
+    elif not arguments:
+        raise FormulaError(f"{name}() needs a column first, such as {name}(x).")
+    _check(arguments[0], found)
+    for option in arguments[1:]:
+        _check_option(name, "", option)
+    for keyword_ in keywords:
+        if keyword_.arg is None or keyword_.arg.startswith("_"):
+            raise FormulaError("Only plain keyword arguments are allowed in a call.")
+        _check_option(name, keyword_.arg, keyword_.value)
+
+
+def _check_option(function: str, keyword_: str, node: ast.expr) -> None:
+    """Check an argument after the first: a constant, a list of constants, or a coding for C()."""
+    match node:
+        case ast.List(elts=items) | ast.Tuple(elts=items):
+            for item in items:
+                _check_option(function, "", item)
+        case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=ast.Constant(value=int() | float())):
+            return
+        case ast.Constant(value=value):
+            _check_constant(value)
+            sized = keyword_ in _SIZES or (function == "poly" and not keyword_)
+            if sized and isinstance(value, int | float) and value > _MAX_SIZE:
+                raise FormulaError(f"{function}() makes at most {_MAX_SIZE} columns; got {value}.")
+        case ast.Call(func=coding, args=arguments, keywords=keywords) if function == "C":
+            _check_coding(coding)
+            for argument in (*arguments, *(keyword_.value for keyword_ in keywords)):
+                _check_option("", "", argument)
+        case ast.Name() | ast.Attribute() if function == "C":
+            _check_coding(node)
+        case _:
+            raise FormulaError(
+                f"After the first argument {function or 'a coding'}() takes numbers, text and "
+                f"lists of them; got {ast.unparse(node)[:60]!r}."
+            )
+
+
+def _check_coding(node: ast.AST) -> None:
+    """Raise FormulaError unless this names a coding of factors."""
+    match node:
+        case ast.Attribute(value=ast.Name(id="contr"), attr=name) if name in CODINGS:
+            return
+        case ast.Name(id=name) if name in PATSY_CODINGS:
+            return
+        case _:
+            allowed = [f"contr.{coding}" for coding in CODINGS]
+            raise FormulaError(
+                f"C() knows no coding {ast.unparse(node)[:60]!r}; allowed are {', '.join(allowed)}."
+            )
 
 
 def unknown_function(name: str) -> str:

@@ -1,5 +1,6 @@
 """Families: which values a response may take, and how its mean hangs on the linear predictor."""
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,12 +11,13 @@ from numpy.typing import NDArray
 from scipy import special
 
 from hiermodels.errors import DataError, HierModelsError
-from hiermodels.spec.frame import row_label
+from hiermodels.spec.frame import in_all, row_label
 
 Array = NDArray[np.float64]
 FamilyName = Literal["gaussian", "bernoulli", "binomial", "poisson"]
 
-_ALIASES = {"normal": "gaussian", "t": "t"}
+_ALIASES = {"normal": "gaussian"}
+_LARGEST = 1e100
 _DEFAULT_LINKS = {
     "gaussian": "identity",
     "bernoulli": "logit",
@@ -81,9 +83,12 @@ class Family:
     def __post_init__(self) -> None:
         """Check the names, and fill in the family's usual link."""
         name = _ALIASES.get(self.name, self.name) if isinstance(self.name, str) else self.name
-        if name not in _DEFAULT_LINKS:
+        if not isinstance(name, str) or name not in _DEFAULT_LINKS:
+            close = difflib.get_close_matches(str(name).lower(), list(_DEFAULT_LINKS), n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
             raise HierModelsError(
-                f"The family {self.name!r} is not known; allowed are {', '.join(_DEFAULT_LINKS)}."
+                f"The family {self.name!r} is not known; allowed are "
+                f"{', '.join(_DEFAULT_LINKS)}.{hint}"
             )
         link = self.link or _DEFAULT_LINKS[name]
         if link not in _LINKS_OF[name]:
@@ -155,10 +160,15 @@ def as_response(
     """Return the response of a family as numbers, or raise DataError at the first bad row."""
     if isinstance(getattr(values, "dtype", None), pd.CategoricalDtype):
         return _factor_response(pd.Series(values), name, family, index)
-    y = np.asarray(values, dtype=np.float64)
+    try:
+        y = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"The response {name} must be one number a row ({error}).") from error
     if y.shape != (len(index),):
         raise DataError(f"The response {name} has shape {y.shape}; it must be one number a row.")
-    _refuse(~np.isfinite(y), y, name, index, "must be finite")
+    finite = "must be finite" + (" (log and sqrt take positive numbers)" if "(" in name else "")
+    _refuse(~np.isfinite(y), y, name, index, finite)
+    _refuse(np.abs(y) > _LARGEST, y, name, index, f"must lie within ±{_LARGEST:g}: divide it")
     if family.name == "bernoulli":
         _refuse(
             (y != 0) & (y != 1),
@@ -198,7 +208,8 @@ def _factor_response(
         )
     if len(levels) != 2:
         raise DataError(
-            f"The response {name} has {len(levels)} level(s) in the rows used "
+            f"The response {name} is a factor with {len(levels)} "
+            f"{'level' if len(levels) == 1 else 'levels'} in the rows used "
             f"({', '.join(levels[:6])}); family='bernoulli' needs two, the second being success."
         )
     return Response(values.cat.codes.to_numpy().astype(np.float64), (levels[0], levels[1]))
@@ -230,6 +241,6 @@ def _refuse(bad: NDArray[np.bool_], y: Array, name: str, index: "pd.Index[Any]",
     if rows.size:
         i = int(rows[0])
         raise DataError(
-            f"The response {name} is {y[i]:g} at {row_label(index, i)} ({rows.size} rows in all); "
+            f"The response {name} is {y[i]:g} at {row_label(index, i)} {in_all(rows.size)}; "
             f"it {must}."
         )

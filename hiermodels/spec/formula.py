@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hiermodels.errors import FormulaError
-from hiermodels.spec.expressions import Expression, check_expression
-from hiermodels.spec.right_side import SPLITS, Bar, Reader
-from hiermodels.spec.tokens import Token, closing, formula_error, tokenize
+from hiermodels.spec.expressions import Expression, check_expression, column_expression
+from hiermodels.spec.right_side import SPLITS, Reader
+from hiermodels.spec.terms import Bar
+from hiermodels.spec.tokens import Token, closing, formula_error, one_line, tokenize
 
 ADDITIONS: tuple[str, ...] = ("trials", "weights", "precision", "se")
 _LATER_ADDITIONS = ("cens", "trunc")
@@ -104,15 +105,16 @@ def parse_formula(formula: str | Sequence[str]) -> ModelFormula:
     """
     if not isinstance(formula, str):
         formula = _only_formula(formula)
-    if not formula.strip():
+    formula = one_line(formula)
+    if not formula:
         raise FormulaError("The formula is empty. Write one such as 'y ~ x + (x | g)'.")
     tokens = tokenize(formula)
     tildes = [i for i, token in enumerate(tokens) if token.text == "~"]
     if not tildes:
         formula_error(
             formula,
-            len(formula.rstrip()),
-            len(formula.rstrip()) + 1,
+            len(formula),
+            len(formula) + 1,
             "The formula has no '~'. Write the response, then ~, then the predictors.",
         )
     if len(tildes) > 1:
@@ -122,7 +124,7 @@ def parse_formula(formula: str | Sequence[str]) -> ModelFormula:
     reader = Reader(formula, tokens[tildes[0] + 1 :], len(formula))
     right = reader.right_side()
     return ModelFormula(
-        text=" ".join(formula.split()),
+        text=formula,
         response=response,
         additions=additions,
         common=right.common,
@@ -170,7 +172,11 @@ def _read_response(
     left = tokens if split is None else tokens[:split]
     if not left:
         formula_error(text, tokens[0].start, tokens[0].end, "Name the response before the '|'.")
-    response = check_expression(text, left[0].start, left[-1].end)
+    start, end = left[0].start, left[-1].end
+    if len(left) == 1 and left[0].kind in ("name", "quoted"):
+        response = column_expression(text, left[0].text, start, end)
+    else:
+        response = check_expression(text, start, end)
     if not response.columns:
         formula_error(text, left[0].start, left[-1].end, "The response must name a column.")
     additions: dict[str, Addition] = {}

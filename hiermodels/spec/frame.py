@@ -4,7 +4,9 @@ Everything after this module works on numbers (float64), factors (pandas categor
 levels) and grouping columns, without a missing or an infinite value.
 """
 
-from collections.abc import Sequence
+import datetime
+import decimal
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +14,12 @@ import numpy as np
 import pandas as pd
 
 from hiermodels.errors import DataError, UnknownColumnError
-from hiermodels.spec.expressions import as_boolean_factor, unknown_column
+from hiermodels.spec.expressions import unknown_column
 from hiermodels.spec.formula import ModelFormula
+from hiermodels.spec.functions import as_boolean_factor, level_label
+
+# Beyond it float64 skips whole numbers.
+_EXACT_INTEGERS = 2.0**53
 
 
 @dataclass(frozen=True)
@@ -49,11 +55,7 @@ def complete_rows(formula: ModelFormula, data: pd.DataFrame) -> tuple[pd.DataFra
     for name in formula.columns:
         if name not in data.columns:
             raise UnknownColumnError(_unknown(formula, name, data))
-    repeated = [name for name in formula.columns if list(data.columns).count(name) > 1]
-    if repeated:
-        raise DataError(
-            f"The data have more than one column named {repeated[0]!r}. Rename or drop all but one."
-        )
+    check_unique(data, formula.columns)
     used = data.loc[:, list(formula.columns)]
     if not len(used):
         raise DataError("The data frame has no rows; a model needs some.")
@@ -82,6 +84,16 @@ def check_frame(data: object) -> None:
         )
 
 
+def check_unique(data: pd.DataFrame, names: Iterable[str]) -> None:
+    """Raise DataError where the data have two columns of one of these names."""
+    twice = set(data.columns[data.columns.duplicated()])
+    for name in names:
+        if name in twice:
+            raise DataError(
+                f"The data have more than one column named {name!r}. Rename or drop all but one."
+            )
+
+
 def _unknown(formula: ModelFormula, name: str, data: pd.DataFrame) -> str:
     """Return the message for a column that is not there."""
     first, dot, rest = name.partition(".")
@@ -106,23 +118,23 @@ def as_predictor(column: "pd.Series[Any]", name: str) -> "pd.Series[Any]":
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         return _used_levels(column)
-    if pd.api.types.is_bool_dtype(dtype) or _all_of(column, bool | np.bool_):
+    if is_boolean(column):
         return _used_levels(as_boolean_factor(column))
-    if pd.api.types.is_datetime64_any_dtype(dtype) or pd.api.types.is_timedelta64_dtype(dtype):
+    if _holds_dates(column):
         raise DataError(
-            f"The column {name!r} holds dates or times ({dtype}); a formula needs numbers or "
-            f"factors. Make a number of it first, such as (data[{name!r}] - start).dt.days."
+            f"The column {name!r} holds dates or times ({_kinds(column)}); a formula needs numbers "
+            f"or factors. Make a number of it first, such as (data[{name!r}] - start).dt.days."
         )
     if pd.api.types.is_complex_dtype(dtype):
         raise DataError(f"The column {name!r} holds complex numbers; a formula needs real ones.")
-    if pd.api.types.is_numeric_dtype(dtype):
+    if _holds_numbers(column):
         values = column.to_numpy(dtype=np.float64)
         _check_finite(values, column, name)
         return pd.Series(values, index=column.index, name=name)
     if _all_of(column, str):
         return _used_levels(column.astype(object).astype("category"))
     raise DataError(
-        f"The column {name!r} mixes kinds of values ({_kinds(column)}); it must hold numbers only "
+        f"The column {name!r} holds values of the kind {_kinds(column)}; it must hold numbers only "
         "or text only. Convert it with astype(float) or astype(str)."
     )
 
@@ -135,62 +147,93 @@ def as_groups(column: "pd.Series[Any]", name: str) -> "pd.Series[Any]":
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         return _used_levels(column)
-    if pd.api.types.is_bool_dtype(dtype) or _all_of(column, bool | np.bool_):
+    if is_boolean(column):
         return _used_levels(as_boolean_factor(column))
-    if pd.api.types.is_numeric_dtype(dtype):
+    if pd.api.types.is_integer_dtype(dtype) or _all_of(column, int | np.integer):
+        # never through float64, which cannot tell large identifiers apart
+        return _used_levels(column.astype(object).astype("category"))
+    if _holds_numbers(column):
         values = column.to_numpy(dtype=np.float64)
         _check_finite(values, column, name)
-        odd = np.flatnonzero(values != np.round(values))
+        odd = np.flatnonzero((values != np.round(values)) | (np.abs(values) > _EXACT_INTEGERS))
         if odd.size:
             raise DataError(
                 f"The grouping {name!r} holds the number {values[odd[0]]:g} "
-                f"({_row(column, int(odd[0]))}); a grouping needs whole numbers, text or a "
-                "categorical. If these are labels, convert with astype(str)."
+                f"({row_label(column.index, int(odd[0]))}); a grouping needs whole numbers, text "
+                "or a categorical. If these are labels, convert with astype(str)."
             )
-        return _used_levels(pd.Series(pd.Categorical(column.astype(np.int64)), index=column.index))
-    if pd.api.types.is_datetime64_any_dtype(dtype) or _all_of(column, str):
-        return _used_levels(column.astype("category"))
+        return _used_levels(pd.Series(values, index=column.index, name=name).astype("category"))
+    if _holds_dates(column) or _all_of(column, str):
+        return _used_levels(column.astype(object).astype("category"))
     raise DataError(
-        f"The grouping {name!r} mixes kinds of values ({_kinds(column)}); it must hold whole "
+        f"The grouping {name!r} holds values of the kind {_kinds(column)}; it must hold whole "
         "numbers only or text only. Convert it with astype(str)."
+    )
+
+
+def is_boolean(column: "pd.Series[Any]") -> bool:
+    """Whether a column holds truth values only."""
+    return pd.api.types.is_bool_dtype(column.dtype) or _all_of(column, bool | np.bool_)
+
+
+def _holds_numbers(column: "pd.Series[Any]") -> bool:
+    """Whether a column holds numbers, by its dtype or, for objects, value by value."""
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return True
+    return _all_of(column, int | float | np.integer | np.floating | decimal.Decimal)
+
+
+def _holds_dates(column: "pd.Series[Any]") -> bool:
+    dtype = column.dtype
+    return (
+        pd.api.types.is_datetime64_any_dtype(dtype)
+        or pd.api.types.is_timedelta64_dtype(dtype)
+        or isinstance(dtype, pd.PeriodDtype)
+        or _all_of(column, datetime.date | datetime.time | datetime.timedelta)
     )
 
 
 def _used_levels(column: "pd.Series[Any]") -> "pd.Series[Any]":
     """Return a factor without unused levels, the levels as text, their order kept."""
     factor = column.cat.remove_unused_categories()
-    labels = [str(level) for level in factor.cat.categories]
+    labels = [level_label(level) for level in factor.cat.categories]
     if len(set(labels)) < len(labels):
         raise DataError(f"Two levels of {column.name!r} read the same as text; rename one of them.")
     return factor.cat.rename_categories(labels)
 
 
 def _all_of(column: "pd.Series[Any]", kind: Any) -> bool:
-    """Whether every value is of a Python type."""
+    """Whether a column is not empty, has no dtype of its own, and every value is of a kind."""
+    if pd.api.types.is_numeric_dtype(column.dtype) or not len(column):
+        return False
     return all(isinstance(value, kind) for value in column.to_numpy(dtype=object))
 
 
 def _kinds(column: "pd.Series[Any]") -> str:
     kinds = sorted({type(value).__name__ for value in column.to_numpy(dtype=object)})
-    return ", ".join(kinds[:4])
+    return " and ".join(kinds[:4])
 
 
 def _check_finite(values: np.ndarray, column: "pd.Series[Any]", name: str) -> None:
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:
         raise DataError(
-            f"The column {name!r} holds {values[bad[0]]} ({_row(column, int(bad[0]))}, "
-            f"{bad.size} in all); values must be finite. Drop those rows or mend them."
+            f"The column {name!r} holds {values[bad[0]]} at "
+            f"{row_label(column.index, int(bad[0]))} {in_all(bad.size)}; values must be finite. "
+            "Drop those rows or mend them."
         )
-
-
-def _row(column: "pd.Series[Any]", position: int) -> str:
-    return f"row {column.index[position]!r}"
 
 
 def row_label(index: "pd.Index[Any]", position: int) -> str:
     """Return how messages call a row: by its index in the user's frame."""
-    return f"row {index[position]!r}"
+    label = index[position]
+    shown = label.item() if isinstance(label, np.generic) else label
+    return f"row {shown!r}" if isinstance(shown, str | tuple) else f"row {shown}"
+
+
+def in_all(count: int) -> str:
+    """Return how messages say how many rows are meant."""
+    return f"({count:,} {'row' if count == 1 else 'rows'} in all)"
 
 
 def combine_groups(columns: Sequence["pd.Series[Any]"]) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -4,12 +4,15 @@ Most are numpy's and formulaic's; ``I`` and ``C`` follow R where formulaic does 
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from formulaic.transforms import TRANSFORMS
+from formulaic.utils.stateful_transforms import stateful_transform
+
+from hiermodels.errors import DataError, FormulaError
 
 NUMPY_FUNCTIONS: tuple[str, ...] = (
     "log",
@@ -57,23 +60,43 @@ def as_boolean_factor(values: "pd.Series[Any]") -> "pd.Series[Any]":
     return pd.Series(pd.Categorical(labels, categories=["False", "True"]), index=values.index)
 
 
-def factor(data: Any, contrasts: Any = None, *, levels: Any = None) -> Any:
-    """``C()``: a factor with a coding; whole numbers become levels such as ``2``, not ``2.0``."""
+def _factor(
+    data: Any,
+    contrasts: Any = None,
+    *,
+    levels: Sequence[Any] | None = None,
+    _state: dict[str, Any] | None = None,
+) -> Any:
+    """``C()``: a factor with a coding; whole numbers become levels such as ``2``, not ``2.0``.
+
+    The levels of the first data are kept, so that new data are coded alike.
+    """
     values: pd.Series[Any] = data if isinstance(data, pd.Series) else pd.Series(np.asarray(data))
     if values.dtype == np.dtype(bool):
         values = as_boolean_factor(values)
     elif not isinstance(values.dtype, pd.CategoricalDtype):
         values = values.astype("category")
         values = _with_levels(values, [level_label(level) for level in values.cat.categories])
-    known = [str(level) for level in values.cat.categories]
-    if levels is not None:
-        wanted = [level_label(level) for level in levels]
-        if sorted(wanted) != sorted(known):
-            raise ValueError(
-                f"levels={wanted} must hold every level once, and the data have {known}"
-            )
-        values = values.cat.reorder_categories(pd.Index(wanted))
+    found = [str(level) for level in values.cat.categories]
+    state = {} if _state is None else _state
+    known: list[str] = state.setdefault("levels", found)
+    new = sorted(set(found) - set(known))
+    if new:
+        raise DataError(
+            f"C() met the level {new[0]!r}, which the fit has not seen; known are "
+            f"{', '.join(known[:12])}."
+        )
+    order = known if levels is None else [level_label(level) for level in levels]
+    if sorted(order) != sorted(known):
+        raise FormulaError(
+            f"C(levels={order}) must hold every level once; the data have {', '.join(known[:12])}."
+        )
+    values = values.cat.set_categories(pd.Index(order, dtype=object))
     return TRANSFORMS["C"](values, _with_text_base(contrasts, known))
+
+
+# formulaic keeps the state of what it knows as stateful: the levels, for new data.
+factor: Callable[..., Any] = stateful_transform(_factor)
 
 
 def _with_levels(values: "pd.Series[Any]", labels: list[str]) -> "pd.Series[Any]":
@@ -90,7 +113,9 @@ def _with_text_base(contrasts: Any, known: list[str]) -> Any:
     if not isinstance(base, str | int | float):
         return contrasts
     if level_label(base) not in known:
-        raise ValueError(f"the reference level {base!r} is none of the levels {known}")
+        raise FormulaError(
+            f"C() has the reference level {base!r}; the levels are {', '.join(known[:12])}."
+        )
     return dataclasses.replace(contrasts, base=level_label(base))
 
 

@@ -28,6 +28,7 @@ RESERVED: frozenset[str] = frozenset(
         "mu",
         "y",
         "eta",
+        "Residual",
     }
 )
 

@@ -130,7 +130,7 @@ class _Given:
             )
         allowed = allowed_keys(design, family)
         for key in user:
-            if key not in allowed:
+            if not isinstance(key, str) or key not in allowed:
                 close = difflib.get_close_matches(str(key), allowed, n=1)
                 hint = f" Did you mean {close[0]!r}?" if close else ""
                 raise PriorError(
@@ -168,7 +168,24 @@ def allowed_keys(design: Design, family: Family) -> tuple[str, ...]:
     keys += [cor_name(group) for group in dict.fromkeys(correlated)]
     if family.has_sigma and (design.se is None or design.se_with_sigma):
         keys.append("sigma")
-    return tuple(dict.fromkeys([*keys, *design.slopes]))
+    named = [indexed("b", slope) for slope in design.slopes]
+    return tuple(dict.fromkeys([*keys, *design.slopes, *named]))
+
+
+def _coefficient_keys(design: Design, name: str) -> tuple[str, ...]:
+    """Return the keys of a coefficient's prior, the most specific first.
+
+    A predictor that is called like a variable of the model, such as ``sigma``, is reached by
+    ``b[sigma]`` alone: the vocabulary comes before coefficients.
+    """
+    if name == "Intercept":
+        return ("Intercept",)
+    taken = {"Intercept", "b", "sd", "cor", "sigma"}
+    for group in design.groups:
+        taken |= {sd_name(group.name), cor_name(group.name)}
+        taken |= {indexed(sd_name(group.name), coef) for coef in group.coefs}
+    own = () if name in taken else (name,)
+    return (indexed("b", name), *own, "b")
 
 
 # --- population coefficients ----------------------------------------------------------------
@@ -186,8 +203,7 @@ def _coefficients(
     X = design.X_centred.copy()
     priors: list[Prior] = []
     for k, column in enumerate(design.columns):
-        keys = ("Intercept",) if not column.parts else (column.name, "b")
-        prior, source = given.find(keys, "real")
+        prior, source = given.find(_coefficient_keys(design, column.name), "real")
         if prior is not None:
             # a user's prior is on the raw coefficient itself: its row of T is the identity's
             change = T[k].copy()

@@ -5,18 +5,18 @@ only checked and spelled in one way, every factor in backticks.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import NoReturn
 
-from formulaic import Formula
-
 from hiermodels.spec.expressions import (
-    FUNCTIONS,
     Expression,
     check_expression,
     check_name,
+    column_expression,
     unknown_function,
 )
+from hiermodels.spec.functions import FUNCTIONS
+from hiermodels.spec.terms import Bar, Piece, RightSide, nested, uncorrelated, with_intercept
 from hiermodels.spec.tokens import Token, formula_error, tokenize
 
 RESIDUAL_STRUCTURES = ("ar", "cosy", "unstr")
@@ -24,49 +24,10 @@ GROUP_CALLS = ("gr", "mm")
 PRODUCTS = ("*", ":", "/")
 POWERS = ("**", "^")
 SPLITS = ("|", "||")
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One bar term after ``||`` and ``/`` were written out.
-
-    Attributes
-    ----------
-    effects : str
-        The left side, as formulaic reads it, every factor in backticks.
-    group : tuple of str
-        Columns whose observed combinations are the levels: ``("hospital", "ward")``.
-    correlated : bool
-        False where every column has a sd of its own and no correlation (``diag(...)``).
-    start, end : int
-        Place in the formula's text, for messages.
-    """
-
-    effects: str
-    group: tuple[str, ...]
-    correlated: bool
-    start: int
-    end: int
-
-    @property
-    def group_name(self) -> str:
-        """The grouping's name in tables and variables: ``"hospital:ward"``."""
-        return ":".join(self.group)
-
-
-@dataclass
-class RightSide:
-    """What the reader collects from the right of ``~``."""
-
-    terms: list[str] = field(default_factory=list)
-    bars: list[Bar] = field(default_factory=list)
-    offsets: list[Expression] = field(default_factory=list)
-    factors: dict[str, Expression] = field(default_factory=dict)
-
-    @property
-    def common(self) -> str:
-        """The terms without bars; a formula of bars alone still has its intercept."""
-        return " ".join(self.terms).removeprefix("+ ") or "1"
+_MEANINGS = ("Intercept", "0", "1", ".")
+# What a formula may grow to when its products are written out; beyond it nothing could be fitted.
+MAX_TERMS = 2_000
+MAX_ORDER = 8
 
 
 class Reader:
@@ -152,7 +113,7 @@ class Reader:
             if following is not None and following.text in (*PRODUCTS, *POWERS):
                 self.fail(following, "A bar is a term of its own: join it by +.")
             return
-        self.found.terms.append(f"{sign} {self.product()}")
+        self.found.terms.append(f"{sign} {self.product().text}")
 
     def _holds_bar(self) -> bool:
         """Whether the bracket that opens here has a ``|`` directly inside it."""
@@ -165,28 +126,39 @@ class Reader:
                 return True
         return False
 
-    def sum(self) -> str:
+    def sum(self) -> Piece:
         """Read a sum of products inside brackets or on a bar's left side."""
-        terms = [f"{self._sign()} {self.product()}"]
+        sign = self._sign()
+        pieces = [self.product()]
+        text = pieces[0].text if sign == "+" else f"- {pieces[0].text}"
         while (token := self.peek()) is not None and token.text in ("+", "-"):
-            terms.append(f"{self._sign()} {self.product()}")
-        return " ".join(terms).removeprefix("+ ")
+            sign = self._sign()
+            pieces.append(self.product())
+            text += f" {sign} {pieces[-1].text}"
+        factors = frozenset[str]().union(*(piece.factors for piece in pieces))
+        terms = sum(piece.terms for piece in pieces)
+        return Piece(text, terms, factors, max(piece.order for piece in pieces))
 
-    def product(self) -> str:
+    def product(self) -> Piece:
         """Read factors joined by ``*``, ``:`` or ``/``."""
-        parts = [self.power()]
+        first = self.peek()
+        whole = self.power()
+        texts = [whole.text]
         while (token := self.peek()) is not None and token.text in PRODUCTS:
             self.position += 1
-            parts += [token.text, self.power()]
-        if len(parts) > 1 and {"0", "1"} & set(parts):
+            right = self.power()
+            texts += [token.text, right.text]
+            whole = whole.times(right, token.text)
+            self._check_size(whole, first or token)
+        if len(texts) > 1 and {"0", "1"} & set(texts):
             self.fail(
                 self.tokens[self.position - 1],
                 "0 and 1 stand for the intercept and are no factor of a product. "
                 "To scale a predictor write I(2 * x).",
             )
-        return "".join(parts)
+        return replace(whole, text="".join(texts))
 
-    def power(self) -> str:
+    def power(self) -> Piece:
         """Read a factor, or a bracket raised to a small whole number."""
         base = self.atom()
         token = self.peek()
@@ -200,15 +172,27 @@ class Reader:
                 "Outside I() a power means interactions up to that order, 1 to 6. "
                 "For the square of a predictor write I(x**2).",
             )
-        return f"{base}**{exponent.text}"
+        raised = base.power(int(exponent.text))
+        self._check_size(raised, exponent)
+        return replace(raised, text=f"{base.text}**{exponent.text}")
 
-    def atom(self) -> str:
+    def _check_size(self, piece: Piece, token: Token) -> None:
+        """Refuse products that nobody could fit, before they are written out."""
+        if piece.terms > MAX_TERMS or piece.order > MAX_ORDER:
+            self.fail(
+                token,
+                f"This product stands for up to {piece.terms:,} terms of up to {piece.order} "
+                f"factors; at most {MAX_TERMS:,} terms of {MAX_ORDER} factors are allowed. "
+                "Name the interactions that matter.",
+            )
+
+    def atom(self) -> Piece:
         """Read a name, a call, a number or a bracket; return it as formulaic reads it."""
         token = self.take()
         if token.kind == "open":
             inner = self.sum()
             self._close(token)
-            return f"({inner})"
+            return replace(inner, text=f"({inner.text})")
         if token.kind == "number":
             if token.text not in ("0", "1"):
                 self.fail(
@@ -216,13 +200,12 @@ class Reader:
                     f"The number {token.text} is no term; 1 and 0 stand for the "
                     "intercept. To scale a predictor write I(2 * x).",
                 )
-            return token.text
+            return Piece(token.text)
         if token.kind == "call":
             return self._call(token)
         if token.kind in ("name", "quoted"):
-            name = token.text.strip("`")
-            check_name(self.text, name, token.start, token.end)
-            return self._factor(token, Expression(f"`{name}`", (name,), token.start, plain=True))
+            own = column_expression(self.text, token.text, token.start, token.end)
+            return self._factor(token, own)
         self.fail(token, f"Got {token.text!r} where a column or a function should stand.")
 
     def _close(self, opening: Token) -> None:
@@ -238,7 +221,7 @@ class Reader:
             )
         self.fail(token, f"Got {token.text!r} where the bracket should close. Join terms by +.")
 
-    def _call(self, token: Token) -> str:
+    def _call(self, token: Token) -> Piece:
         """Read a function call as one factor."""
         name = _call_name(token)
         if name in RESIDUAL_STRUCTURES or name in GROUP_CALLS or name == "diag":
@@ -256,21 +239,28 @@ class Reader:
         if name == "offset":
             self.fail(token, "offset() is a term of its own, joined by +.")
         if "." not in name and name not in FUNCTIONS:
-            self.fail(token, unknown_function(name))
+            bar = f" If a bar is meant, a + is missing after {name}." if "|" in token.text else ""
+            self.fail(token, unknown_function(name) + bar)
         expression = check_expression(self.text, token.start, token.end)
         if not expression.columns:
             self.fail(token, "This term names no column.")
         return self._factor(token, expression)
 
-    def _factor(self, token: Token, expression: Expression) -> str:
+    def _factor(self, token: Token, expression: Expression) -> Piece:
         """Keep a factor; return it in backticks, as formulaic reads it."""
+        if expression.label in _MEANINGS:
+            self.fail(
+                token,
+                f"A predictor may not be called {expression.label!r}, which stands for something "
+                f"else. Rename the column, for instance to {'x_' + expression.label.strip('.')!r}.",
+            )
         known = self.found.factors.setdefault(expression.label, expression)
         if known.columns != expression.columns:
             self.fail(
                 token,
                 f"{expression.label!r} is both a column and an expression: rename the column.",
             )
-        return f"`{expression.label}`"
+        return Piece(f"`{expression.label}`", factors=frozenset({expression.label}))
 
     # bars
 
@@ -287,7 +277,7 @@ class Reader:
         end = self.tokens[self.position - 1].end
         if independent and split.text == "||":
             self.fail(split, "diag() already means independent: write a single |.")
-        pieces = _uncorrelated(effects) if split.text == "||" else [effects]
+        pieces = uncorrelated(effects) if split.text == "||" else [effects]
         for group in groups:
             for piece in pieces:
                 self.found.bars.append(Bar(piece, group, not independent, opening.start, end))
@@ -305,12 +295,12 @@ class Reader:
                 _shifted(tokenize(self.text[start : token.end - 1]), start),
                 token.end - 1,
             )
-            effects = inner.sum()
+            inner.found = self.found
+            effects = inner.sum().text
             if (rest := inner.peek()) is not None:
                 self.fail(rest, f"Got {rest.text!r} inside diag(). Join effects by +.")
-            self.found.factors |= inner.found.factors
-            return _with_intercept(effects), True
-        return _with_intercept(self.sum()), False
+            return with_intercept(effects), True
+        return with_intercept(self.sum().text), False
 
     def _groups(self, split: Token) -> list[tuple[str, ...]]:
         """Read the right side of a bar up to its closing bracket."""
@@ -330,7 +320,9 @@ class Reader:
                 self.fail(token, later if name in GROUP_CALLS else other)
             if token.kind not in ("name", "quoted"):
                 self.fail(token, f"Got {token.text!r} where a grouping column should stand.")
-            paths[-1].append(token.text.strip("`"))
+            name = token.text.strip("`")
+            check_name(self.text, name, token.start, token.end)
+            paths[-1].append(name)
             token = self.take()
             while token.kind == "close" and depth:
                 depth -= 1
@@ -347,7 +339,7 @@ class Reader:
                     f"Got {token.text!r} in a grouping. Groupings are joined by : or "
                     "/; for two groupings write two bars: (1 | a) + (1 | b).",
                 )
-        return _nested(paths)
+        return nested(paths)
 
 
 def _call_name(token: Token) -> str:
@@ -358,34 +350,3 @@ def _call_name(token: Token) -> str:
 def _shifted(tokens: Sequence[Token], by: int) -> tuple[Token, ...]:
     """Return tokens of a part of the text with their places in the whole."""
     return tuple(Token(token.kind, token.text, token.start + by) for token in tokens)
-
-
-def _nested(paths: list[list[str]]) -> list[tuple[str, ...]]:
-    """Return the groupings of ``a/b/c``: a, a:b, a:b:c."""
-    groups: list[tuple[str, ...]] = []
-    for path in paths:
-        before = groups[-1] if groups else ()
-        groups.append((*before, *path))
-    return groups
-
-
-def _with_intercept(effects: str) -> str:
-    """Return a left side whose intercept is explicit, as formulaic's terms in order."""
-    terms = [_term_text(factors) for factors in _terms(effects)]
-    return " + ".join(terms) if "1" in terms else " + ".join(["0", *terms])
-
-
-def _uncorrelated(effects: str) -> list[str]:
-    """Return the left sides that ``(effects || g)`` stands for, one a term, as in lme4."""
-    pieces = [_term_text(factors) for factors in _terms(effects)]
-    return [piece if piece == "1" else f"0 + {piece}" for piece in pieces] or ["0"]
-
-
-def _terms(effects: str) -> list[list[str]]:
-    """Return the terms of a left side, each as its factors, by formulaic's algebra."""
-    return [[factor.expr for factor in term.factors] for term in Formula(effects)]
-
-
-def _term_text(factors: list[str]) -> str:
-    """Return a term as formulaic reads it; ``1`` is the intercept."""
-    return "1" if factors == ["1"] else ":".join(f"`{factor}`" for factor in factors)

@@ -39,8 +39,24 @@ class Token:
         return self.start + len(self.text)
 
 
+def one_line(text: str) -> str:
+    """Return the text with every run of white space outside quotes as one blank."""
+    _check_length(text)
+    parts = re.split(r"(\"[^\"]*\"|'[^']*'|`[^`]*`)", text)
+    return "".join(p if i % 2 else re.sub(r"\s+", " ", p) for i, p in enumerate(parts)).strip()
+
+
+def _check_length(text: str) -> None:
+    if len(text) > MAX_LENGTH:
+        raise FormulaError(
+            f"The formula has {len(text):,} characters; at most {MAX_LENGTH:,} are allowed. "
+            "Leave predictors out."
+        )
+
+
 def formula_error(text: str, start: int, end: int, message: str) -> NoReturn:
     """Raise a FormulaError that shows the formula with the place underlined."""
+    end = min(end, start + 60)
     shown = text.replace("\n", " ").replace("\t", " ")
     first = max(0, start - 60)
     last = min(len(shown), max(end, start + 1) + 40)
@@ -54,11 +70,7 @@ def formula_error(text: str, start: int, end: int, message: str) -> NoReturn:
 
 def tokenize(text: str) -> tuple[Token, ...]:
     """Return the tokens of a formula; raise FormulaError where the text is not well formed."""
-    if len(text) > MAX_LENGTH:
-        raise FormulaError(
-            f"The formula has {len(text):,} characters; at most {MAX_LENGTH:,} are allowed. "
-            "Give long lists of predictors by name in several models."
-        )
+    _check_length(text)
     tokens: list[Token] = []
     stack: list[int] = []
     position = 0

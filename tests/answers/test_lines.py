@@ -116,7 +116,17 @@ def test_lines_of_counts_are_on_the_response_scale():
     common = complete_estimates(fit)
     wanted = np.exp(common["Intercept"] + common["x"] * lines["x"])
     np.testing.assert_allclose(lines["complete"], wanted, rtol=1e-9)
-    assert (lines["partial_low"] > 0).all()
+    posterior = dataset(fit, "posterior")
+    level = lines["level"].iloc[0]
+    effect = posterior["r_g"].sel(g=level, g_coef="Intercept")
+    # The mean of the expected counts, not the count expected at the mean.
+    at_zero = np.exp(posterior["Intercept"] + effect)
+    first = lines.iloc[0]
+    got = first[["partial", "partial_low", "partial_high"]].to_numpy(float)
+    wanted = [at_zero.mean(), *np.quantile(at_zero, (0.025, 0.975))]
+    np.testing.assert_allclose(got, wanted, rtol=1e-10)
+    own = group_estimates(fit).set_index("level").loc[level, "no_pool"]
+    assert first["no_pool"] == pytest.approx(np.exp(own), rel=1e-9)
 
 
 def test_without_numeric_predictor_lines_are_flat_along_the_rows():
