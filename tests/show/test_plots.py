@@ -1,4 +1,4 @@
-"""Pictures draw the tables of the answers, fit their words, and touch no global state."""
+"""Pictures draw the tables of the answers, fit their words, and are known to pyplot."""
 
 import itertools
 
@@ -25,8 +25,17 @@ def fit(request):
 
 
 @pytest.fixture(autouse=True)
-def no_global_figure():
+def close_figures():
     yield
+    plt.close("all")
+
+
+def test_a_new_figure_is_pyplots_and_given_axes_make_none(request):
+    fit = request.getfixturevalue(CASES[0])
+    plot_shrinkage(fit)
+    assert len(plt.get_fignums()) == 1, "plt.show() and notebooks would not show it"
+    plt.close("all")
+    plot_shrinkage(fit, ax=Figure().add_subplot())
     assert plt.get_fignums() == []
 
 

@@ -18,6 +18,7 @@ from hiermodels.show.plots.style import (
     OWN,
     PARTIAL,
     SMALL,
+    new_figure,
     percent,
     plain,
     short,
@@ -73,7 +74,7 @@ def plot_groups(
     foot_text = wrapped(plain(_held_text(fit, lines.attrs)), int(width * 15))
     foot_height = (0.3 if width > 6 else 0.5) + 0.16 * (foot_text.count("\n") + bool(foot_text))
     body_height = 1.55 * rows + 0.9
-    figure = Figure(figsize=(width, body_height + foot_height), layout="constrained")
+    figure = new_figure(width, body_height + foot_height)
     # A part of its own for legend and note: beside an axis label the two would overlap.
     heights = [body_height, foot_height]
     parts = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 
+import matplotlib.pyplot as plt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -88,11 +89,14 @@ def wrapped(text: str, width: int) -> str:
     return "\n".join(textwrap.wrap(text, width, break_long_words=True))
 
 
+def new_figure(width: float, height: float) -> Figure:
+    """Return a new figure, known to pyplot: notebooks show it, and so does ``plt.show()``."""
+    return plt.figure(figsize=(width, height), layout="constrained")
+
+
 def axes(ax: Axes | None, width: float, height: float) -> Axes:
-    """Return the axes given, or those of a new figure that no global state knows."""
-    if ax is not None:
-        return ax
-    return Figure(figsize=(width, height), layout="constrained").add_subplot()
+    """Return the axes given, or those of a new figure."""
+    return new_figure(width, height).add_subplot() if ax is None else ax
 
 
 def tidy(ax: Axes, grid: str | None = None) -> None:

@@ -9,7 +9,16 @@ from matplotlib.figure import Figure
 from hiermodels.answers.fitted import Fitted, dataset, labels
 from hiermodels.errors import FitError
 from hiermodels.fitting.tables import densities
-from hiermodels.show.plots.style import PARTIAL, SMALL, plain, short, short_names, tidy, wrapped
+from hiermodels.show.plots.style import (
+    PARTIAL,
+    SMALL,
+    new_figure,
+    plain,
+    short,
+    short_names,
+    tidy,
+    wrapped,
+)
 
 
 @overload
@@ -60,7 +69,7 @@ def plot_varcorr(
     shown = [quantity] if quantity else names[:max_panels]
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(max(1.85 * columns, 3.6), 1.55 * rows + 0.7), layout="constrained")
+    figure = new_figure(max(1.85 * columns, 3.6), 1.55 * rows + 0.7)
     grid = figure.subplots(rows, columns, squeeze=False)
     heads = short_names(shown, 28)
     for k, panel in enumerate(grid.ravel()):

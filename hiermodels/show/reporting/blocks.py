@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -146,5 +147,6 @@ def picture(drawn: Figure | Axes, alt: str, note: str = "") -> Block:
         # Names in scripts that Matplotlib's own font lacks: boxes are better than no report.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
+    plt.close(figure)
     uri = "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
     return Block("picture", Picture(uri, round(96 * width), round(96 * height), alt, note))
