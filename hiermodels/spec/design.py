@@ -210,6 +210,8 @@ def build_design(formula: ModelFormula, data: pd.DataFrame, family: Family) -> D
     centring = centre(columns, len(kept))
     check_columns(columns, centring.X, "the common part")
     se = formula.additions.get("se")
+    formulas = (formula.common, *(bar.effects for bar in formula.bars))
+    encoding = Encoding(formula.factors, levels, states, common_spec, tuple(bar_specs), formulas)
     design = Design(
         formula=formula,
         data=kept,
@@ -230,14 +232,7 @@ def build_design(formula: ModelFormula, data: pd.DataFrame, family: Family) -> D
         terms=tuple(terms),
         groups=_groups(terms),
         dropped=dropped,
-        encoding=Encoding(
-            factors=formula.factors,
-            levels=levels,
-            states=states,
-            common=common_spec,
-            bars=tuple(bar_specs),
-            formulas=(formula.common, *(bar.effects for bar in formula.bars)),
-        ),
+        encoding=encoding,
     )
     sigma_estimated = family.has_sigma and (design.se is None or design.se_with_sigma)
     check_partitions(design.groups, design.n, sigma_estimated)

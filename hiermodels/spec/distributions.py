@@ -206,6 +206,8 @@ def _from_text(text: str) -> Prior:
     for keyword in tree.keywords:
         if keyword.arg is None:
             raise PriorError(f"The prior {text[:80]!r} cannot be read. {hint}")
+        if keyword.arg in arguments:
+            raise PriorError(f"The prior {text[:80]!r} gives {keyword.arg!r} twice. {hint}")
         arguments[keyword.arg] = _literal(keyword.value, text, hint)
     return Prior(tree.func.id, *values, **arguments)
 

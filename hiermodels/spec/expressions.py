@@ -257,10 +257,17 @@ def _check_call(
     _check(arguments[0], found)
     for option in arguments[1:]:
         _check_option(name, "", option)
-    for keyword_ in keywords:
-        if keyword_.arg is None or keyword_.arg.startswith("_"):
-            raise FormulaError("Only plain keyword arguments are allowed in a call.")
-        _check_option(name, keyword_.arg, keyword_.value)
+    for keyword_, value in _keywords(keywords):
+        _check_option(name, keyword_, value)
+
+
+def _keywords(given: list[ast.keyword]) -> list[tuple[str, ast.expr]]:
+    """Return keyword arguments by name; refuse ``**``, private names and repeats."""
+    names = [keyword_.arg for keyword_ in given]
+    for name in names:
+        if name is None or name.startswith("_") or names.count(name) > 1:
+            raise FormulaError("Only plain keyword arguments, each once, are allowed in a call.")
+    return [(str(keyword_.arg), keyword_.value) for keyword_ in given]
 
 
 def _check_option(function: str, keyword_: str, node: ast.expr) -> None:
@@ -278,7 +285,7 @@ def _check_option(function: str, keyword_: str, node: ast.expr) -> None:
                 raise FormulaError(f"{function}() makes at most {_MAX_SIZE} columns; got {value}.")
         case ast.Call(func=coding, args=arguments, keywords=keywords) if function == "C":
             _check_coding(coding)
-            for argument in (*arguments, *(keyword_.value for keyword_ in keywords)):
+            for argument in (*arguments, *(value for _, value in _keywords(keywords))):
                 _check_option("", "", argument)
         case ast.Name() | ast.Attribute() if function == "C":
             _check_coding(node)

@@ -371,6 +371,8 @@ ATTACKS = [
     "I(print(x))",
     "scale(x, eval('1'))",
     "scale(x, _state={})",
+    "poly(x, degree=2, degree=3)",
+    "C(h, Treatment(base='low', base='mid'))",
     "poly(x, _state=1)",
     "C(h, contr.custom(x))",
     "C(h, levels=[eval('1')])",
