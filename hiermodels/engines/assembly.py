@@ -95,6 +95,8 @@ def _within_levels(
 ) -> tuple[Array, NDArray[np.bool_]]:
     """Return each level's coefficients of X on z (J, q, p), and which columns they give exactly."""
     q, p = z.shape[1], X.shape[1]
+    scale = _root_mean_square(z)
+    z = z / scale
     cross, right = np.empty((n_levels, q, q)), np.empty((n_levels, q, p))
     for a in range(q):
         for c in range(q):
@@ -104,7 +106,13 @@ def _within_levels(
     weights = np.linalg.pinv(cross, hermitian=True) @ right
     error = X - np.einsum("nq,nqp->np", z, weights[index])
     exact = np.linalg.norm(error, axis=0) <= _EXACT * np.linalg.norm(X, axis=0)
-    return weights, exact
+    return weights / scale[:, None], exact
+
+
+def _root_mean_square(columns: Array) -> Array:
+    """Return the scale of each column, so that no rank depends on units; 1 for zeros."""
+    rms = np.sqrt(np.mean(columns**2, axis=0))
+    return np.where(rms > 0, rms, 1.0)
 
 
 # --- centred or not -------------------------------------------------------------------------
@@ -149,8 +157,9 @@ def choose_forms(
             f"centred must be 'auto', True, False or a dictionary by grouping; got {centred!r}."
         )
     residual, weight = _working_residual(design, family)
+    estimated = priors.sigma is not None
     return tuple(
-        _information_wins(own, term.index, len(term.levels), residual, weight, family.has_sigma)
+        _information_wins(own, term.index, len(term.levels), residual, weight, estimated)
         for term, own in zip(design.terms, priors.terms, strict=True)
     )
 
@@ -161,6 +170,8 @@ def _working_residual(design: Design, family: Family) -> tuple[Array, Array]:
     weight = np.ones(design.n) if design.weights is None else design.weights
     if design.precision is not None:
         weight = weight * design.precision
+    if design.se is not None and not design.se_with_sigma:
+        weight = weight / design.se**2
     if family.name == "gaussian" and family.link == "identity":
         working = y - design.offset
     else:
@@ -177,8 +188,9 @@ def _working_residual(design: Design, family: Family) -> tuple[Array, Array]:
         weight = weight * slope**2 / variance
     root = np.sqrt(weight)
     if design.X.shape[1]:
-        fit = np.linalg.lstsq(design.X_centred * root[:, None], working * root, rcond=None)[0]
-        working = working - design.X_centred @ fit
+        X = design.X_centred / _root_mean_square(design.X_centred)
+        fit = np.linalg.lstsq(X * root[:, None], working * root, rcond=None)[0]
+        working = working - X @ fit
     return working, weight
 
 
@@ -192,10 +204,11 @@ def _information_wins(
 ) -> bool:
     """Whether every effect's mean pooling factor is below one half, judged by moments."""
     q = own.z.shape[1]
+    z = own.z / _root_mean_square(own.z)
     cross = np.zeros((n_levels, q, q))
     right = np.zeros((n_levels, q))
-    np.add.at(cross, index, own.z[:, :, None] * own.z[:, None, :] * weight[:, None, None])
-    np.add.at(right, index, own.z * (weight * residual)[:, None])
+    np.add.at(cross, index, z[:, :, None] * z[:, None, :] * weight[:, None, None])
+    np.add.at(right, index, z * (weight * residual)[:, None])
     rows = np.bincount(index, minlength=n_levels)
     enough = (rows > q) & (np.linalg.matrix_rank(cross, hermitian=True) == q)
     if np.count_nonzero(enough) < 3:
@@ -206,7 +219,7 @@ def _information_wins(
         fitted = np.zeros((n_levels, q))
         fitted[enough] = estimates
         inside = enough[index]
-        errors = residual - np.einsum("nq,nq->n", own.z, fitted[index])
+        errors = residual - np.einsum("nq,nq->n", z, fitted[index])
         df = max(int(inside.sum()) - q * len(estimates), 1)
         covariances = covariances * float(np.sum((weight * errors**2)[inside])) / df
     noise = np.einsum("jqq->jq", covariances)

@@ -133,7 +133,7 @@ def chain_factor(
 
 @loop
 def shift_back(shift: Any, beta: Any, b: Any) -> None:
-    """Take shift (rows of b, coefficients) times the coefficients off b: what is left is effects."""
+    """Take shift times the coefficients off b, (rows of b, coefficients): effects are left."""
     p = beta.shape[0]
     for i in range(b.shape[0]):
         total = 0.0

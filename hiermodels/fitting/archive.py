@@ -16,6 +16,8 @@ from hiermodels.spec.distributions import as_prior
 from hiermodels.spec.priors import ResolvedPriors, TermPriors
 
 FORMAT = 1
+# What HDF5, NetCDF and xarray raise at a file that is not whole.
+_UNREADABLE = (OSError, ValueError, LookupError, RuntimeError, EOFError, TypeError, AttributeError)
 _MARK = "hiermodels_format"
 _ATTRS = ("formula", "family", "link", "priors", "resolved", "centred", "dropped", "seed")
 _GROUPS = ("sample_stats", "observed_data", "constant_data")
@@ -44,14 +46,18 @@ def write(tree: xr.DataTree, path: str | Path) -> Path:
     marked.attrs = {**tree.attrs, _MARK: FORMAT}
     temporary = target.with_name(f".{target.name[:100]}-{uuid.uuid4().hex}")
     try:
-        # made here so that it has the permissions any new file has
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        marked.to_netcdf(temporary, engine="h5netcdf")
+        # made in memory: where a disk is full, HDF5 itself loses data without an error that
+        # Python could see, and later ends the process
+        content = marked.to_netcdf(engine="h5netcdf")
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, target)
-    except (OSError, RuntimeError) as error:  # h5py says RuntimeError where a flush fails
+    except OSError as error:
         raise FitError(
             f"The fit cannot be written to {str(path)!r}: "
-            f"{getattr(error, 'strerror', None) or error}. "
+            f"{error.strerror or error}. "
             "Give a file in a folder that exists and can be written to, with room left."
         ) from error
     finally:
@@ -73,16 +79,15 @@ def read(path: str | Path) -> xr.DataTree:
     try:
         with xr.open_datatree(source, engine="h5netcdf") as opened:
             tree = opened.load()
-    except (OSError, ValueError, KeyError, RuntimeError, EOFError) as error:
-        raise FitError(
-            f"{str(source)!r} cannot be read as a saved fit: it is damaged, incomplete or of "
-            f"another kind ({error}). Save the fit again."
-        ) from error
+    except _UNREADABLE as error:
+        raise damaged(source, error) from error
     if tree.attrs.get(_MARK) is None or "posterior" not in tree.children:
         raise FitError(
             f"{str(source)!r} is a NetCDF file, but no fit that hiermodels saved. Give a file "
             "that fit.save() wrote."
         )
+    if not str(tree.attrs[_MARK]).isdigit():
+        raise damaged(source, ValueError(f"its format is {tree.attrs[_MARK]!r}"))
     if int(tree.attrs[_MARK]) > FORMAT:
         raise FitError(
             f"{str(source)!r} was written by a newer version (format {tree.attrs[_MARK]}; this "
@@ -95,6 +100,14 @@ def read(path: str | Path) -> xr.DataTree:
             f"{str(source)!r} is damaged: it holds no {missing[0]!r}. Save the fit again."
         )
     return tree
+
+
+def damaged(path: str | Path, error: Exception) -> FitError:
+    """Return the error for a file whose content makes no sense."""
+    return FitError(
+        f"{str(path)!r} cannot be read as a saved fit: it is damaged, incomplete or of another "
+        f"kind ({error}). Save the fit again."
+    )
 
 
 # --- the columns in use ---------------------------------------------------------------------
@@ -119,7 +132,7 @@ def _encode(column: "pd.Series[Any]", name: str | None) -> tuple[str, np.ndarray
     Levels of a categorical are kept as text, which is how a design reads them.
     """
     # a name as JSON: an index may have none
-    attrs: dict[str, Any] = {"name": json.dumps(name), "dtype": str(column.dtype)}
+    attrs: dict[str, Any] = {"name": json.dumps(name), "pandas": str(column.dtype)}
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         levels = [str(level) for level in dtype.categories]
@@ -175,7 +188,7 @@ def _numbered(dataset: xr.Dataset, stem: str) -> list[xr.DataArray]:
 
 
 def _decode(array: xr.DataArray) -> "pd.Series[Any]":
-    kind, values, dtype = array.attrs["kind"], array.values, array.attrs["dtype"]
+    kind, values, dtype = array.attrs["kind"], array.values, array.attrs["pandas"]
     if kind == "number":
         return pd.Series(values.astype(bool) if dtype == "object" else values).astype(dtype)
     levels = json.loads(array.attrs["levels"])

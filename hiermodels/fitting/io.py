@@ -48,6 +48,16 @@ def load(path: str | Path, data: pd.DataFrame | None = None) -> Fit:
     hiermodels.errors.FitError: There is no file 'missing.nc'. Give a file that fit.save() wrote.
     """
     tree = archive.read(path)
+    try:
+        return Fit(_model(tree, path, data), tree)
+    except FitError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise archive.damaged(path, error) from error
+
+
+def _model(tree: xr.DataTree, path: str | Path, data: pd.DataFrame | None) -> Model:
+    """Return the model of a saved fit."""
     attrs = tree.attrs
     if "used_data" in tree.children:
         frame = archive.dataset_to_frame(tree["used_data"].to_dataset())
@@ -69,7 +79,7 @@ def load(path: str | Path, data: pd.DataFrame | None = None) -> Fit:
     _check_same(tree, design, path)
     n_dropped, by_column = json.loads(attrs["dropped"])
     design = replace(design, dropped=Dropped(n_dropped, by_column))
-    model = Model.from_parts(
+    return Model.from_parts(
         formula,
         family,
         design,
@@ -77,7 +87,6 @@ def load(path: str | Path, data: pd.DataFrame | None = None) -> Fit:
         {key: as_prior(text) for key, text in json.loads(attrs["priors"]).items()},
         [bool(form) for form in json.loads(attrs["centred"])],
     )
-    return Fit(model, tree)
 
 
 def _check_same(tree: xr.DataTree, design: Design, path: str | Path) -> None:

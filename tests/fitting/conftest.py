@@ -35,7 +35,9 @@ def drawn_fit(random_points):
     def make(model, points=None, memory=10**9):
         points = random_points(model) if points is None else points
         coordinates = constrain(problem_of(model), points)
-        statistics = xr.Dataset({"diverging": (("chain", "draw"), np.zeros(points.shape[:2], bool))})
+        statistics = xr.Dataset(
+            {"diverging": (("chain", "draw"), np.zeros(points.shape[:2], bool))}
+        )
         return Fit(model, model._tree(Draws(coordinates, statistics, False, "chosen"), memory, 1))
 
     return make

@@ -328,7 +328,7 @@ def test_pymc_and_scipy_agree_on_other_links(name, centred):
 def test_gradients_are_finite_far_out(link):
     case = Case("binary ~ 1", "bernoulli", link=link)
     gradient = case.graph.model.compile_dlogp(mode=Mode(linker="py", optimizer="fast_run"))
-    for eta in (-40.0, -1.0, 0.0, 6.0 if link == "cloglog" else 30.0):
+    for eta in (-40.0, -1.0, 0.0, 6.0 if link == "cloglog" else 45.0):
         assert np.all(np.isfinite(gradient({"Intercept": eta})))
 
 
@@ -341,9 +341,7 @@ def test_the_two_forms_of_several_bars_may_differ():
     assert value == pytest.approx(expected, rel=ROUNDING, abs=case.tolerance)
 
 
-@pytest.mark.parametrize(
-    ("link", "far"), [("logit", 60.0), ("probit", 12.0), ("cloglog", 5.5)]
-)
+@pytest.mark.parametrize(("link", "far"), [("logit", 60.0), ("probit", 12.0), ("cloglog", 5.5)])
 @pytest.mark.parametrize("formula", ["binary ~ 1", "count | trials(trials) ~ 1"])
 def test_far_out_a_probability_is_not_rounded_to_zero_or_one(link, far, formula):
     family = "bernoulli" if formula.startswith("binary") else "binomial"
