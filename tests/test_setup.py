@@ -113,6 +113,13 @@ def test_the_usual_pyenv_root_is_looked_at(machine, tmp_path):
     assert find(machine).stdout == f"{python}\n"
 
 
+def test_shims_on_the_path_lead_to_their_root(machine, tmp_path):
+    root = tmp_path / "elsewhere" / "pyenv"
+    python = working(root / "versions" / "3.12.4" / "bin" / "python")
+    (root / "shims").mkdir()
+    assert find(machine, PATH=f"{root}/shims:{machine[1]['PATH']}").stdout == f"{python}\n"
+
+
 def test_where_there_is_none_one_line_says_what_to_install(machine):
     shim(machine[0] / "python3.13")
     of_version(machine[0] / "python3", (3, 11, 2))
