@@ -32,7 +32,13 @@ def conditional_problem(
     priors : ResolvedPriors
     centred : tuple of bool
         For each bar whether its effects themselves are the coordinates.
+
+    Raises
+    ------
+    EngineError
+        The residuals are correlated, or have more than one sd.
     """
+    check_simple_residual(design)
     return ConditionalProblem(
         family=family.name,
         link=family.link,
@@ -57,6 +63,14 @@ def conditional_problem(
             for term, own, form in zip(design.terms, priors.terms, centred, strict=True)
         ),
     )
+
+
+def check_simple_residual(design: Design) -> None:
+    """Raise EngineError unless rows are independent and share one sigma, or have known errors."""
+    residual = design.residual
+    if residual is not None and not residual.simple:
+        what = str(residual.term) if residual.term else "a formula for sigma"
+        raise EngineError(f"The conditional engine cannot take {what}; the marginal engine can.")
 
 
 def _row(prior: Prior) -> PriorRow:

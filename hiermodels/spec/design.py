@@ -34,6 +34,7 @@ from hiermodels.spec.frame import (
     row_label,
 )
 from hiermodels.spec.names import check_group_names
+from hiermodels.spec.residual import Additions, Residual, build_residual
 
 Array = NDArray[np.float64]
 _COLLINEAR = 1e-9
@@ -134,6 +135,8 @@ class Design:
         One for each grouping factor, in order of first appearance.
     dropped : Dropped
     encoding : Encoding
+    residual : Residual or None
+        Structure and standard deviations of the residuals; None for a family without sigma.
     """
 
     formula: ModelFormula
@@ -156,6 +159,7 @@ class Design:
     groups: tuple[Group, ...]
     dropped: Dropped
     encoding: Encoding
+    residual: Residual | None = None
 
     @property
     def n(self) -> int:
@@ -207,6 +211,10 @@ def build_design(formula: ModelFormula, data: pd.DataFrame, family: Family) -> D
     centring = centre(columns, len(kept))
     _check_columns(columns, centring.X, len(kept))
     se = formula.additions.get("se")
+    known = {name: additions.get(name) for name in ("weights", "precision", "se")}
+    residual = build_residual(
+        formula, family, kept, terms, Additions(**known, with_sigma=bool(se and se.with_sigma))
+    )
     design = Design(
         formula=formula,
         data=kept,
@@ -235,6 +243,7 @@ def build_design(formula: ModelFormula, data: pd.DataFrame, family: Family) -> D
             bars=tuple(bar_specs),
             formulas=(formula.common, *(bar.effects for bar in formula.bars)),
         ),
+        residual=residual,
     )
     _check_identified(design, family)
     return design

@@ -13,7 +13,7 @@ from hiermodels.errors import FormulaError
 from hiermodels.spec.expressions import Expression, check_expression
 from hiermodels.spec.residual_terms import ResidualTerm
 from hiermodels.spec.right_side import SPLITS, Bar, Reader, RightSide
-from hiermodels.spec.tokens import Token, closing, formula_error, tokenize
+from hiermodels.spec.tokens import Token, formula_error, split_arguments, tokenize
 
 ADDITIONS: tuple[str, ...] = ("trials", "weights", "precision", "se")
 _LATER_ADDITIONS = ("cens", "trunc")
