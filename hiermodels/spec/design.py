@@ -24,7 +24,7 @@ from hiermodels.spec.coding import (
 )
 from hiermodels.spec.encoding import Encoding, Levels
 from hiermodels.spec.families import Family, Response, as_response
-from hiermodels.spec.formula import Bar, ModelFormula
+from hiermodels.spec.formula import ModelFormula
 from hiermodels.spec.frame import (
     Dropped,
     as_groups,
@@ -35,6 +35,7 @@ from hiermodels.spec.frame import (
 )
 from hiermodels.spec.names import check_group_names
 from hiermodels.spec.residual import Additions, Residual, build_residual
+from hiermodels.spec.right_side import Bar
 
 Array = NDArray[np.float64]
 _COLLINEAR = 1e-9
