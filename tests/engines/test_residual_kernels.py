@@ -177,10 +177,8 @@ def test_the_sum_of_matrices_is_the_dense_inverse(name, seed):
     np.testing.assert_allclose(determinant, np.linalg.slogdet(R)[1], rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", FORMULAS)
-def test_slopes_are_derivatives(name):
-    case = Case(FORMULAS[name], series_frame(3))
-    phi = np.random.default_rng(3).normal(size=case.packed.n_phi)
+def assert_slopes(case, phi):
+    """The kernel's slopes against central differences."""
     _, dw, out = case.numbers(phi)
     for k in range(case.packed.n_phi):
         step = np.zeros_like(phi)
@@ -190,6 +188,22 @@ def test_slopes_are_derivatives(name):
         np.testing.assert_allclose(dw[k], (high[0] - low[0]) / 2e-6, rtol=1e-6, atol=1e-8 * scale)
         slope = (high[2][0] - low[2][0]) / 2e-6
         np.testing.assert_allclose(out[1 + k], slope, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_slopes_are_derivatives(name):
+    case = Case(FORMULAS[name], series_frame(3))
+    assert_slopes(case, np.random.default_rng(3).normal(size=case.packed.n_phi))
+
+
+@pytest.mark.parametrize("y", [-1.2, -0.4, 1e-3, 0.4, 1.2])
+@pytest.mark.parametrize("formula", ["y ~ ar(t, g)", "y ~ cosy(g)"])
+def test_slopes_on_both_sides_of_zero(formula, y):
+    """Gaps of 1 to 4: odd and even powers of either sign."""
+    case = Case(formula, small_frame([0, 1, 4, 6, 10]))
+    if case.residual.structure == "ar":
+        np.testing.assert_array_equal(case.residual.found.steps[:, 0], [1, 2, 3, 4])
+    assert_slopes(case, np.array([0.3, y]))
 
 
 @pytest.mark.parametrize("ar", [-0.999, -0.5, 0.0, 1e-12, 0.3, 0.999])
@@ -386,6 +400,16 @@ def test_a_constant_column_does_not_cancel_near_a_correlation_of_one(formula, y)
         P = exact_covariance(case, phi) ** -1
         wanted = float(mpmath.fsum(P))
     np.testing.assert_allclose(w @ products, wanted, rtol=1e-13)
+
+
+def test_compound_symmetry_at_its_lower_end():
+    """There 1 + (n - 1) rho = 50 expit(y) for the longest series, whatever -1/49 is rounded to."""
+    case = Case("y ~ cosy(g)", small_frame(list(range(50))))
+    for y in (-5.0, -40.0, -300.0):
+        w = case.numbers([0.0, y])[0]
+        places = case.residual.found.entries
+        means = int(places[places[:, 1] == 4, 0][0])
+        np.testing.assert_allclose(w[means], (1.0 + math.exp(-y)) / 50.0, rtol=1e-13)
 
 
 @pytest.mark.parametrize("log_sigma", [-300.0, math.log(1e-8), math.log(1e8), 300.0])
