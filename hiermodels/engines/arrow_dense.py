@@ -3,9 +3,7 @@
 import math
 from typing import Any, Final
 
-import numpy as np
-
-from hiermodels.engines.rowwise import strict
+from hiermodels.engines.rowwise import loop, strict
 
 # numba carries no types: mypy cannot see through its decorators.
 # mypy: disallow-untyped-decorators=False, disallow-untyped-calls=False
@@ -31,71 +29,74 @@ def sweep(s: Any, at: int, wide: int, first: int, rows: int, end: int, start: in
         root = math.sqrt(pivot)
         scale = 1.0 / root
         s[line + k] = root
+        row = s[line : line + end]
         for j in range(k + 1, end):
-            s[line + j] *= scale
+            row[j] *= scale
         for i in range(k + 1, first + rows):
-            factor = s[line + i]
+            factor = row[i]
             if factor != 0.0:
-                other = at + i * wide
+                other = s[at + i * wide : at + i * wide + end]
                 for j in range(i, end):
-                    s[other + j] -= factor * s[line + j]
+                    other[j] -= factor * row[j]
     return True
+
+
+@loop
+def _update(s: Any, target: int, n: int, rows: int, step: int, factors: int) -> None:
+    """Subtract from one row a block's rows (`rows`, `step` apart) times a column of factors.
+
+    Four rows at a time: each number of the target is read and written once for them.
+    """
+    out = s[target : target + n]
+    done = 0
+    while done + 4 <= _SIDE:
+        at = rows + done * step
+        a, b = s[at : at + n], s[at + step : at + step + n]
+        c, d = s[at + 2 * step : at + 2 * step + n], s[at + 3 * step : at + 3 * step + n]
+        fa, fb = s[factors + done * step], s[factors + (done + 1) * step]
+        fc, fd = s[factors + (done + 2) * step], s[factors + (done + 3) * step]
+        for j in range(n):
+            out[j] -= fa * a[j] + fb * b[j] + fc * c[j] + fd * d[j]
+        done += 4
 
 
 @strict
 def cholesky(s: Any, at: int, n: int, start: int) -> bool:
     """Write U with U'U = A over the upper triangle of A (n, n); False as `sweep` says."""
-    if n <= 2 * _SIDE:
-        return sweep(s, at, n, 0, n, n, start)
-    a = s[at : at + n * n].reshape(n, n)
     for lo in range(0, n, _SIDE):
-        hi = min(lo + _SIDE, n)
-        if not sweep(s, at, n, lo, hi - lo, n, start):
+        size = min(_SIDE, n - lo)
+        if not sweep(s, at, n, lo, size, n, start):
             return False
-        if hi == n:
-            break
-        panel = a[lo:hi, hi:].copy()
-        for left in range(hi, n, 4 * _SIDE):
-            right = min(left + 4 * _SIDE, n)
-            columns = np.ascontiguousarray(panel[:, left - hi : right - hi].T)
-            update = np.dot(columns, np.ascontiguousarray(panel[:, left - hi :]))
-            a[left:right, left:] -= update
+        for i in range(lo + size, n):
+            row = at + lo * n + i
+            _update(s, at + i * n + i, n - i, row, n, row)
     return True
 
 
-@strict
-def _invert_rows(s: Any, u: int, v: int, n: int, lo: int, hi: int) -> None:
-    """Write rows lo to hi of U^-1, upper triangle, columns lo to hi."""
-    for i in range(hi - 1, lo - 1, -1):
-        line = v + i * n
+@loop
+def _invert(s: Any, u: int, v: int, n: int, size: int) -> None:
+    """Write U^-1 (size, size) at v, upper triangle; both have n columns."""
+    for i in range(size - 1, -1, -1):
+        row = s[v + i * n : v + i * n + size]
         inverse = 1.0 / s[u + i * n + i]
-        for j in range(lo, hi):
-            s[line + j] = 0.0
-        for k in range(i + 1, hi):
+        for j in range(size):
+            row[j] = 0.0
+        for k in range(i + 1, size):
             factor = -inverse * s[u + i * n + k]
-            other = v + k * n
-            for j in range(k, hi):
-                s[line + j] += factor * s[other + j]
-        s[line + i] = inverse
+            other = s[v + k * n : v + k * n + size]
+            for j in range(k, size):
+                row[j] += factor * other[j]
+        row[i] = inverse
 
 
-@strict
-def _inverse_triangle(s: Any, u: int, v: int, n: int, size: int) -> None:
-    """Write U^-1 (size, size) at v, zeros below; both have n columns."""
-    if size <= 2 * _SIDE:
-        _invert_rows(s, u, v, n, 0, size)
-        return
-    a, b = s[u : u + n * n].reshape(n, n), s[v : v + n * n].reshape(n, n)
-    blocks = (size + _SIDE - 1) // _SIDE
-    for k in range(blocks - 1, -1, -1):
-        lo = k * _SIDE
-        hi = min(lo + _SIDE, size)
-        _invert_rows(s, u, v, n, lo, hi)
-        b[lo:hi, :lo] = 0.0
-        if hi < size:
-            after = np.ascontiguousarray(b[hi:size, hi:size])
-            right = np.dot(np.ascontiguousarray(a[lo:hi, hi:size]), after)
-            b[lo:hi, hi:size] = -np.dot(np.ascontiguousarray(b[lo:hi, lo:hi]), right)
+@loop
+def _dot(s: Any, left: int, right: int, n: int) -> float:
+    """Return the sum of products of n numbers."""
+    a, b = s[left : left + n], s[right : right + n]
+    total = 0.0
+    for j in range(n):
+        total += a[j] * b[j]
+    return total
 
 
 @strict
@@ -105,28 +106,19 @@ def second_moments(s: Any, u: int, out: int, n: int) -> None:
     The coefficients are normal with precision U'U and mean U^-1 c.
     """
     size = n - 1
-    _inverse_triangle(s, u, out, n, size)
+    _invert(s, u, out, n, size)
     last = out + size * n
     for i in range(size):
         mean = 0.0
         for k in range(i, size):
             mean += s[out + i * n + k] * s[u + k * n + size]
         s[out + i * n + size] = -mean
-        s[last + i] = -mean
-    if size <= 2 * _SIDE:
+    for i in range(size):
         # Row i of V V' needs the rows of V from i on, so it may take the place of row i.
-        for i in range(size):
-            for j in range(i, size):
-                total = 0.0
-                for k in range(j, size):
-                    total += s[out + i * n + k] * s[out + j * n + k]
-                s[last + j] = total
-            for j in range(i, size):
-                s[out + i * n + j] = s[last + j]
-    else:
-        b = s[out : out + n * n].reshape(n, n)
-        v = np.ascontiguousarray(b[:size, :size])
-        b[:size, :size] = np.dot(v, v.T)
+        for j in range(i, size):
+            s[last + j] = _dot(s, out + i * n + j, out + j * n + j, size - j)
+        for j in range(i, size):
+            s[out + i * n + j] = s[last + j]
     for i in range(size):
         for j in range(i, size):
             total = s[out + i * n + j] + s[out + i * n + size] * s[out + j * n + size]

@@ -11,14 +11,13 @@ from typing import Any
 from hiermodels.engines.arrow import (
     ancestor,
     ending,
-    forward,
     node_moments,
     scale_node,
     tail_times,
     times,
     weigh,
 )
-from hiermodels.engines.arrow_dense import cholesky, second_moments
+from hiermodels.engines.arrow_dense import cholesky
 from hiermodels.engines.arrow_layout import (
     AT_BLOCKS,
     AT_COLUMNS,
@@ -114,17 +113,8 @@ def assemble_corner(
 
 
 @strict
-def arrow_value(
-    f: Any, i: Any, a: int, lam: Any, w: Any, shift: Any, s: Any, where: Any
-) -> float:
-    """Return log|A| + rho^2, or nan where a pivot is lost; the factors stay in s.
-
-    Parameters: the buffer as numbers and as whole numbers, the place of the arrow's head, every
-    grouping's factor, the weights of the basis matrices, the coefficients that are not integrated
-    out less their centre, working memory, and an index as long as the widest rest.
-    """
-    assemble_corner(f, i, a, lam, w, shift, s)
-    value = forward(f, i, a, lam, w, shift, s, where)
+def factor_corner(i: Any, a: int, value: float, s: Any) -> float:
+    """Return log|A| + rho^2 from the chain's log determinant; nan where a pivot is lost."""
     n, corner = i[a + CROSSED] + i[a + P] + 1, i[a + CORNER]
     if math.isnan(value) or not cholesky(s, corner, n, i[a + START]):
         return math.nan
@@ -320,17 +310,11 @@ def corner_gradient(
 
 
 @strict
-def arrow_gradient(
+def chain_gradient(
     f: Any, i: Any, a: int, lam: Any, w: Any, shift: Any, s: Any, where: Any, g_lam: Any, g_w: Any,
     g_shift: Any,
 ) -> None:  # fmt: skip
-    """Add the gradient of -(log|A| + rho^2)/2 by factors, weights and coefficients.
-
-    After `arrow_value`, with the same working memory.
-    """
-    n = i[a + CROSSED] + i[a + P] + 1
-    second_moments(s, i[a + CORNER], i[a + INVERSE], n)
-    corner_gradient(f, i, a, lam, w, shift, s, g_lam, g_w, g_shift)
+    """Add what the chain gives to the gradient; the corner's moments must have been written."""
     if i[a + H] == 0:
         return
     for leaf in range(i[i[a + AT_LEVELS] + NODES] - 1, -1, -1):

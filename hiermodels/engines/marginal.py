@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiermodels.engines import marginal_kernels as places
-from hiermodels.engines.arrow_layout import AT_GROUPS, GROUP, Writer, write_arrow
+from hiermodels.engines.arrow_layout import Writer, write_arrow
+from hiermodels.engines.lanes_layout import suits_lanes, write_lanes
 from hiermodels.engines.marginal_kernels import marginal_callback
 from hiermodels.engines.packing import lkj_constant, pack_prior
 from hiermodels.engines.problem import COEF_KINDS, SD_KINDS, Floats, PriorRow
+from hiermodels.engines.residual_packing import PackedResidual, pack_residual
 from hiermodels.errors import EngineError
 from hiermodels.spec.design import Design
 from hiermodels.spec.distributions import Prior
@@ -63,65 +65,6 @@ class MarginalBar:
 
 
 @dataclass(frozen=True)
-class Segment:
-    """A run of residual parameters with one kind of prior.
-
-    Parameters
-    ----------
-    kind
-        "sd": log sds; "coef": coefficients; "interval": y with lo + (hi - lo) expit(2 y) in an
-        interval; "lkj": partial correlations' arctanh of a correlation matrix.
-    priors
-        One for each parameter; for an interval `None` is uniform, and a coefficient's prior is
-        truncated; for "lkj" none.
-    interval
-        lo and hi.
-    size, eta
-        Of the correlation matrix.
-    """
-
-    kind: str
-    priors: tuple[PriorRow | None, ...] = ()
-    interval: tuple[float, float] = (-1.0, 1.0)
-    size: int = 0
-    eta: float = 1.0
-
-    @property
-    def n_free(self) -> int:
-        """Number of coordinates."""
-        return self.size * (self.size - 1) // 2 if self.kind == "lkj" else len(self.priors)
-
-
-@dataclass(frozen=True, eq=False)
-class ResidualPart:
-    """The residual as the kernel reads it: R^-1 = sum_m w_m(phi) M_m.
-
-    Parameters
-    ----------
-    code, block
-        What `residual_weights` reads; `KNOWN` (no parameter) and `ONE_SIGMA` (log sigma) have no
-        block.
-    segments
-        Priors of the parameters phi.
-    total_weight
-        What multiplies log(2 pi): n, or the sum of the likelihood's weights.
-    constant
-        Part of log|R| that does not depend on parameters.
-    """
-
-    code: int
-    block: Floats
-    segments: tuple[Segment, ...]
-    total_weight: float
-    constant: float
-
-    @property
-    def n_free(self) -> int:
-        """Number of parameters."""
-        return sum(segment.n_free for segment in self.segments)
-
-
-@dataclass(frozen=True)
 class MarginalSlices:
     """Where the parts of the unconstrained vector stand.
 
@@ -160,12 +103,16 @@ class MarginalProblem:
         In written order.
     residual
         The residual's matrices as functions of its parameters, with priors.
+    residual_sds
+        Priors of the residual's first parameters: of sds or, where they are log-linear, of the
+        coefficients of the log sd.
     """
 
     gram: Gram
     coef_priors: tuple[PriorRow, ...]
     bars: tuple[MarginalBar, ...]
-    residual: ResidualPart
+    residual: PackedResidual
+    residual_sds: tuple[PriorRow, ...]
 
     @property
     def normal(self) -> NDArray[np.intp]:
@@ -186,7 +133,7 @@ class MarginalProblem:
             sds.append(slice(at, at + bar.q))
             correlations.append(slice(at + bar.q, at + bar.q + bar.n_correlations))
             at = correlations[-1].stop
-        phi = slice(at, at + self.residual.n_free)
+        phi = slice(at, at + self.residual.n_phi)
         return MarginalSlices(slice(0, len(self.others)), tuple(sds), tuple(correlations), phi)
 
     @cached_property
@@ -215,6 +162,8 @@ def unsupported(design: Design, family: Family, priors: ResolvedPriors) -> str |
     for row, kinds in rows:
         if row.kind not in kinds:
             return f"the kernel has no prior {row.kind}"
+    if design.residual is not None:
+        return design.residual.reason
     return None
 
 
@@ -238,11 +187,14 @@ def marginal_problem(design: Design, family: Family, priors: ResolvedPriors) -> 
     coef = tuple(_row(prior) for prior in priors.coef)
     normal = np.array([row.kind == "Normal" for row in coef], dtype=bool)
     groupings = design_groupings(design, priors)
-    part, bases = _residual(design, priors)
+    if design.residual is None or priors.residual is None:
+        raise EngineError("A Gaussian model has a residual; this design has none.")
+    part = pack_residual(design.residual, priors.residual)
+    sds = tuple(_row(prior) for prior in priors.residual.sigma)
     X, other = priors.X, priors.X[:, :0]
     if not normal.all():
         X, other = priors.X[:, normal], priors.X[:, ~normal]
-    gram = build_gram(groupings, X, other, design.y - design.offset, bases)
+    gram = build_gram(groupings, X, other, design.y - design.offset, design.residual.bases)
     owner = {term: g for g, grouping in enumerate(groupings) for term in grouping.terms}
     bars = []
     for k, (term, own, change) in enumerate(
@@ -251,34 +203,13 @@ def marginal_problem(design: Design, family: Family, priors: ResolvedPriors) -> 
         before = groupings[owner[k]].terms
         first = sum(design.terms[t].z.shape[1] for t in before[: before.index(k)])
         eta = None if own.cor is None or len(own.sd) == 1 else own.cor.values[0]
-        sds = tuple(_row(prior) for prior in own.sd)
-        bars.append(MarginalBar(len(sds), len(term.levels), sds, eta, owner[k], first, change))
-    return MarginalProblem(gram, coef, tuple(bars), part)
+        rows = tuple(_row(prior) for prior in own.sd)
+        bars.append(MarginalBar(len(rows), len(term.levels), rows, eta, owner[k], first, change))
+    return MarginalProblem(gram, coef, tuple(bars), part, sds)
 
 
 def _row(prior: Prior) -> PriorRow:
     return PriorRow(prior.name, prior.values)
-
-
-def _residual(
-    design: Design, priors: ResolvedPriors
-) -> tuple[ResidualPart, tuple[Floats | None, ...]]:
-    """Return the residual's part and its matrices."""
-    weights = design.weights
-    total = float(design.n if weights is None else weights.sum())
-    diagonal, constant = weights, 0.0
-    known = design.precision
-    if design.se is not None and not design.se_with_sigma:
-        known = design.se**-2.0
-    if known is not None:
-        diagonal = known if weights is None else known * weights
-        constant = -float(np.sum(np.log(known) if weights is None else weights * np.log(known)))
-    empty = np.zeros(0)
-    if priors.sigma is None:
-        return ResidualPart(places.KNOWN, empty, (), total, constant), (diagonal,)
-    segment = Segment("sd", (_row(priors.sigma),))
-    part = ResidualPart(places.ONE_SIGMA, empty, (segment,), total, constant)
-    return part, (diagonal,)
 
 
 # --- buffer ---------------------------------------------------------------------------------
@@ -306,7 +237,8 @@ def pack_marginal(problem: MarginalProblem, compressed: bool = True) -> Floats:
     problem
         The model.
     compressed
-        Whether groups that are alike are merged: for the density, not for group effects.
+        Whether groups that are alike are merged and stand side by side where that is faster: for
+        the density, not for group effects.
 
     Returns
     -------
@@ -319,7 +251,10 @@ def pack_marginal(problem: MarginalProblem, compressed: bool = True) -> Floats:
     slices = problem.layout
     prior, log_precision = _coefficients(problem)
     gram = compress(problem.gram) if compressed else problem.gram
-    whole[places.AT_ARROW] = write_arrow(gram, prior, writer)
+    lanes = compressed and suits_lanes(gram)
+    whole[places.SIDE_BY_SIDE] = int(lanes)
+    write = write_lanes if lanes else write_arrow
+    whole[places.AT_ARROW] = write(gram, prior, writer)
     others = tuple(problem.coef_priors[k] for k in problem.others)
     whole[places.OTHERS] = len(others)
     whole[places.AT_OTHER_PRIORS], constant = _write_priors(others, writer)
@@ -334,13 +269,8 @@ def pack_marginal(problem: MarginalProblem, compressed: bool = True) -> Floats:
     whole[places.RESIDUAL], whole[places.RESIDUAL_SIZE] = part.code, part.block.size
     whole[places.AT_RESIDUAL] = writer.add(part.block)
     whole[places.AT_PHI] = slices.phi.start
-    segments = np.zeros((len(part.segments), places.SEGMENT), dtype=np.int64)
-    for k, segment in enumerate(part.segments):
-        constant += _write_segment(segment, segments[k], writer)
-    whole[places.SEGMENTS], whole[places.AT_SEGMENTS] = len(segments), writer.add_index(segments)
     whole[places.NDIM], whole[places.TOTAL] = slices.ndim, writer.end
-    head[places.WEIGHT] = part.total_weight
-    constant -= 0.5 * (part.total_weight * _LOG_2PI + part.constant - log_precision)
+    constant -= 0.5 * (part.total_weight * _LOG_2PI - log_precision)
     head[places.CONSTANT] = constant
     buffer = np.concatenate([head, *writer.parts])
     buffer.flags.writeable = False
@@ -371,21 +301,6 @@ def _write_bar(
     return constant
 
 
-def _write_segment(segment: Segment, record: NDArray[np.int64], writer: Writer) -> float:
-    """Write the priors of a run of residual parameters; return their constant."""
-    record[1] = segment.size if segment.kind == "lkj" else len(segment.priors)
-    if segment.kind == "lkj":
-        record[0] = places.SEGMENT_LKJ
-        record[2] = writer.add(np.array([segment.eta]))
-        return lkj_constant(segment.eta, segment.size) if segment.size > 1 else 0.0
-    if segment.kind in ("sd", "coef"):
-        record[0] = places.SEGMENT_SD if segment.kind == "sd" else places.SEGMENT_COEF
-        rows = [prior for prior in segment.priors if prior is not None]
-        record[2], constant = _write_priors(rows, writer)
-        return constant
-    raise EngineError(f"There is no prior of kind {segment.kind!r} for residual parameters.")
-
-
 class MarginalDensity:
     """The log density of one problem, ready to be called many times.
 
@@ -401,7 +316,9 @@ class MarginalDensity:
         prototype = ctypes.CFUNCTYPE(
             ctypes.c_int64, ctypes.c_uint64, pointer, pointer, pointer, pointer
         )
-        self._call = prototype(marginal_callback().address)
+        lanes = bool(self.buffer.view(np.int64)[places.SIDE_BY_SIDE])
+        self.address = int(marginal_callback(lanes).address)
+        self._call = prototype(self.address)
         self._data = self.buffer.ctypes.data
 
     @property

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from hiermodels.engines.arrow import ancestor, ending, node_moments, place
+from hiermodels.engines.arrow import ancestor, ending, forward, node_moments, place
 from hiermodels.engines.arrow_dense import second_moments
-from hiermodels.engines.arrow_gradient import arrow_value
+from hiermodels.engines.arrow_gradient import assemble_corner, factor_corner
 from hiermodels.engines.arrow_layout import (
     AT_COLUMNS,
     AT_FACTOR,
@@ -51,8 +51,8 @@ from hiermodels.engines.marginal_kernels import (
     OTHERS,
     SIZE,
     cached_kernel,
-    residual_basis,
     set_scales,
+    set_weights,
     source_digest,
 )
 from hiermodels.engines.marginal_kernels import OWNER as BAR_OWNER
@@ -253,18 +253,19 @@ def _many(source: int) -> Any:
         i = f.view(np.int64)
         a, m, n_phi = i[AT_ARROW], i[i[AT_ARROW] + M], draws.shape[1] - i[AT_PHI]
         lam, shift = np.zeros(i[a + LAMBDAS]), np.zeros(i[OTHERS])
-        factor, factors = np.zeros(i[LARGEST]), np.zeros(i[LARGEST] * i[BARS])
-        w, dw, d_log = np.zeros(m), np.zeros((n_phi, m)), np.zeros(n_phi)
+        factors = np.zeros(i[LARGEST] * i[BARS])
+        w, dw, log_residual = np.zeros(m), np.zeros((n_phi, m)), np.zeros(1 + n_phi)
         wide = i[a + SCRATCH] + 64 * i[LARGEST] + i[a + RAW_OTHERS]
         s, where = np.zeros(wide), np.empty(i[a + REST] + 1, np.int64)
         scratch = np.zeros(at_bars[-1])
         failed, p, start = 0, i[a + P], i[a + START] + i[a + CROSSED]
         for k in range(draws.shape[0]):
             x = draws[k]
-            set_scales(f, i, x, factor, lam, shift)
+            set_scales(f, i, x, lam, shift)
             fill_factors(i, x, factors)
-            residual_basis(f, i, x, w, dw, d_log)
-            value = arrow_value(f, i, a, lam, w, shift, s, where)
+            set_weights(f, i, x, w, dw, log_residual)
+            assemble_corner(f, i, a, lam, w, shift, s)
+            value = factor_corner(i, a, forward(f, i, a, lam, w, shift, s, where), s)
             if source < 0 or not math.isfinite(value):
                 failed += 1
                 coefficients[k, :] = math.nan

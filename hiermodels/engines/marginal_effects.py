@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from hiermodels.engines.conditional import Coordinates, _correlation_factor
 from hiermodels.engines.marginal import MarginalProblem, pack_marginal
 from hiermodels.engines.marginal_draws import many_draws
-from hiermodels.engines.problem import Floats
+from hiermodels.engines.problem import SD_KINDS, Floats
 from hiermodels.errors import EngineError
 
 
@@ -196,7 +196,6 @@ def _coordinates(
         chols.append(_correlation_factor(draws[..., correlations], bar.q) if free else identity)
     shapes = [(bar.n_levels, bar.q) for bar in problem.bars]
     kept = _split(effects, shapes) if effects.shape[-1] or not shapes else ()
-    one = [segment.kind for segment in problem.residual.segments] == ["sd"]
-    sigma = draws[..., parts.phi]
-    found = np.exp(sigma[..., 0]) if one and sigma.shape[-1] == 1 else None
+    one = problem.residual.n_phi == 1 and problem.residual_sds[0].kind in SD_KINDS
+    found = np.exp(draws[..., parts.phi.start]) if one else None
     return Coordinates(coef, tuple(sds), tuple(chols), kept, found)

@@ -23,11 +23,33 @@ from hiermodels.engines import (
     arrow_layout,
     buffers,
     groupwise,
+    lanes,
+    lanes_layout,
+    residual_kernels,
+    residual_matrices,
     rowwise,
 )
-from hiermodels.engines.arrow_gradient import arrow_gradient as gradient_of_arrow
-from hiermodels.engines.arrow_gradient import arrow_value
-from hiermodels.engines.arrow_layout import AT_GROUPS, GROUP, GROUP_AT, LAMBDAS, REST, SCRATCH, M
+from hiermodels.engines.arrow import forward
+from hiermodels.engines.arrow_dense import second_moments
+from hiermodels.engines.arrow_gradient import (
+    assemble_corner,
+    chain_gradient,
+    corner_gradient,
+    factor_corner,
+)
+from hiermodels.engines.arrow_layout import (
+    AT_GROUPS,
+    CORNER,
+    CROSSED,
+    GROUP,
+    GROUP_AT,
+    INVERSE,
+    LAMBDAS,
+    REST,
+    SCRATCH,
+    M,
+    P,
+)
 from hiermodels.engines.buffers import PRIOR
 from hiermodels.engines.densities import (
     _DENSITY_SIGNATURE,
@@ -44,16 +66,18 @@ from hiermodels.engines.groupwise import (
     lkj_prior,
     sd_prior,
 )
+from hiermodels.engines.lanes import lanes_forward, lanes_gradient
+from hiermodels.engines.residual_kernels import residual_prior, residual_weights
 from hiermodels.engines.rowwise import strict
 
 # numba carries no types: mypy cannot see through its decorators.
 # mypy: disallow-untyped-decorators=False, disallow-untyped-calls=False
 
-# Places in the head: whole numbers, then two float64.
+# Places in the head: whole numbers, but for CONSTANT.
 (
     TOTAL, NDIM, OTHERS, AT_OTHER_PRIORS, AT_OTHER_CENTRE, BARS, AT_BARS, RESIDUAL, AT_RESIDUAL,
-    RESIDUAL_SIZE, AT_PHI, SEGMENTS, AT_SEGMENTS, AT_ARROW, LARGEST, CONSTANT, WEIGHT,
-) = range(17)  # fmt: skip
+    RESIDUAL_SIZE, AT_PHI, AT_ARROW, LARGEST, CONSTANT, SIDE_BY_SIDE,
+) = range(15)  # fmt: skip
 HEAD: Final = 20
 # Record of a bar: effects; places in x; the LKJ shape's, the priors' and the map's in the buffer;
 # grouping, first column and columns of that grouping.
@@ -61,10 +85,6 @@ HEAD: Final = 20
     SIZE, AT_SDS, AT_CORRELATION, CORRELATED, AT_ETA, AT_SD_PRIORS, AT_MAP, OWNER, FIRST, COLUMNS,
 ) = range(10)  # fmt: skip
 BAR: Final = 10
-# Record of a run of residual parameters with one kind of prior: kind, how many, place of priors.
-SEGMENT: Final = 3
-SEGMENT_SD, SEGMENT_COEF, SEGMENT_INTERVAL, SEGMENT_LKJ = range(4)
-KNOWN, ONE_SIGMA = -2, -1
 
 
 @strict
@@ -123,77 +143,15 @@ def bar_gradient(
     )
 
 
-# --- residual -------------------------------------------------------------------------------------
-
-
-@strict
-def interval_prior(f: Any, at: int, y: float) -> Any:
-    """Return the log prior of lo + (hi - lo) expit(2 y) with its Jacobian, and the derivative.
-
-    The row holds a coefficient's prior, lo and hi; its constant is the truncated prior's.
-    """
-    lo, hi = f[at + PRIOR], f[at + PRIOR + 1]
-    size = abs(y)
-    log_sech2 = -2.0 * (size + math.log1p(math.exp(-2.0 * size)) - 0.6931471805599453)
-    z = math.tanh(y)
-    slope = 0.5 * (hi - lo) * math.exp(log_sech2)
-    value, derivative = 0.0, 0.0
-    if f[at] >= 0.0:
-        value, derivative = coefficient_prior(
-            f[at : at + PRIOR], lo + 0.5 * (hi - lo) * (1.0 + z)
-        )
-    return value + log_sech2, derivative * slope - 2.0 * z
-
-
-@strict
-def residual_priors(f: Any, i: Any, x: Any, grad: Any) -> float:
-    """Return the log priors of the residual's parameters, and add their gradient."""
-    value, at = 0.0, i[AT_PHI]
-    for k in range(i[SEGMENTS]):
-        r = i[AT_SEGMENTS] + k * SEGMENT
-        kind, number, row = i[r], i[r + 1], i[r + 2]
-        if kind == SEGMENT_LKJ:
-            free = number * (number - 1) // 2
-            value += lkj_prior(x[at : at + free], number, f[row], grad[at : at + free])
-            at += free
-            continue
-        for _ in range(number):
-            part, slope = 0.0, 0.0
-            if kind == SEGMENT_SD:
-                part, slope = sd_prior(f[row : row + PRIOR], x[at])
-                row += PRIOR
-            elif kind == SEGMENT_COEF:
-                part, slope = coefficient_prior(f[row : row + PRIOR], x[at])
-                row += PRIOR
-            else:
-                part, slope = interval_prior(f, row, x[at])
-                row += PRIOR + 2
-            value += part
-            grad[at] += slope
-            at += 1
-    return value
-
-
-@strict
-def residual_basis(f: Any, i: Any, x: Any, w: Any, dw: Any, d_log: Any) -> float:
-    """Write the weights (M,), their derivatives (n_phi, M) and those of log|R|; return log|R|."""
-    if i[RESIDUAL] == KNOWN:
-        w[0] = 1.0
-        return 0.0
-    log_sigma = x[i[AT_PHI]]
-    w[0] = math.exp(-2.0 * log_sigma)
-    dw[0, 0] = -2.0 * w[0]
-    d_log[0] = 2.0 * f[WEIGHT]
-    return float(2.0 * f[WEIGHT] * log_sigma)
-
-
 # --- density --------------------------------------------------------------------------------------
 
 
 @strict
-def set_scales(f: Any, i: Any, x: Any, factor: Any, lam: Any, shift: Any) -> None:
+def set_scales(f: Any, i: Any, x: Any, lam: Any, shift: Any) -> None:
     """Write every grouping's factor, and the coefficients in x less their centre."""
-    lam[:] = 0.0
+    factor = np.empty(i[LARGEST])
+    for k in range(lam.shape[0]):
+        lam[k] = 0.0
     for k in range(i[BARS]):
         fill_bar(f, i, i[AT_BARS] + k * BAR, x, factor, lam)
     for k in range(i[OTHERS]):
@@ -201,83 +159,162 @@ def set_scales(f: Any, i: Any, x: Any, factor: Any, lam: Any, shift: Any) -> Non
 
 
 @strict
-def evaluate(f: Any, x: Any, grad: Any) -> float:
-    """Return the log density at x (ndim,) and write its gradient (ndim,); nan if a pivot fails."""
-    i = f.view(np.int64)
-    a, others, large = i[AT_ARROW], i[OTHERS], i[LARGEST]
-    n_lam, m, n_phi = i[a + LAMBDAS], i[a + M], x.shape[0] - i[AT_PHI]
-    small = np.zeros(2 * (n_lam + m + others + large) + n_phi * (m + 1))
-    lam, g_lam = small[:n_lam], small[n_lam : 2 * n_lam]
-    at = 2 * n_lam
-    w, g_w, at = small[at : at + m], small[at + m : at + 2 * m], at + 2 * m
-    shift, g_shift = small[at : at + others], small[at + others : at + 2 * others]
-    at += 2 * others
-    factor, back, at = small[at : at + large], small[at + large : at + 2 * large], at + 2 * large
-    dw, d_log = small[at : at + n_phi * m].reshape(n_phi, m), small[at + n_phi * m :]
-    grad[:] = 0.0
+def log_priors(f: Any, i: Any, x: Any, grad: Any) -> float:
+    """Return constants and log priors, and write their gradient."""
+    for k in range(grad.shape[0]):
+        grad[k] = 0.0
     value = f[CONSTANT]
-    for k in range(others):
+    for k in range(i[OTHERS]):
         row = i[AT_OTHER_PRIORS] + k * PRIOR
         part, slope = coefficient_prior(f[row : row + PRIOR], x[k])
         value += part
         grad[k] += slope
     for k in range(i[BARS]):
         value += bar_priors(f, i, i[AT_BARS] + k * BAR, x, grad)
-    value += residual_priors(f, i, x, grad)
-    set_scales(f, i, x, factor, lam, shift)
-    log_residual = residual_basis(f, i, x, w, dw, d_log)
-    s = np.empty(i[a + SCRATCH])
-    where = np.empty(i[a + REST] + 1, np.int64)
-    quadratic = arrow_value(f, i, a, lam, w, shift, s, where)
-    if not math.isfinite(quadratic):
-        return math.nan
-    gradient_of_arrow(f, i, a, lam, w, shift, s, where, g_lam, g_w, g_shift)
-    for k in range(others):
+    block = f[i[AT_RESIDUAL] : i[AT_RESIDUAL] + i[RESIDUAL_SIZE]]
+    value += residual_prior(i[RESIDUAL], block, x[i[AT_PHI] :], grad[i[AT_PHI] :])
+    return float(value)
+
+
+@strict
+def set_weights(f: Any, i: Any, x: Any, w: Any, dw: Any, log_residual: Any) -> None:
+    """Write the weights of the basis matrices, log|R| and their derivatives."""
+    block = f[i[AT_RESIDUAL] : i[AT_RESIDUAL] + i[RESIDUAL_SIZE]]
+    residual_weights(i[RESIDUAL], block, x[i[AT_PHI] :], w, dw, log_residual)
+
+
+@strict
+def carry_back(
+    f: Any, i: Any, x: Any, g_lam: Any, g_w: Any, g_shift: Any, dw: Any, log_residual: Any,
+    grad: Any,
+) -> None:  # fmt: skip
+    """Add the likelihood's gradient by factors, weights and coefficients to that by x."""
+    factor, back = np.empty(i[LARGEST]), np.empty(i[LARGEST])
+    for k in range(i[OTHERS]):
         grad[k] += g_shift[k]
     for k in range(i[BARS]):
         bar_gradient(f, i, i[AT_BARS] + k * BAR, x, factor, back, g_lam, grad)
-    for k in range(n_phi):
-        total = -0.5 * d_log[k]
-        for b in range(m):
+    for k in range(dw.shape[0]):
+        total = -0.5 * log_residual[1 + k]
+        for b in range(g_w.shape[0]):
             total += dw[k, b] * g_w[b]
         grad[i[AT_PHI] + k] += total
-    return float(value - 0.5 * (log_residual + quadratic))
+
+
+@strict
+def corner_moments(
+    f: Any, i: Any, a: int, lam: Any, w: Any, shift: Any, s: Any, g_lam: Any, g_w: Any, g_shift: Any
+) -> None:
+    """Write the corner's moments and add what it gives to the gradient."""
+    second_moments(s, i[a + CORNER], i[a + INVERSE], i[a + CROSSED] + i[a + P] + 1)
+    corner_gradient(f, i, a, lam, w, shift, s, g_lam, g_w, g_shift)
 
 
 def source_digest() -> int:
     """Return a number that changes with the source of any kernel; see `densities`."""
     digest = hashlib.sha256()
-    for module in (arrow, arrow_dense, arrow_gradient, arrow_layout, buffers, groupwise, rowwise):
+    modules = (
+        arrow, arrow_dense, arrow_gradient, arrow_layout, buffers, groupwise, lanes, lanes_layout,
+        residual_kernels, residual_matrices, rowwise,
+    )  # fmt: skip
+    for module in modules:
         digest.update(inspect.getsource(module).encode())
     return int.from_bytes(digest.digest()[:6], "big")
 
 
+@strict
+def outcome(value: float, grad: Any) -> int:
+    """Return the callback's code."""
+    if not math.isfinite(value):
+        return VALUE_NOT_FINITE
+    for k in range(grad.shape[0]):
+        if not math.isfinite(grad[k]):
+            return GRADIENT_NOT_FINITE
+    return SUCCESS
+
+
 def _density(source: int) -> Callable[..., int]:
-    """Return the Python form of the density's C callback."""
+    """Return the Python form of the C callback for cross-products by `write_arrow`.
+
+    Its steps stand here and not in a function of their own: a compiled function is optimised again
+    within each that calls it, and this one holds everything.
+    """
 
     def density(dim: int, x_: Any, gradient_: Any, value_: Any, data_: Any) -> int:
         total = carray(data_, (HEAD,), np.int64)[TOTAL]
-        buf = carray(data_, (total,), np.float64)
-        if source < 0 or dim != buf.view(np.int64)[NDIM]:
+        f = carray(data_, (total,), np.float64)
+        i = carray(data_, (total,), np.int64)
+        if source < 0 or dim != i[NDIM]:
             return WRONG_DIMENSION
         x = carray(x_, (dim,))
         grad = carray(gradient_, (dim,))
-        value = evaluate(buf, x, grad)
-        carray(value_, (1,))[0] = value
-        if not math.isfinite(value):
+        a, m, n_phi = i[AT_ARROW], i[i[AT_ARROW] + M], dim - i[AT_PHI]
+        lam, g_lam = np.empty(i[a + LAMBDAS]), np.zeros(i[a + LAMBDAS])
+        w, g_w = np.empty(m), np.zeros(m)
+        shift, g_shift = np.empty(i[OTHERS]), np.zeros(i[OTHERS])
+        dw, log_residual, s = np.empty((n_phi, m)), np.empty(1 + n_phi), np.empty(i[a + SCRATCH])
+        value = log_priors(f, i, x, grad)
+        set_scales(f, i, x, lam, shift)
+        set_weights(f, i, x, w, dw, log_residual)
+        assemble_corner(f, i, a, lam, w, shift, s)
+        where = np.empty(i[a + REST] + 1, np.int64)
+        chain = forward(f, i, a, lam, w, shift, s, where)
+        quadratic = factor_corner(i, a, chain, s)
+        if not math.isfinite(quadratic):
             return VALUE_NOT_FINITE
-        for k in range(dim):
-            if not math.isfinite(grad[k]):
-                return GRADIENT_NOT_FINITE
-        return SUCCESS
+        corner_moments(f, i, a, lam, w, shift, s, g_lam, g_w, g_shift)
+        chain_gradient(f, i, a, lam, w, shift, s, where, g_lam, g_w, g_shift)
+        carry_back(f, i, x, g_lam, g_w, g_shift, dw, log_residual, grad)
+        value -= 0.5 * (log_residual[0] + quadratic)
+        carray(value_, (1,))[0] = value
+        return outcome(value, grad)
+
+    return density
+
+
+def _density_lanes(source: int) -> Callable[..., int]:
+    """Return the Python form of the C callback for cross-products by `write_lanes`.
+
+    Its steps stand here and not in a function of their own: a compiled function is optimised again
+    within each that calls it, and this one holds everything.
+    """
+
+    def density(dim: int, x_: Any, gradient_: Any, value_: Any, data_: Any) -> int:
+        total = carray(data_, (HEAD,), np.int64)[TOTAL]
+        f = carray(data_, (total,), np.float64)
+        i = carray(data_, (total,), np.int64)
+        if source < 0 or dim != i[NDIM]:
+            return WRONG_DIMENSION
+        x = carray(x_, (dim,))
+        grad = carray(gradient_, (dim,))
+        a, m, n_phi = i[AT_ARROW], i[i[AT_ARROW] + M], dim - i[AT_PHI]
+        lam, g_lam = np.empty(i[a + LAMBDAS]), np.zeros(i[a + LAMBDAS])
+        w, g_w = np.empty(m), np.zeros(m)
+        shift, g_shift = np.empty(i[OTHERS]), np.zeros(i[OTHERS])
+        dw, log_residual, s = np.empty((n_phi, m)), np.empty(1 + n_phi), np.empty(i[a + SCRATCH])
+        value = log_priors(f, i, x, grad)
+        set_scales(f, i, x, lam, shift)
+        set_weights(f, i, x, w, dw, log_residual)
+        assemble_corner(f, i, a, lam, w, shift, s)
+        chain = lanes_forward(f, i, a, lam, w, shift, s)
+        quadratic = factor_corner(i, a, chain, s)
+        if not math.isfinite(quadratic):
+            return VALUE_NOT_FINITE
+        corner_moments(f, i, a, lam, w, shift, s, g_lam, g_w, g_shift)
+        lanes_gradient(f, i, a, lam, w, shift, s, g_lam, g_w, g_shift)
+        carry_back(f, i, x, g_lam, g_w, g_shift, dw, log_residual, grad)
+        value -= 0.5 * (log_residual[0] + quadratic)
+        carray(value_, (1,))[0] = value
+        return outcome(value, grad)
 
     return density
 
 
 @cache
-def marginal_callback() -> Any:
+def marginal_callback(lanes: bool) -> Any:
     """Return the callback (dim, x*, gradient*, value*, buffer*) -> code; see `evaluate`."""
-    return _callback(_density(source_digest()), _DENSITY_SIGNATURE)
+    form = _density_lanes if lanes else _density
+    return _callback(form(source_digest()), _DENSITY_SIGNATURE)
 
 
 def cached_kernel(function: Callable[..., Any]) -> Any:

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from hiermodels.engines.marginal import MarginalDensity, MarginalProblem, Segment
-from hiermodels.engines.problem import Floats, PriorRow
+from hiermodels.engines.marginal import MarginalDensity, MarginalProblem
+from hiermodels.engines.problem import COEF_KINDS, Floats, PriorRow
 from hiermodels.engines.starting import _FALLING, ATTEMPTS, _centre, _log_sd, _typical
 
 
@@ -30,20 +30,6 @@ def _sigma_start(prior: PriorRow, spread: float, rng: np.random.Generator) -> fl
     lowest = -math.inf if prior.kind in _FALLING else typical - 2.0 * width
     near = min(max(math.log(spread), lowest), typical + 2.0 * width)
     return near + 0.25 * width * float(rng.uniform(-1.0, 1.0))
-
-
-def _residual_start(
-    segment: Segment, spread: float, first: bool, rng: np.random.Generator
-) -> Floats:
-    """Return starting values of a run of residual parameters."""
-    if segment.kind == "sd":
-        rows = [prior for prior in segment.priors if prior is not None]
-        return np.array([_sigma_start(prior, spread, rng) for prior in rows])
-    if segment.kind == "coef":
-        rows = [prior for prior in segment.priors if prior is not None]
-        centres = np.array([_centre(prior) for prior in rows])
-        return centres[:, 0] + 0.2 * centres[:, 1] * rng.uniform(-1.0, 1.0, len(rows))
-    return np.asarray(rng.uniform(-0.3, 0.3, segment.n_free))
 
 
 def propose(problem: MarginalProblem, rng: np.random.Generator) -> Floats:
@@ -78,9 +64,14 @@ def propose(problem: MarginalProblem, rng: np.random.Generator) -> Floats:
         x[own] = [_log_sd(prior, float(scale), rng) for prior, scale in pairs]
         x[free] = rng.uniform(-0.3, 0.3, bar.n_correlations)
     at = parts.phi.start
-    for k, segment in enumerate(problem.residual.segments):
-        x[at : at + segment.n_free] = _residual_start(segment, spread, k == 0, rng)
-        at += segment.n_free
+    for prior in problem.residual_sds:
+        if prior.kind in COEF_KINDS:
+            location, scale = _centre(prior)
+            x[at] = location + 0.2 * min(scale, 1.0) * rng.uniform(-1.0, 1.0)
+        else:
+            x[at] = _sigma_start(prior, spread, rng)
+        at += 1
+    x[at:] = rng.uniform(-0.3, 0.3, parts.ndim - at)
     return x
 
 

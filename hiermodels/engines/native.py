@@ -20,7 +20,6 @@ from nutpie.sample import CompiledModel
 from hiermodels.engines.conditional import Density
 from hiermodels.engines.densities import copy_callback, density_callback
 from hiermodels.engines.marginal import MarginalDensity, MarginalProblem
-from hiermodels.engines.marginal_kernels import marginal_callback
 from hiermodels.engines.marginal_starting import marginal_start
 from hiermodels.engines.problem import ConditionalProblem, Floats
 from hiermodels.engines.starting import ATTEMPTS, starting_point
@@ -247,7 +246,7 @@ def compile_marginal(problem: MarginalProblem) -> NativeModel:
     def initial_point(seed: int | None) -> Floats:
         return marginal_start(problem, density, 0 if seed is None else seed)
 
-    return _native_model(density, initial_point, marginal_callback().address)
+    return _native_model(density, initial_point, density.address)
 
 
 def _native_model(

@@ -81,6 +81,8 @@ class ChainLevel:
     touch_grouping, touch_position : ndarray of int
         Grouping of each touched level; its first column among those touched by the parent, or in
         the corner for the last grouping of the chain.
+    touch_corner : ndarray of int
+        The first column of each touched level in the corner.
     touch_columns : ndarray of int (J,)
         Number of touched border columns.
     """
@@ -94,6 +96,7 @@ class ChainLevel:
     touch_start: Index
     touch_grouping: Index
     touch_position: Index
+    touch_corner: Index
     touch_columns: Index
 
 
@@ -251,12 +254,15 @@ def build_gram(
     chained_levels = []
     for h in range(len(chain)):
         above = touches[h + 1] if h + 1 < len(chain) else None
-        places = _positions(groupings, border, first, touches[h], parents[h], above)
+        corner = _positions(groupings, border, first, touches[h], parents[h], None)
+        places = corner
+        if above is not None:
+            places = _positions(groupings, border, first, touches[h], parents[h], above)
         products, start = _node_products(rows, gram, h, nodes[h], touches[h])
         chained_levels.append(
             ChainLevel(
                 chain[h], levels[h], parents[h], np.ones(len(levels[h])), start, products,
-                touches[h].start, touches[h].grouping, places, touches[h].columns,
+                touches[h].start, touches[h].grouping, places, corner, touches[h].columns,
             )
         )  # fmt: skip
     return replace(gram, levels=tuple(chained_levels))
