@@ -30,7 +30,7 @@ MARGINS: Final = {"ar": (1, 3), "cosy": (2, 2)}
 """Elementary functions before those of gaps or lengths, and the number for each of them."""
 MAX_CLASSES: Final = 300
 MAX_BASES: Final = 1000
-MAX_ENTRIES: Final = 20_000_000
+MAX_ENTRIES: Final = 10_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,15 +176,19 @@ def _stratum_counts(stratum: Ints, weight: Array) -> Array:
     return np.bincount(stratum, weight).astype(np.float64)
 
 
-def _by_key(*keys: Ints) -> Iterator[tuple[tuple[int, ...], Ints]]:
+def _by_key(*keys: Ints) -> Iterator[tuple[tuple[int, ...], Ints | slice]]:
     """Yield each combination of keys with the positions where it stands, in order."""
-    order = np.lexsort(keys[::-1])
-    if not len(order):
+    if not len(keys[0]):
         return
-    table = np.column_stack([key[order] for key in keys])
-    starts = np.flatnonzero(np.r_[True, np.any(table[1:] != table[:-1], axis=1)])
-    for key, own in zip(table[starts].tolist(), np.split(order, starts[1:]), strict=True):
-        yield tuple(key), own
+    if all(np.all(key == key[0]) for key in keys):
+        # one combination: no copy of what may be millions of pairs
+        yield tuple(int(key[0]) for key in keys), slice(None)
+        return
+    order = np.lexsort(keys[::-1])
+    changes = [np.diff(key[order]) != 0 for key in keys]
+    starts = np.flatnonzero(np.r_[True, np.any(changes, axis=0)])
+    for own in np.split(order, starts[1:]):
+        yield tuple(int(key[own[0]]) for key in keys), own
 
 
 # --- first-order autoregression -----------------------------------------------------------------
@@ -214,8 +218,8 @@ def ar_bases(series: Ints, time: NDArray[np.int64], stratum: Ints, weight: Array
     neighbours[second, 0] = code
     neighbours[first, 1] = code
     found = _Collector(len(series))
-    for (s,), rows in _by_key(stratum):
-        _ar_diagonal(found, s, rows, neighbours)
+    for (s,), own in _by_key(stratum):
+        _ar_diagonal(found, s, np.arange(len(series))[own], neighbours)
     low = np.minimum(stratum[first], stratum[second])
     high = np.maximum(stratum[first], stratum[second])
     for (g, s, other), own in _by_key(gap, low, high):
@@ -244,18 +248,19 @@ def _neighbour_function(code: int) -> int:
 
 def _ar_diagonal(found: _Collector, s: int, rows: Ints, neighbours: Ints) -> None:
     """Add the diagonal matrices of a stratum, by kinds of rows or by functions: the fewer."""
-    kinds, kind = np.unique(np.sort(neighbours[rows], axis=1), axis=0, return_inverse=True)
-    codes = [code for code in np.unique(kinds).tolist() if code >= 0]
+    low, high = np.min(neighbours[rows], axis=1), np.max(neighbours[rows], axis=1)
+    kinds = list(_by_key(low, high))
+    codes = sorted({code for pair, _ in kinds for code in pair if code >= 0})
     if len(kinds) <= len(codes):
-        for k, pair in enumerate(kinds.tolist()):
+        for pair, own in kinds:
             terms = [(0, 1.0), *((_neighbour_function(code), 1.0) for code in pair if code >= 0)]
-            found.add(found.diagonal(rows[kind == k]), (s, s), terms)
+            found.add(found.diagonal(rows[own]), (s, s), terms)
         return
     found.add(found.diagonal(rows), (s, s), [(0, 1.0)])
     for code in codes:
         number = np.sum(neighbours[rows] == code, axis=1)
-        own = number > 0
-        matrix = found.diagonal(rows[own], number[own].astype(np.float64))
+        some = number > 0
+        matrix = found.diagonal(rows[some], number[some].astype(np.float64))
         found.add(matrix, (s, s), [(_neighbour_function(code), 1.0)])
 
 
@@ -286,15 +291,17 @@ def cosy_bases(series: Ints, stratum: Ints, weight: Array) -> Bases:
     j = np.concatenate([np.tile(block, block.shape[1]).ravel() for block in blocks])
     length = np.searchsorted(lengths, sizes[series[i]])
     upper = stratum[i] <= stratum[j]
-    i, j, length = i[upper], j[upper], length[upper]
+    if not np.all(upper):
+        i, j, length = i[upper], j[upper], length[upper]
     found = _Collector(len(series))
-    for (s, other), pairs in _by_key(stratum[i], stratum[j]):
+    for (s, other), own in _by_key(stratum[i], stratum[j]):
+        first, second, size = i[own], j[own], length[own]
         if s == other:
-            _cosy_own(found, s, lengths, i[pairs], j[pairs], length[pairs])
+            _cosy_own(found, s, lengths, first, second, size)
             continue
-        for (k,), own in _by_key(length[pairs]):
-            mates = pairs[own]
-            found.add(found.symmetric(i[mates], j[mates]), (s, other), [(3 + 2 * k, 1.0)])
+        for (k,), part in _by_key(size):
+            matrix = found.symmetric(first[part], second[part])
+            found.add(matrix, (s, other), [(3 + 2 * k, 1.0)])
     number = [float(np.sum(weight[block[:, 0]])) for block in blocks]
     steps = np.column_stack([lengths.astype(np.float64), number])
     return found.done("cosy", _stratum_counts(stratum, weight), steps)
@@ -312,8 +319,9 @@ def _cosy_own(found: _Collector, s: int, lengths: Ints, i: Ints, j: Ints, length
     shares = 1.0 / lengths[length].astype(np.float64)
     for (k,), own in _by_key(length):
         found.add(found.matrix(i[own], j[own], shares[own]), (s, s), [(2 + 2 * k, 1.0)])
-    several = lengths[length] > 1
-    i, j, shares = i[several], j[several], shares[several]
+    if lengths[0] == 1:
+        several = lengths[length] > 1
+        i, j, shares = i[several], j[several], shares[several]
     found.add(found.matrix(i, j, (i == j) - shares), (s, s), [(1, 1.0)])
 
 

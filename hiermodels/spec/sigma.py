@@ -124,18 +124,17 @@ def _stratum_labels(
     columns: tuple[Column, ...], X: Array, values: dict[str, Any]
 ) -> tuple[str, ...]:
     """Return what the strata are called: their levels, joined by ``:``."""
-    factors = {label: _levels(values[label]) for label in sorted(columns[0].labels)}
     first = np.argmax(X, axis=0)
+    factors = {label: _levels(values[label], first) for label in sorted(columns[0].labels)}
     return tuple(
-        ":".join(factors[label][row] for label, _ in column.parts)
-        for column, row in zip(columns, first.tolist(), strict=True)
+        ":".join(factors[label][k] for label, _ in column.parts) for k, column in enumerate(columns)
     )
 
 
-def _levels(value: Any) -> list[str]:
-    """Return the level of each row of a factor."""
+def _levels(value: Any, rows: Ints) -> list[str]:
+    """Return the levels of a factor at some rows."""
     inner = value.__wrapped__ if isinstance(value, FactorValues) else value
-    return [str(level) for level in pd.Series(inner).to_numpy(dtype=object)]
+    return [str(level) for level in pd.Series(inner).iloc[rows]]
 
 
 def _linear(formula: ParameterFormula, columns: tuple[Column, ...], X: Array) -> Sigma:
