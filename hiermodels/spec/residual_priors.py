@@ -1,14 +1,15 @@
 """Priors of the residuals' parameters: sds, coefficients of log sds, correlations."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hiermodels.errors import PriorError
-from hiermodels.spec.distributions import Prior, Support
+from hiermodels.spec.distributions import Prior, Support, as_prior
 from hiermodels.spec.names import indexed
 from hiermodels.spec.residual import Residual
 from hiermodels.spec.sigma import Sigma
@@ -53,6 +54,36 @@ class ResidualPriors:
     correlation: Prior | None = None
     lower: float = -1.0
     upper: float = 1.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON holds exactly; :meth:`from_dict` reads them back."""
+        return {
+            "sigma": [prior.exact for prior in self.sigma],
+            "T": self.T.tolist(),
+            "correlation": None if self.correlation is None else self.correlation.exact,
+            "lower": self.lower,
+            "upper": self.upper,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], residual: Residual) -> "ResidualPriors":
+        """Return the priors that :meth:`as_dict` wrote, on the residual of the same design."""
+        size = residual.n_sigma
+        T = np.asarray(values["T"], dtype=np.float64).reshape(size, size)
+        predictors = np.empty((1, 0))
+        if residual.sigma is not None:
+            own = residual.sigma
+            # equal to predictors @ T, but free of cancellation where they are centred
+            predictors = own.predictors_centred + own.predictors @ (T - own.T)
+        correlation = values["correlation"]
+        return cls(
+            tuple(as_prior(text) for text in values["sigma"]),
+            predictors,
+            T,
+            None if correlation is None else as_prior(correlation),
+            float(values["lower"]),
+            float(values["upper"]),
+        )
 
 
 def residual_keys(residual: Residual) -> list[str]:

@@ -1,5 +1,6 @@
 """Residual structures and formulas for sigma: their grammar, their place in the design, priors."""
 
+import json
 import math
 
 import numpy as np
@@ -13,7 +14,7 @@ from hiermodels.spec.design import build_design
 from hiermodels.spec.distributions import Prior
 from hiermodels.spec.families import Family
 from hiermodels.spec.formula import parse_formula
-from hiermodels.spec.priors import resolve_priors
+from hiermodels.spec.priors import ResidualPriors, resolve_priors
 
 GAUSSIAN = Family("gaussian")
 
@@ -443,6 +444,26 @@ def test_priors_of_a_log_linear_sd(frame):
     np.testing.assert_allclose(raw.predictors[own.strata][:, 1], frame["x"], rtol=1e-12)
     row = table_of(["y ~ 1", "sigma ~ x"], frame, {"sigma_b[x]": "Normal(0, 2)"})["sigma_b[x]"]
     assert (row.source, row.prior) == ("user", "Normal(mu=0, sigma=2)")
+
+
+@pytest.mark.parametrize(
+    ("formula", "user"),
+    [
+        ("y ~ x", {}),
+        ("y | se(s) ~ x", {}),
+        (["y ~ ar(t, g)", "sigma ~ 0 + h"], {"ar": "Normal(0, 0.5)", "sigma[b]": "HalfNormal(2)"}),
+        (["y ~ cosy(g)", "sigma ~ x"], {"sigma_Intercept": "Normal(0, 2)"}),
+        ("y ~ unstr(t, g)", {}),
+    ],
+)
+def test_priors_of_residuals_survive_as_plain_values(frame, formula, user):
+    wanted = priors_of(formula, frame, user).residual
+    text = json.dumps(wanted.as_dict())
+    got = ResidualPriors.from_dict(json.loads(text), residual(formula, frame))
+    assert (got.sigma, got.correlation) == (wanted.sigma, wanted.correlation)
+    assert (got.lower, got.upper) == (wanted.lower, wanted.upper)
+    np.testing.assert_array_equal(got.T, wanted.T)
+    np.testing.assert_allclose(got.predictors, wanted.predictors, rtol=1e-12, atol=1e-12)
 
 
 def test_the_prior_of_a_log_linear_sd_does_not_depend_on_where_x_is_zero(frame):
