@@ -66,6 +66,25 @@ def pack_residual(residual: Residual, priors: ResidualPriors) -> PackedResidual:
     ------
     EngineError
         The residual precision is no sum of few matrices; the message says why.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from hiermodels.spec.design import build_design
+    >>> from hiermodels.spec.families import Family
+    >>> from hiermodels.spec.formula import parse_formula
+    >>> from hiermodels.spec.priors import resolve_priors
+    >>> data = pd.DataFrame({"y": [1.0, 3.0, 2.0, 5.0], "t": [0, 1, 0, 1], "g": [1, 1, 2, 2]})
+    >>> design = build_design(parse_formula("y ~ ar(t, g)"), data, Family("gaussian"))
+    >>> priors = resolve_priors(design, Family("gaussian")).residual
+    >>> packed = pack_residual(design.residual, priors)
+    >>> packed.n_phi, packed.n_bases
+    (2, 2)
+    >>> w, dw, out = np.empty(2), np.empty((2, 2)), np.empty(3)
+    >>> phi = unconstrain_residual(design.residual, priors, {"sigma": 2.0, "ar": 0.5})
+    >>> kernels.residual_weights(packed.code, packed.block, phi, w, dw, out)
+    >>> round(out[0], 6) == round(2 * math.log(4.0 * 4.0 - 2.0 * 2.0), 6)  # log|R|, two series
+    True
     """
     found = residual.found
     if found is None:
