@@ -11,6 +11,7 @@ from typing import Any
 from hiermodels.engines.arrow import (
     ancestor,
     ending,
+    forward,
     node_moments,
     scale_node,
     tail_times,
@@ -122,6 +123,20 @@ def factor_corner(i: Any, a: int, value: float, s: Any) -> float:
         value += 2.0 * math.log(s[corner + k * n + k])
     rho = s[corner + n * n - 1]
     return float(value + rho * rho)
+
+
+@strict
+def arrow_value(
+    f: Any, i: Any, a: int, lam: Any, w: Any, shift: Any, s: Any, where: Any
+) -> float:
+    """Return log|A| + rho^2, or nan where a pivot is lost; the factors stay in s.
+
+    Parameters: the buffer as numbers and as whole numbers, the place of the arrow's head, every
+    grouping's factor, the weights of the basis matrices, the coefficients that are not integrated
+    out less their centre, working memory, and an index as long as the widest rest.
+    """
+    assemble_corner(f, i, a, lam, w, shift, s)
+    return factor_corner(i, a, forward(f, i, a, lam, w, shift, s, where), s)
 
 
 # --- gradient -------------------------------------------------------------------------------------

@@ -229,7 +229,9 @@ def _coefficients(problem: MarginalProblem) -> tuple[Floats, float]:
     return both.T @ both, log_precision
 
 
-def pack_marginal(problem: MarginalProblem, compressed: bool = True) -> Floats:
+def pack_marginal(
+    problem: MarginalProblem, compressed: bool = True, lanes: bool | None = None
+) -> Floats:
     """Write a model into one buffer for the kernels.
 
     Parameters
@@ -237,8 +239,9 @@ def pack_marginal(problem: MarginalProblem, compressed: bool = True) -> Floats:
     problem
         The model.
     compressed
-        Whether groups that are alike are merged and stand side by side where that is faster: for
-        the density, not for group effects.
+        Whether groups that are alike are merged: for the density, not for group effects.
+    lanes
+        Whether groups stand side by side; None where that is faster. Not for group effects.
 
     Returns
     -------
@@ -251,7 +254,8 @@ def pack_marginal(problem: MarginalProblem, compressed: bool = True) -> Floats:
     slices = problem.layout
     prior, log_precision = _coefficients(problem)
     gram = compress(problem.gram) if compressed else problem.gram
-    lanes = compressed and suits_lanes(gram)
+    if lanes is None:
+        lanes = compressed and suits_lanes(gram)
     whole[places.SIDE_BY_SIDE] = int(lanes)
     write = write_lanes if lanes else write_arrow
     whole[places.AT_ARROW] = write(gram, prior, writer)
@@ -308,16 +312,18 @@ class MarginalDensity:
     ----------
     problem
         The model.
+    lanes
+        As `pack_marginal` takes it.
     """
 
-    def __init__(self, problem: MarginalProblem) -> None:
-        self.buffer = pack_marginal(problem)
+    def __init__(self, problem: MarginalProblem, lanes: bool | None = None) -> None:
+        self.buffer = pack_marginal(problem, lanes=lanes)
         pointer = ctypes.c_void_p
         prototype = ctypes.CFUNCTYPE(
             ctypes.c_int64, ctypes.c_uint64, pointer, pointer, pointer, pointer
         )
-        lanes = bool(self.buffer.view(np.int64)[places.SIDE_BY_SIDE])
-        self.address = int(marginal_callback(lanes).address)
+        side_by_side = bool(self.buffer.view(np.int64)[places.SIDE_BY_SIDE])
+        self.address = int(marginal_callback(side_by_side).address)
         self._call = prototype(self.address)
         self._data = self.buffer.ctypes.data
 
