@@ -199,9 +199,7 @@ def eliminate(
 
 
 @strict
-def forward(
-    f: Any, i: Any, a: int, lam: Any, w: Any, shift: Any, s: Any, where: Any
-) -> float:
+def forward(f: Any, i: Any, a: int, lam: Any, w: Any, shift: Any, s: Any, where: Any) -> float:
     """Eliminate the chain, children before parents; return the log determinant, or nan.
 
     The corner must have been assembled: Schur complements are subtracted from it.

@@ -71,9 +71,7 @@ def left_times(
 
 
 @strict
-def assemble_corner(
-    f: Any, i: Any, a: int, lam: Any, w: Any, shift: Any, s: Any
-) -> None:
+def assemble_corner(f: Any, i: Any, a: int, lam: Any, w: Any, shift: Any, s: Any) -> None:
     """Write A~ of crossed groupings, coefficients and y, and keep its diagonal."""
     p, others, crossed = i[a + P], i[a + OTHERS], i[a + CROSSED]
     n, corner, kw = crossed + p + 1, i[a + CORNER], i[a + WORK]
@@ -126,9 +124,7 @@ def factor_corner(i: Any, a: int, value: float, s: Any) -> float:
 
 
 @strict
-def arrow_value(
-    f: Any, i: Any, a: int, lam: Any, w: Any, shift: Any, s: Any, where: Any
-) -> float:
+def arrow_value(f: Any, i: Any, a: int, lam: Any, w: Any, shift: Any, s: Any, where: Any) -> float:
     """Return log|A| + rho^2, or nan where a pivot is lost; the factors stay in s.
 
     Parameters: the buffer as numbers and as whole numbers, the place of the arrow's head, every

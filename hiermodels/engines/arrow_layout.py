@@ -84,8 +84,8 @@ def write_arrow(gram: Gram, prior: Array, writer: Writer) -> int:
     head[AT_GROUPS] = writer.add_index(np.array(records, dtype=np.int64))
     at_corner = writer.add(corner.products)
     head[N_PAIRS], head[N_BLOCKS] = len(corner.pairs), len(corner.blocks)
-    head[AT_PAIRS] = writer.add_index(corner.pairs + [0, 0, 0, 0, at_corner])
-    head[AT_BLOCKS] = writer.add_index(corner.blocks + [0, 0, at_corner])
+    head[AT_PAIRS] = writer.add_index(corner.pairs + np.array([0, 0, 0, 0, at_corner]))
+    head[AT_BLOCKS] = writer.add_index(corner.blocks + np.array([0, 0, at_corner]))
     head[AT_TAIL] = writer.add(corner.tail)
     head[AT_PRIOR] = writer.add(prior)
     n_corner = corner.n_columns + gram.n_coefs + 1

@@ -1,8 +1,8 @@
 """Cross-products written for the kernels that take many groups at a time.
 
 Where every group has the same columns after its own, groups stand side by side in blocks of
-`LANES`: each number of a node is a row of its block, so that the inner loops run over groups. Groups
-that fill up the last block have no rows: their products are zero and add nothing.
+`LANES`: each number of a node is a row of its block, so that the inner loops run over groups. What
+fills up the last block has no rows: its products are zero and add nothing.
 """
 
 from typing import Final
@@ -89,8 +89,8 @@ def write_lanes(gram: Gram, prior: Array, writer: Writer) -> int:
     head[AT_GROUPS] = writer.add_index(np.array(records, dtype=np.int64))
     at_corner = writer.add(corner.products)
     head[N_PAIRS], head[N_BLOCKS] = len(corner.pairs), len(corner.blocks)
-    head[AT_PAIRS] = writer.add_index(corner.pairs + [0, 0, 0, 0, at_corner])
-    head[AT_BLOCKS] = writer.add_index(corner.blocks + [0, 0, at_corner])
+    head[AT_PAIRS] = writer.add_index(corner.pairs + np.array([0, 0, 0, 0, at_corner]))
+    head[AT_BLOCKS] = writer.add_index(corner.blocks + np.array([0, 0, at_corner]))
     head[AT_TAIL], head[AT_PRIOR] = writer.add(corner.tail), writer.add(prior)
     n_corner = corner.n_columns + gram.n_coefs + 1
     head[INVERSE] = head[CORNER] + n_corner**2
@@ -161,9 +161,9 @@ def _dense_products(gram: Gram, h: int, level: ChainLevel) -> Array:
     raw = head + crossed + tail
     dense = np.zeros((n_nodes, m * q, raw))
     sizes = np.array([g.q for g in gram.groupings])[level.touch_grouping]
-    columns = np.concatenate(
-        [np.zeros(0, dtype=np.intp), *map(np.arange, sizes)]
-    ) + np.repeat(level.touch_corner, sizes)
+    columns = np.concatenate([np.zeros(0, dtype=np.intp), *map(np.arange, sizes)]) + np.repeat(
+        level.touch_corner, sizes
+    )
     starts = np.concatenate([[0], np.cumsum(level.touch_columns)])
     for node in range(n_nodes):
         own = columns[starts[node] : starts[node + 1]] + head

@@ -16,7 +16,6 @@ from hiermodels.engines.arrow_layout import (
     AT_COLUMNS,
     AT_FACTOR,
     AT_LEVELS,
-    AT_PARENT,
     CORNER,
     CROSSED,
     FRONT,
@@ -50,13 +49,13 @@ from hiermodels.engines.marginal_kernels import (
     LARGEST,
     OTHERS,
     SIZE,
-    cached_kernel,
     set_scales,
     set_weights,
     source_digest,
 )
 from hiermodels.engines.marginal_kernels import OWNER as BAR_OWNER
 from hiermodels.engines.rowwise import strict
+from hiermodels.spec.compiling import cached_kernel
 
 # numba carries no types: mypy cannot see through its decorators.
 # mypy: disallow-untyped-decorators=False, disallow-untyped-calls=False
@@ -137,7 +136,7 @@ def draw_effects(
     """Write a draw of every group effect; the coefficients stay at `START`."""
     draw_corner(i, a, s, rng)
     for g in range(places.shape[0]):
-        first, number, column, q = places[g]
+        _first, number, column, q = places[g]
         if column >= 0:
             for level in range(number):
                 t = i[a + START] + column + level * q
@@ -188,9 +187,7 @@ def add_moments(
                     for d in range(y + 1):
                         left, right = omega + (first + c) * step, omega + (first + d) * step
                         value = s[left + first + d] - s[left + last] * s[right + last]
-                        total += (
-                            factors[factor + x * q + c] * value * factors[factor + y * q + d]
-                        )
+                        total += factors[factor + x * q + c] * value * factors[factor + y * q + d]
                 within[square + x * q + y] += total
         for x in range(q):
             mean[at + x] += s[omega + (first + x) * step + last + 1] / count

@@ -1,4 +1,4 @@
-"""After sampling: exact draws of coefficients and group effects, and exact moments of the latter."""
+"""After sampling: exact draws of coefficients and group effects, and the effects' moments."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -163,9 +163,7 @@ def _pool(
     return total, covariance
 
 
-def _split_moments(
-    problem: MarginalProblem, mean: Floats, covariance: Floats
-) -> EffectMoments:
+def _split_moments(problem: MarginalProblem, mean: Floats, covariance: Floats) -> EffectMoments:
     means = _split(mean, [(bar.n_levels, bar.q) for bar in problem.bars])
     shapes = [(bar.n_levels, bar.q, bar.q) for bar in problem.bars]
     return EffectMoments(means, _split(covariance, shapes))

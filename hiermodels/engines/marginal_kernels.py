@@ -12,7 +12,6 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
 
-import numba
 import numpy as np
 from numba.np.numpy_support import carray
 
@@ -24,6 +23,7 @@ from hiermodels.engines import (
     buffers,
     groupwise,
     lanes,
+    lanes_gradient,
     lanes_layout,
     residual_kernels,
     residual_matrices,
@@ -66,9 +66,13 @@ from hiermodels.engines.groupwise import (
     lkj_prior,
     sd_prior,
 )
-from hiermodels.engines.lanes import lanes_forward, lanes_gradient
+from hiermodels.engines.lanes import lanes_forward
+from hiermodels.engines.lanes_gradient import lanes_gradient as gradient_of_lanes
 from hiermodels.engines.residual_kernels import residual_prior, residual_weights
 from hiermodels.engines.rowwise import strict
+from hiermodels.spec.compiling import cached_kernel
+
+__all__ = ["cached_kernel", "marginal_callback", "source_digest"]
 
 # numba carries no types: mypy cannot see through its decorators.
 # mypy: disallow-untyped-decorators=False, disallow-untyped-calls=False
@@ -214,8 +218,8 @@ def source_digest() -> int:
     """Return a number that changes with the source of any kernel; see `densities`."""
     digest = hashlib.sha256()
     modules = (
-        arrow, arrow_dense, arrow_gradient, arrow_layout, buffers, groupwise, lanes, lanes_layout,
-        residual_kernels, residual_matrices, rowwise,
+        arrow, arrow_dense, arrow_gradient, arrow_layout, buffers, groupwise, lanes, lanes_gradient,
+        lanes_layout, residual_kernels, residual_matrices, rowwise,
     )  # fmt: skip
     for module in modules:
         digest.update(inspect.getsource(module).encode())
@@ -301,7 +305,7 @@ def _density_lanes(source: int) -> Callable[..., int]:
         if not math.isfinite(quadratic):
             return VALUE_NOT_FINITE
         corner_moments(f, i, a, lam, w, shift, s, g_lam, g_w, g_shift)
-        lanes_gradient(f, i, a, lam, w, shift, s, g_lam, g_w, g_shift)
+        gradient_of_lanes(f, i, a, lam, w, shift, s, g_lam, g_w, g_shift)
         carry_back(f, i, x, g_lam, g_w, g_shift, dw, log_residual, grad)
         value -= 0.5 * (log_residual[0] + quadratic)
         carray(value_, (1,))[0] = value
@@ -315,8 +319,3 @@ def marginal_callback(lanes: bool) -> Any:
     """Return the callback (dim, x*, gradient*, value*, buffer*) -> code; see `evaluate`."""
     form = _density_lanes if lanes else _density
     return _callback(form(source_digest()), _DENSITY_SIGNATURE)
-
-
-def cached_kernel(function: Callable[..., Any]) -> Any:
-    """Return a compiled function, cached on disk."""
-    return numba.njit(error_model="numpy", nogil=True, cache=True)(function)

@@ -216,9 +216,7 @@ def test_gradient_equals_differences_in_both_forms(seed):
         for k in range(len(x)):
             # Fourth-order differences: error 1e-12 in the step, 1e-11 in rounding.
             step = 2e-3 * np.eye(len(x))[k]
-            near, far = (
-                density(x + h * step)[0] - density(x - h * step)[0] for h in (1.0, 2.0)
-            )
+            near, far = (density(x + h * step)[0] - density(x - h * step)[0] for h in (1.0, 2.0))
             difference = (8 * near - far) / (12 * 2e-3)
             assert gradient[k] == pytest.approx(difference, rel=1e-6, abs=1e-6)
     assert values[0] == pytest.approx(values[-1], rel=1e-12)
@@ -329,17 +327,17 @@ def test_alike_groups_are_merged_without_a_change():
     "formula", ["y ~ x + (x | a)", "y ~ x + (x | e/a)", "y ~ x + (1 | f/e/a) + (x | c)"]
 )
 def test_many_groups_fill_more_than_one_block(formula):
-    # Up to 256 groups stand side by side; here are 700, in 300, in 7 outer ones.
+    # Up to 256 groups stand side by side; here are 400, in 180, in 7 outer ones.
     rng = np.random.default_rng(12)
-    a = np.concatenate([np.arange(700), rng.integers(0, 700, 2100)])
+    a = np.concatenate([np.arange(400), rng.integers(0, 400, 800)])
     data = pd.DataFrame(
         {
-            "y": rng.normal(size=2800),
-            "x": rng.normal(size=2800),
+            "y": rng.normal(size=1200),
+            "x": rng.normal(size=1200),
             "a": [f"a{k}" for k in a],
-            "e": [f"e{k * 300 // 700}" for k in a],
-            "f": [f"f{k * 300 // 700 % 7}" for k in a],
-            "c": [f"c{k}" for k in rng.integers(0, 6, 2800)],
+            "e": [f"e{k * 180 // 400}" for k in a],
+            "f": [f"f{k * 180 // 400 % 7}" for k in a],
+            "c": [f"c{k}" for k in rng.integers(0, 6, 1200)],
         }
     )
     own = parts_of(formula, data, {})
@@ -401,7 +399,9 @@ def many_digits(design, resolved, problem, x):
         return float(value) + log_priors(problem, x)
 
 
-@pytest.mark.parametrize("formula", ["y ~ x + (x | a)", "y ~ x + (1 | e/a)", "y ~ x + (x|e) + (1|c)"])
+@pytest.mark.parametrize(
+    "formula", ["y ~ x + (x | a)", "y ~ x + (1 | e/a)", "y ~ x + (x|e) + (1|c)"]
+)
 def test_extreme_scales_are_right_or_not_finite(formula):
     rng = np.random.default_rng(11)
     data = frame(rng, 14)
