@@ -101,7 +101,7 @@ def write_arrow(gram: Gram, prior: Array, writer: Writer) -> int:
     q = max((g.q for g in gram.groupings), default=1)
     wide = max(rest + q, n_corner) + gram.n_others
     head[REST], head[WORK] = rest, end
-    head[SCRATCH] = end + 6 * q * wide + rest**2 + gram.tail * (wide + 1)
+    head[SCRATCH] = end + 6 * q * wide + rest**2 + 3 * gram.tail * (wide + 1)
     return writer.add_index(head)
 
 

@@ -1,0 +1,190 @@
+"""The likelihood of a Gaussian model in one compiled call: log determinants, gradient, effects.
+
+The gradient by factors and weights needs second moments Omega of t = (u, v, -1). Where the
+residual scale is profiled these are Var(u, v) + kappa E[t] E[t]' with kappa = N / rho^2; where
+coefficients are held at their estimate (maximum likelihood) Var(u | v) takes the place of
+Var(u, v), and v has no variance.
+"""
+
+import math
+from typing import Any, Final
+
+import numpy as np
+
+from hiermodels.engines.arrow import ancestor, ending, node_moments
+from hiermodels.engines.arrow_dense import second_moments
+from hiermodels.engines.arrow_gradient import arrow_value, corner_gradient, node_gradient
+from hiermodels.engines.arrow_layout import (
+    AT_COLUMNS,
+    AT_LEVELS,
+    CORNER,
+    CROSSED,
+    INVERSE,
+    LATER,
+    LEVEL,
+    NODES,
+    OWNER,
+    REST,
+    SCRATCH,
+    SIZE,
+    WORK,
+    H,
+    P,
+)
+from hiermodels.engines.marginal_kernels import cached_kernel, source_digest
+from hiermodels.engines.residual_kernels import residual_weights
+from hiermodels.engines.rowwise import strict
+
+# numba carries no types: mypy cannot see through its decorators.
+# mypy: disallow-untyped-decorators=False, disallow-untyped-calls=False
+
+VALUE, GRADIENT, EFFECTS = range(3)
+# Places in `pieces`.
+LOG_A, LOG_X, RHO2 = range(3)
+
+
+@strict
+def corner_moments(i: Any, a: int, s: Any, fixed: bool, kappa: float) -> None:
+    """Write second moments of the corner's columns at `INVERSE`."""
+    crossed, p = i[a + CROSSED], i[a + P]
+    n, u, out = crossed + p + 1, i[a + CORNER], i[a + INVERSE]
+    second_moments(s, u, out, n)
+    mean = np.empty(n)
+    for k in range(n):
+        mean[k] = s[out + k * n + n - 1]
+    for r in range(n):
+        for c in range(n):
+            s[out + r * n + c] += (kappa - 1.0) * mean[r] * mean[c]
+    if not fixed:
+        return
+    column = np.empty(n)
+    for k in range(crossed, n - 1):
+        # column k of the inverse factor: what this coefficient adds to the variance of u
+        column[k] = 1.0 / s[u + k * n + k]
+        for r in range(k - 1, -1, -1):
+            total = 0.0
+            for c in range(r + 1, k + 1):
+                total -= s[u + r * n + c] * column[c]
+            column[r] = total / s[u + r * n + r]
+        for r in range(crossed):
+            for c in range(crossed):
+                s[out + r * n + c] -= column[r] * column[c]
+    for k in range(crossed, n):
+        for c in range(n):
+            s[out + k * n + c] = kappa * mean[k] * mean[c]
+            s[out + c * n + k] = kappa * mean[k] * mean[c]
+
+
+@strict
+def chain_gradient(
+    f: Any, i: Any, a: int, lam: Any, w: Any, s: Any, where: Any, g_lam: Any, g_w: Any
+) -> None:
+    """Add the gradient of -(log|A| + kappa rho^2)/2, after `corner_moments`."""
+    shift = np.zeros(0)
+    corner_gradient(f, i, a, lam, w, shift, s, g_lam, g_w, shift)
+    if i[a + H] == 0:
+        return
+    for leaf in range(i[i[a + AT_LEVELS] + NODES] - 1, -1, -1):
+        for h in range(ending(i, a, leaf), -1, -1):
+            node = ancestor(i, a, leaf, h)
+            node_gradient(f, i, a, h, node, lam, w, shift, s, where, g_lam, g_w, shift)
+
+
+@strict
+def write_effects(f: Any, i: Any, a: int, s: Any, where: Any, places: Any, out: Any) -> None:
+    """Write by grouping and node (q, q + p + 1): moments with own columns, coefficients, y."""
+    p = i[a + P]
+    n = i[a + CROSSED] + p + 1
+    for g in range(places.shape[0]):
+        at, levels, column, q = places[g]
+        if column < 0:
+            continue
+        for level in range(levels):
+            own = column + level * q
+            for b in range(q):
+                line = i[a + INVERSE] + (own + b) * n
+                for c in range(q):
+                    out[at + c] = s[line + own + c]
+                for c in range(p + 1):
+                    out[at + q + c] = s[line + i[a + CROSSED] + c]
+                at += q + p + 1
+    if i[a + H] == 0:
+        return
+    psi = i[a + WORK]
+    for leaf in range(i[i[a + AT_LEVELS] + NODES] - 1, -1, -1):
+        for h in range(ending(i, a, leaf), -1, -1):
+            node = ancestor(i, a, leaf, h)
+            r = i[a + AT_LEVELS] + h * LEVEL
+            q = i[r + SIZE]
+            wide = q + i[r + LATER] + i[i[r + AT_COLUMNS] + node] + p + 1
+            node_moments(f, i, a, h, node, s, where, psi, psi + q * wide)
+            at = places[i[r + OWNER], 0] + node * q * (q + p + 1)
+            for b in range(q):
+                for c in range(q):
+                    out[at + c] = s[psi + b * wide + c]
+                for c in range(p + 1):
+                    out[at + q + c] = s[psi + b * wide + wide - p - 1 + c]
+                at += q + p + 1
+
+
+def _profile(source: int) -> Any:
+    """Return the Python form of the kernel."""
+
+    def profile(
+        f: Any, a: int, lam: Any, w: Any, want: int, fixed: bool, n_free: float, kappa: float,
+        pieces: Any, g_lam: Any, g_w: Any, places: Any, effects: Any,
+    ) -> bool:  # fmt: skip
+        """Write log|A|, that of the coefficients' block and rho^2; gradient or effects if wanted.
+
+        With n_free above 0 kappa is n_free / rho^2. False where a pivot is lost.
+        """
+        i = f.view(np.int64)
+        s = np.empty(i[a + SCRATCH])
+        where = np.empty(i[a + REST] + 1, np.int64)
+        shift = np.zeros(0)
+        total = arrow_value(f, i, a, lam, w, shift, s, where)
+        if source < 0 or not math.isfinite(total):
+            return False
+        n = i[a + CROSSED] + i[a + P] + 1
+        rho = s[i[a + CORNER] + n * n - 1]
+        pieces[LOG_A], pieces[LOG_X], pieces[RHO2] = total - rho * rho, 0.0, rho * rho
+        for k in range(i[a + CROSSED], n - 1):
+            pieces[LOG_X] += 2.0 * math.log(s[i[a + CORNER] + k * n + k])
+        if want == VALUE:
+            return True
+        if n_free > 0.0:
+            kappa = n_free / (rho * rho)
+        corner_moments(i, a, s, fixed, kappa)
+        if want == GRADIENT:
+            g_lam[:] = 0.0
+            g_w[:] = 0.0
+            chain_gradient(f, i, a, lam, w, s, where, g_lam, g_w)
+        else:
+            write_effects(f, i, a, s, where, places, effects)
+        # U of the coefficients, for their covariance
+        p = i[a + P]
+        for b in range(p):
+            for c in range(p):
+                at = i[a + CORNER] + (n - 1 - p + b) * n + n - 1 - p + c
+                pieces[3 + b * (p + 1) + c] = s[at] if c >= b else 0.0
+            at = i[a + CORNER] + (n - 1 - p + b) * n + n - 1
+            pieces[3 + b * (p + 1) + p] = s[at]
+        return True
+
+    return profile
+
+
+def _weights(source: int) -> Any:
+    """Return the Python form of the residual's weights."""
+
+    def weights(code: int, block: Any, phi: Any, w: Any, dw: Any, out: Any) -> bool:
+        """Write the weights, log|R| and derivatives; False where one is not finite."""
+        residual_weights(code, block, phi, w, dw, out)
+        return source >= 0 and math.isfinite(out[0])
+
+    return weights
+
+
+# The digest, closed over, makes numba's cache notice changes in other files.
+profile_kernel: Final = cached_kernel(_profile(source_digest()))
+weights_kernel: Final = cached_kernel(_weights(source_digest()))
