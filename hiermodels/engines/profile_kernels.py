@@ -11,9 +11,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from hiermodels.engines.arrow import ancestor, ending, node_moments
+from hiermodels.engines.arrow import ancestor, ending, forward, node_moments
 from hiermodels.engines.arrow_dense import second_moments
-from hiermodels.engines.arrow_gradient import arrow_value, corner_gradient, node_gradient
+from hiermodels.engines.arrow_gradient import (
+    assemble_corner,
+    chain_gradient,
+    corner_gradient,
+    factor_corner,
+)
 from hiermodels.engines.arrow_layout import (
     AT_COLUMNS,
     AT_LEVELS,
@@ -76,21 +81,6 @@ def corner_moments(i: Any, a: int, s: Any, fixed: bool, kappa: float) -> None:
 
 
 @strict
-def chain_gradient(
-    f: Any, i: Any, a: int, lam: Any, w: Any, s: Any, where: Any, g_lam: Any, g_w: Any
-) -> None:
-    """Add the gradient of -(log|A| + kappa rho^2)/2, after `corner_moments`."""
-    shift = np.zeros(0)
-    corner_gradient(f, i, a, lam, w, shift, s, g_lam, g_w, shift)
-    if i[a + H] == 0:
-        return
-    for leaf in range(i[i[a + AT_LEVELS] + NODES] - 1, -1, -1):
-        for h in range(ending(i, a, leaf), -1, -1):
-            node = ancestor(i, a, leaf, h)
-            node_gradient(f, i, a, h, node, lam, w, shift, s, where, g_lam, g_w, shift)
-
-
-@strict
 def write_effects(f: Any, i: Any, a: int, s: Any, where: Any, places: Any, out: Any) -> None:
     """Write by grouping and node (q, q + p + 1): moments with own columns, coefficients, y."""
     p = i[a + P]
@@ -142,7 +132,8 @@ def _profile(source: int) -> Any:
         s = np.empty(i[a + SCRATCH])
         where = np.empty(i[a + REST] + 1, np.int64)
         shift = np.zeros(0)
-        total = arrow_value(f, i, a, lam, w, shift, s, where)
+        assemble_corner(f, i, a, lam, w, shift, s)
+        total = factor_corner(i, a, forward(f, i, a, lam, w, shift, s, where), s)
         if source < 0 or not math.isfinite(total):
             return False
         n = i[a + CROSSED] + i[a + P] + 1
@@ -158,7 +149,8 @@ def _profile(source: int) -> Any:
         if want == GRADIENT:
             g_lam[:] = 0.0
             g_w[:] = 0.0
-            chain_gradient(f, i, a, lam, w, s, where, g_lam, g_w)
+            corner_gradient(f, i, a, lam, w, shift, s, g_lam, g_w, shift)
+            chain_gradient(f, i, a, lam, w, shift, s, where, g_lam, g_w, shift)
         else:
             write_effects(f, i, a, s, where, places, effects)
         # U of the coefficients, for their covariance
