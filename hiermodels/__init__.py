@@ -27,7 +27,8 @@ from hiermodels.errors import (
 
 if TYPE_CHECKING:
     from hiermodels.answers.likelihood_ratio import lrt
-    from hiermodels.fitting.estimation import Estimate, mle
+    from hiermodels.fitting.estimate import Estimate
+    from hiermodels.fitting.estimation import mle
     from hiermodels.fitting.fit import Fit
     from hiermodels.fitting.io import load
     from hiermodels.fitting.model import Model
@@ -72,7 +73,7 @@ __all__ = [
 
 # public name -> (module, name there)
 _LAZY = {
-    "Estimate": ("hiermodels.fitting.estimation", "Estimate"),
+    "Estimate": ("hiermodels.fitting.estimate", "Estimate"),
     "Family": ("hiermodels.spec.families", "Family"),
     "Fit": ("hiermodels.fitting.fit", "Fit"),
     "Model": ("hiermodels.fitting.model", "Model"),

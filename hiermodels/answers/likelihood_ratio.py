@@ -6,7 +6,7 @@ import pandas as pd
 from scipy import stats
 
 from hiermodels.errors import FitError
-from hiermodels.fitting.estimation import Estimate
+from hiermodels.fitting.estimate import Estimate
 from hiermodels.spec.design import Design, Term
 from hiermodels.spec.residual import Residual
 
@@ -178,8 +178,7 @@ def _bar_within(term: Term, other: Term) -> bool:
         return False
     columns = [other.z[:, [k]] for k in range(other.z.shape[1])]
     return all(
-        any(_within(term.z[:, [k]], column) for column in columns)
-        for k in range(term.z.shape[1])
+        any(_within(term.z[:, [k]], column) for column in columns) for k in range(term.z.shape[1])
     )
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from hiermodels.answers.own import Rows, fit_groups
 from hiermodels.errors import FitError
 from hiermodels.fitting.draws import check_prob
-from hiermodels.fitting.estimation import Estimate
+from hiermodels.fitting.estimate import Estimate
 from hiermodels.spec.design import Design, Group
 
 Floats = npt.NDArray[np.float64]

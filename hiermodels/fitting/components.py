@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from hiermodels.engines.profiling import Estimation
+from hiermodels.engines.likelihood_problem import Estimation
 from hiermodels.engines.residual_packing import constrain_residual
 from hiermodels.fitting.draws import group_labels
 from hiermodels.spec.design import Design

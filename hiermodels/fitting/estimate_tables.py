@@ -185,5 +185,3 @@ def summary(fixed: pd.DataFrame, components: Mapping[str, float]) -> pd.DataFram
     out = pd.concat([frame for frame in (top, rest) if len(frame)])
     out.attrs.update(fixed.attrs)
     return out
-
-

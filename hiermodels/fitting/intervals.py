@@ -2,21 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import optimize, sparse, stats
 
+from hiermodels.engines.likelihood_problem import Estimation, estimation_problem
 from hiermodels.engines.optimise import Optimum
-from hiermodels.engines.profiling import (
-    Estimation,
-    estimation_problem,
-    evaluate,
-    maximise_likelihood,
-    residual_precision,
-)
+from hiermodels.engines.profiling import evaluate, maximise_likelihood, residual_precision
 from hiermodels.errors import EngineError, FitError
 from hiermodels.fitting.components import component_functions
 from hiermodels.fitting.draws import check_prob, tails
@@ -115,14 +110,15 @@ class _Profile:
     def drop(self, target: float, line: _Line, warm: Array) -> tuple[float, Array]:
         """Return twice the fall of the log likelihood with the component at a place of its line."""
         best, where = np.inf, warm
+        held: Any = {
+            "type": "eq",
+            "fun": lambda z: line.to_line(self.held(z)) - target,
+            "jac": lambda z: self.slopes(z, line),
+        }
         for start in (warm, self.inside):
             result = optimize.minimize(
                 self.value, start, jac=True, method="SLSQP", bounds=self.bounds,
-                constraints={
-                    "type": "eq",
-                    "fun": lambda z: line.to_line(self.held(z)) - target,
-                    "jac": lambda z: self.slopes(z, line),
-                },
+                constraints=held,
                 options={"maxiter": 300, "ftol": 1e-10},
             )  # fmt: skip
             z = np.asarray(result.x, dtype=np.float64)
@@ -172,7 +168,7 @@ def profile_intervals(
         line = _line(name, estimate, scale, interval)
         profile = _Profile(problem, functions[name], optimum)
         ends = [_end(profile, line, estimate, sign, level) for sign in (-1.0, 1.0)]
-        rows.append((estimate, *ends))
+        rows.append((estimate, ends[0], ends[1]))
     index = pd.Index(list(names), name="parameter", dtype=object)
     out = pd.DataFrame(rows, columns=["estimate", "ci_low", "ci_high"], index=index)
     out.attrs.update(prob=prob, method="profile")

@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hiermodels.engines.profiling import Estimation
+from hiermodels.engines.likelihood_problem import Estimation
 from hiermodels.spec.design import Design, Term
 
 Array = NDArray[np.float64]
@@ -90,7 +90,7 @@ def _combination(names: list[str], weights: Array) -> str:
     """Return weights as a sum in words, the first being 1."""
     largest = float(np.max(np.abs(weights)))
     first = next(k for k in range(len(weights)) if abs(weights[k]) > 1e-6 * largest)
-    parts = []
+    parts: list[str] = []
     for name, weight in zip(names, weights / weights[first], strict=True):
         if abs(weight) < 1e-6:
             continue

@@ -6,14 +6,15 @@ Agreement with R is in tests/reference/test_mixed_models.py.
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 import hiermodels as hm
 from hiermodels.answers.regressions import complete_pooling, no_pooling
+from hiermodels.engines.likelihood_problem import estimation_problem
 from hiermodels.engines.optimise import maximise
-from hiermodels.engines.profiling import estimation_problem, evaluate
+from hiermodels.engines.profiling import evaluate
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -189,6 +190,7 @@ def test_the_gradient_is_that_of_differences(shape, reml):
         assert point.gradient[-1] == pytest.approx((ends[0] - ends[1]) / 2e-5, abs=2e-5)
 
 
+@settings(max_examples=15)
 @given(st.integers(0, 10**6))
 def test_no_point_nearby_is_better(seed):
     model = hm.Model(SHAPES["crossed"], frame(seed))
@@ -243,9 +245,7 @@ def test_a_predictor_in_other_units_gives_the_same_answers(shape, a, c, method):
     residual = two.varcorr().iloc[-1]["sd"]
     assert residual == pytest.approx(one.varcorr().iloc[-1]["sd"], rel=1e-5)
     at = [coef == "x" for coef in one.varcorr()["effect"]]
-    np.testing.assert_allclose(
-        two.varcorr()["sd"][at], one.varcorr()["sd"][at] / abs(a), rtol=1e-5
-    )
+    np.testing.assert_allclose(two.varcorr()["sd"][at], one.varcorr()["sd"][at] / abs(a), rtol=1e-5)
 
 
 def test_coding_a_factor_otherwise_is_the_same_model():
@@ -502,12 +502,13 @@ def test_the_bootstrap_can_be_repeated_and_is_about_the_profile():
 
 @pytest.mark.parametrize("shape", ["ar", "cosy", "strata", "precision", "se and sigma"])
 def test_simulated_residuals_have_the_covariance_of_the_estimate(shape):
-    from hiermodels.engines.profiling import evaluate as value
     from hiermodels.fitting.intervals import residual_simulator
 
     found = hm.mle(model_of(shape))
     x = found.optimum.x
-    draw = residual_simulator(found.problem, found.model.design, x, value(found.problem, x).scale)
+    draw = residual_simulator(
+        found.problem, found.model.design, x, evaluate(found.problem, x).scale
+    )
     rng = np.random.default_rng(4)
     draws = np.array([draw(rng) for _ in range(4000)])
     R = residual_covariance(found)
@@ -608,9 +609,7 @@ def test_what_cannot_be_compared_is_refused(one, two, match):
 
 
 def test_a_reml_comparison_of_variances_is_allowed():
-    table = hm.lrt(
-        ml("y ~ x + (1 | g)", method="reml"), ml("y ~ x + (x | g)", method="reml")
-    )
+    table = hm.lrt(ml("y ~ x + (1 | g)", method="reml"), ml("y ~ x + (x | g)", method="reml"))
     assert table.attrs["method"] == "reml"
 
 
