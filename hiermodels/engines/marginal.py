@@ -106,6 +106,8 @@ class MarginalProblem:
     residual_sds
         Priors of the residual's first parameters: of sds or, where they are log-linear, of the
         coefficients of the log sd.
+    plain_residual
+        Whether rows are independent and share one sigma, or have known errors without one.
     """
 
     gram: Gram
@@ -113,6 +115,7 @@ class MarginalProblem:
     bars: tuple[MarginalBar, ...]
     residual: PackedResidual
     residual_sds: tuple[PriorRow, ...]
+    plain_residual: bool
 
     @property
     def normal(self) -> NDArray[np.intp]:
@@ -205,7 +208,12 @@ def marginal_problem(design: Design, family: Family, priors: ResolvedPriors) -> 
         eta = None if own.cor is None or len(own.sd) == 1 else own.cor.values[0]
         rows = tuple(_row(prior) for prior in own.sd)
         bars.append(MarginalBar(len(rows), len(term.levels), rows, eta, owner[k], first, change))
-    return MarginalProblem(gram, coef, tuple(bars), part, sds)
+    return MarginalProblem(gram, coef, tuple(bars), part, sds, _is_plain(design))
+
+
+def _is_plain(design: Design) -> bool:
+    """Whether rows are independent and share one sigma, or have known errors without one."""
+    return design.residual is not None and design.residual.simple and not design.se_with_sigma
 
 
 def _row(prior: Prior) -> PriorRow:
@@ -273,6 +281,7 @@ def pack_marginal(
     whole[places.RESIDUAL], whole[places.RESIDUAL_SIZE] = part.code, part.block.size
     whole[places.AT_RESIDUAL] = writer.add(part.block)
     whole[places.AT_PHI] = slices.phi.start
+    whole[places.STRUCTURED] = int(not problem.plain_residual)
     whole[places.NDIM], whole[places.TOTAL] = slices.ndim, writer.end
     constant -= 0.5 * (part.total_weight * _LOG_2PI - log_precision)
     head[places.CONSTANT] = constant
@@ -322,8 +331,9 @@ class MarginalDensity:
         prototype = ctypes.CFUNCTYPE(
             ctypes.c_int64, ctypes.c_uint64, pointer, pointer, pointer, pointer
         )
-        side_by_side = bool(self.buffer.view(np.int64)[places.SIDE_BY_SIDE])
-        self.address = int(marginal_callback(side_by_side).address)
+        head = self.buffer.view(np.int64)
+        forms = bool(head[places.SIDE_BY_SIDE]), bool(head[places.STRUCTURED])
+        self.address = int(marginal_callback(*forms).address)
         self._call = prototype(self.address)
         self._data = self.buffer.ctypes.data
 

@@ -5,6 +5,7 @@ down the chain, as the second moments do.
 """
 
 import math
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -49,8 +50,9 @@ from hiermodels.engines.marginal_kernels import (
     LARGEST,
     OTHERS,
     SIZE,
+    set_residual,
     set_scales,
-    set_weights,
+    simple_residual,
     source_digest,
 )
 from hiermodels.engines.marginal_kernels import OWNER as BAR_OWNER
@@ -236,7 +238,7 @@ def update_moments(
             )  # fmt: skip
 
 
-def _many(source: int) -> Any:
+def _many(source: int, structured: bool) -> Any:
     """Return the Python form of the kernel over draws."""
 
     def many(
@@ -250,7 +252,7 @@ def _many(source: int) -> Any:
         i = f.view(np.int64)
         a, m, n_phi = i[AT_ARROW], i[i[AT_ARROW] + M], draws.shape[1] - i[AT_PHI]
         lam, shift = np.zeros(i[a + LAMBDAS]), np.zeros(i[OTHERS])
-        factors = np.zeros(i[LARGEST] * i[BARS])
+        factors, grad = np.zeros(i[LARGEST] * i[BARS]), np.zeros(draws.shape[1])
         w, dw, log_residual = np.zeros(m), np.zeros((n_phi, m)), np.zeros(1 + n_phi)
         wide = i[a + SCRATCH] + 64 * i[LARGEST] + i[a + RAW_OTHERS]
         s, where = np.zeros(wide), np.empty(i[a + REST] + 1, np.int64)
@@ -260,7 +262,10 @@ def _many(source: int) -> Any:
             x = draws[k]
             set_scales(f, i, x, lam, shift)
             fill_factors(i, x, factors)
-            set_weights(f, i, x, w, dw, log_residual)
+            if structured:
+                set_residual(f, i, x, grad, w, dw, log_residual)
+            else:
+                simple_residual(f, i, x, grad, w, dw, log_residual)
             assemble_corner(f, i, a, lam, w, shift, s)
             value = factor_corner(i, a, forward(f, i, a, lam, w, shift, s, where), s)
             if source < 0 or not math.isfinite(value):
@@ -287,5 +292,8 @@ def _many(source: int) -> Any:
     return many
 
 
-# The digest, closed over, makes numba's cache notice changes in other files.
-many_draws: Final = cached_kernel(_many(source_digest()))
+@cache
+def many_draws(structured: bool) -> Any:
+    """Return the kernel over draws, for residuals as `marginal_callback` takes them."""
+    # The digest, closed over, makes numba's cache notice changes in other files.
+    return cached_kernel(_many(source_digest(), structured))

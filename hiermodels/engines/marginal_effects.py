@@ -110,9 +110,11 @@ def draw_effects(
     levels, places = _places(problem)
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(n_chains)]
 
+    kernel = many_draws(not problem.plain_residual)
+
     def one(chain: int) -> int:
         return int(
-            many_draws(
+            kernel(
                 buffer, np.ascontiguousarray(draws[chain]), streams[chain], at_bars, at_squares,
                 levels, places, gamma[chain], every[chain], mean[chain], within[chain],
                 between[chain],

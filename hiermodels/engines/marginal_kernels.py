@@ -68,7 +68,14 @@ from hiermodels.engines.groupwise import (
 )
 from hiermodels.engines.lanes import lanes_forward
 from hiermodels.engines.lanes_gradient import lanes_gradient as gradient_of_lanes
-from hiermodels.engines.residual_kernels import residual_prior, residual_weights
+from hiermodels.engines.residual_kernels import (
+    AT_COUNTS,
+    AT_PRIORS,
+    PRIOR_CONSTANT,
+    residual_prior,
+    residual_weights,
+)
+from hiermodels.engines.residual_kernels import CONSTANT as LOG_CONSTANT
 from hiermodels.engines.rowwise import strict
 from hiermodels.spec.compiling import cached_kernel
 
@@ -81,7 +88,8 @@ __all__ = ["cached_kernel", "marginal_callback", "source_digest"]
 (
     TOTAL, NDIM, OTHERS, AT_OTHER_PRIORS, AT_OTHER_CENTRE, BARS, AT_BARS, RESIDUAL, AT_RESIDUAL,
     RESIDUAL_SIZE, AT_PHI, AT_ARROW, LARGEST, CONSTANT, SIDE_BY_SIDE,
-) = range(15)  # fmt: skip
+    STRUCTURED,
+) = range(16)  # fmt: skip
 HEAD: Final = 20
 # Record of a bar: effects; places in x; the LKJ shape's, the priors' and the map's in the buffer;
 # grouping, first column and columns of that grouping.
@@ -164,7 +172,7 @@ def set_scales(f: Any, i: Any, x: Any, lam: Any, shift: Any) -> None:
 
 @strict
 def log_priors(f: Any, i: Any, x: Any, grad: Any) -> float:
-    """Return constants and log priors, and write their gradient."""
+    """Return constants and log priors of coefficients and bars, and write their gradient."""
     for k in range(grad.shape[0]):
         grad[k] = 0.0
     value = f[CONSTANT]
@@ -175,16 +183,40 @@ def log_priors(f: Any, i: Any, x: Any, grad: Any) -> float:
         grad[k] += slope
     for k in range(i[BARS]):
         value += bar_priors(f, i, i[AT_BARS] + k * BAR, x, grad)
-    block = f[i[AT_RESIDUAL] : i[AT_RESIDUAL] + i[RESIDUAL_SIZE]]
-    value += residual_prior(i[RESIDUAL], block, x[i[AT_PHI] :], grad[i[AT_PHI] :])
     return float(value)
 
 
 @strict
-def set_weights(f: Any, i: Any, x: Any, w: Any, dw: Any, log_residual: Any) -> None:
-    """Write the weights of the basis matrices, log|R| and their derivatives."""
+def simple_residual(f: Any, i: Any, x: Any, grad: Any, w: Any, dw: Any, log_residual: Any) -> float:
+    """Do what `set_residual` does for independent rows with one sigma, or with known errors."""
+    at = i[AT_RESIDUAL]
+    w[0] = 1.0
+    log_residual[0] = f[at + LOG_CONSTANT]
+    value = f[at + PRIOR_CONSTANT]
+    if dw.shape[0] > 0:
+        place = i[AT_PHI]
+        count = f[at + int(f[at + AT_COUNTS])]
+        row = at + int(f[at + AT_PRIORS])
+        part, slope = sd_prior(f[row : row + PRIOR], x[place])
+        value += part
+        grad[place] += slope
+        w[0] = math.exp(-2.0 * x[place])
+        dw[0, 0] = -2.0 * w[0]
+        log_residual[0] += 2.0 * count * x[place]
+        log_residual[1] = 2.0 * count
+    return float(value)
+
+
+@strict
+def set_residual(f: Any, i: Any, x: Any, grad: Any, w: Any, dw: Any, log_residual: Any) -> float:
+    """Write the weights of the basis matrices, log|R| and their derivatives; return the priors.
+
+    The priors' gradient is added to `grad`.
+    """
+    at = i[AT_PHI]
     block = f[i[AT_RESIDUAL] : i[AT_RESIDUAL] + i[RESIDUAL_SIZE]]
-    residual_weights(i[RESIDUAL], block, x[i[AT_PHI] :], w, dw, log_residual)
+    residual_weights(i[RESIDUAL], block, x[at:], w, dw, log_residual)
+    return float(residual_prior(i[RESIDUAL], block, x[at:], grad[at:]))
 
 
 @strict
@@ -203,15 +235,6 @@ def carry_back(
         for b in range(g_w.shape[0]):
             total += dw[k, b] * g_w[b]
         grad[i[AT_PHI] + k] += total
-
-
-@strict
-def corner_moments(
-    f: Any, i: Any, a: int, lam: Any, w: Any, shift: Any, s: Any, g_lam: Any, g_w: Any, g_shift: Any
-) -> None:
-    """Write the corner's moments and add what it gives to the gradient."""
-    second_moments(s, i[a + CORNER], i[a + INVERSE], i[a + CROSSED] + i[a + P] + 1)
-    corner_gradient(f, i, a, lam, w, shift, s, g_lam, g_w, g_shift)
 
 
 def source_digest() -> int:
@@ -237,11 +260,12 @@ def outcome(value: float, grad: Any) -> int:
     return SUCCESS
 
 
-def _density(source: int) -> Callable[..., int]:
-    """Return the Python form of the C callback for cross-products by `write_arrow`.
+def _density(source: int, lanes: bool, structured: bool) -> Callable[..., int]:
+    """Return the Python form of the C callback.
 
-    Its steps stand here and not in a function of their own: a compiled function is optimised again
-    within each that calls it, and this one holds everything.
+    Its steps stand here and not in functions of their own: a compiled function is optimised again
+    within each that calls it, and this one holds everything. Branches by `lanes` and `structured`
+    are left out of the compiled code.
     """
 
     def density(dim: int, x_: Any, gradient_: Any, value_: Any, data_: Any) -> int:
@@ -257,55 +281,28 @@ def _density(source: int) -> Callable[..., int]:
         w, g_w = np.empty(m), np.zeros(m)
         shift, g_shift = np.empty(i[OTHERS]), np.zeros(i[OTHERS])
         dw, log_residual, s = np.empty((n_phi, m)), np.empty(1 + n_phi), np.empty(i[a + SCRATCH])
-        value = log_priors(f, i, x, grad)
-        set_scales(f, i, x, lam, shift)
-        set_weights(f, i, x, w, dw, log_residual)
-        assemble_corner(f, i, a, lam, w, shift, s)
         where = np.empty(i[a + REST] + 1, np.int64)
-        chain = forward(f, i, a, lam, w, shift, s, where)
-        quadratic = factor_corner(i, a, chain, s)
-        if not math.isfinite(quadratic):
-            return VALUE_NOT_FINITE
-        corner_moments(f, i, a, lam, w, shift, s, g_lam, g_w, g_shift)
-        chain_gradient(f, i, a, lam, w, shift, s, where, g_lam, g_w, g_shift)
-        carry_back(f, i, x, g_lam, g_w, g_shift, dw, log_residual, grad)
-        value -= 0.5 * (log_residual[0] + quadratic)
-        carray(value_, (1,))[0] = value
-        return outcome(value, grad)
-
-    return density
-
-
-def _density_lanes(source: int) -> Callable[..., int]:
-    """Return the Python form of the C callback for cross-products by `write_lanes`.
-
-    Its steps stand here and not in a function of their own: a compiled function is optimised again
-    within each that calls it, and this one holds everything.
-    """
-
-    def density(dim: int, x_: Any, gradient_: Any, value_: Any, data_: Any) -> int:
-        total = carray(data_, (HEAD,), np.int64)[TOTAL]
-        f = carray(data_, (total,), np.float64)
-        i = carray(data_, (total,), np.int64)
-        if source < 0 or dim != i[NDIM]:
-            return WRONG_DIMENSION
-        x = carray(x_, (dim,))
-        grad = carray(gradient_, (dim,))
-        a, m, n_phi = i[AT_ARROW], i[i[AT_ARROW] + M], dim - i[AT_PHI]
-        lam, g_lam = np.empty(i[a + LAMBDAS]), np.zeros(i[a + LAMBDAS])
-        w, g_w = np.empty(m), np.zeros(m)
-        shift, g_shift = np.empty(i[OTHERS]), np.zeros(i[OTHERS])
-        dw, log_residual, s = np.empty((n_phi, m)), np.empty(1 + n_phi), np.empty(i[a + SCRATCH])
         value = log_priors(f, i, x, grad)
         set_scales(f, i, x, lam, shift)
-        set_weights(f, i, x, w, dw, log_residual)
+        if structured:
+            value += set_residual(f, i, x, grad, w, dw, log_residual)
+        else:
+            value += simple_residual(f, i, x, grad, w, dw, log_residual)
         assemble_corner(f, i, a, lam, w, shift, s)
-        chain = lanes_forward(f, i, a, lam, w, shift, s)
+        if lanes:
+            chain = lanes_forward(f, i, a, lam, w, shift, s)
+        else:
+            chain = forward(f, i, a, lam, w, shift, s, where)
         quadratic = factor_corner(i, a, chain, s)
         if not math.isfinite(quadratic):
             return VALUE_NOT_FINITE
-        corner_moments(f, i, a, lam, w, shift, s, g_lam, g_w, g_shift)
-        gradient_of_lanes(f, i, a, lam, w, shift, s, g_lam, g_w, g_shift)
+        n = i[a + CROSSED] + i[a + P] + 1
+        second_moments(s, i[a + CORNER], i[a + INVERSE], n)
+        corner_gradient(f, i, a, lam, w, shift, s, g_lam, g_w, g_shift)
+        if lanes:
+            gradient_of_lanes(f, i, a, lam, w, shift, s, g_lam, g_w, g_shift)
+        else:
+            chain_gradient(f, i, a, lam, w, shift, s, where, g_lam, g_w, g_shift)
         carry_back(f, i, x, g_lam, g_w, g_shift, dw, log_residual, grad)
         value -= 0.5 * (log_residual[0] + quadratic)
         carray(value_, (1,))[0] = value
@@ -315,7 +312,14 @@ def _density_lanes(source: int) -> Callable[..., int]:
 
 
 @cache
-def marginal_callback(lanes: bool) -> Any:
-    """Return the callback (dim, x*, gradient*, value*, buffer*) -> code; see `evaluate`."""
-    form = _density_lanes if lanes else _density
-    return _callback(form(source_digest()), _DENSITY_SIGNATURE)
+def marginal_callback(lanes: bool, structured: bool) -> Any:
+    """Return the callback (dim, x*, gradient*, value*, buffer*) -> code.
+
+    Parameters
+    ----------
+    lanes
+        Whether the cross-products were written by `write_lanes`, else by `write_arrow`.
+    structured
+        Whether the residual has more than one sigma or known errors with it.
+    """
+    return _callback(_density(source_digest(), lanes, structured), _DENSITY_SIGNATURE)

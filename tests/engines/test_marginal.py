@@ -295,7 +295,7 @@ def test_residual_structures_equal_dense_normals(formula, strata, lanes):
         change = density(x)[0] - density(other)[0]
         priors = residual_priors(problem, x) - residual_priors(problem, other)
         assert change - priors == pytest.approx(likelihood(x) - likelihood(other), rel=1e-9)
-        value, gradient = density(x)
+        gradient = density(x)[1]
         for k in range(len(x)):
             step = 1e-5 * np.eye(len(x))[k]
             difference = (density(x + step)[0] - density(x - step)[0]) / 2e-5
@@ -547,7 +547,7 @@ def test_starting_points_are_finite_and_reproducible():
 
 
 def test_sampled_scales_give_the_conditional_posterior_of_effects():
-    own, problem, _, _ = random_case(9, "y ~ x + (1 | a)", {"sd": "LogNormal(0, 0.01)"})
+    _, problem, _, _ = random_case(9, "y ~ x + (1 | a)", {"sd": "LogNormal(0, 0.01)"})
     tree = nutpie.sample(
         compile_marginal(problem), draws=500, tune=300, chains=2, seed=1, progress_bar=False
     )
