@@ -44,6 +44,24 @@ from hiermodels.engines.rowwise import loop
 
 
 @loop
+def subtract_products(out: Any, row: int, u: Any, first: int, s: Any, at: int, n: int) -> None:
+    """Subtract n rows of u from `first` on, times n numbers at `at`, from one row.
+
+    Four at a time: each number of the row is read and written once for them.
+    """
+    k = 0
+    while k + 4 <= n:
+        a, b, c, d = s[at + k], s[at + k + 1], s[at + k + 2], s[at + k + 3]
+        x = first + k
+        for j in range(out.shape[1]):
+            out[row, j] -= a * u[x, j] + b * u[x + 1, j] + c * u[x + 2, j] + d * u[x + 3, j]
+        k += 4
+    while k < n:
+        add_scaled(out, row, u, first + k, -s[at + k])
+        k += 1
+
+
+@loop
 def rest_moments(
     u: Any, q: int, i: Any, parents: int, s: Any, omega: int, top: bool, row: Any, out: Any
 ) -> None:
@@ -54,19 +72,19 @@ def rest_moments(
         for c in range(rest):
             for j in range(lanes):
                 out[b * wide + q + c, j] = 0.0
-    for x in range(rest):
-        for c in range(rest):
-            at = omega + x * rest + c
-            if top:
-                for b in range(q):
-                    add_scaled(out, b * wide + q + c, u, b * wide + q + x, -s[at])
-                continue
-            at = omega + (x * rest + c) * lanes
-            for j in range(lanes):
-                row[0, j] = s[at + i[parents + j]]
-            for b in range(q):
+    if top:
+        for b in range(q):
+            for c in range(rest):
+                subtract_products(out, b * wide + q + c, u, b * wide + q, s, omega + c * rest, rest)
+    else:
+        for x in range(rest):
+            for c in range(rest):
+                at = omega + (x * rest + c) * lanes
                 for j in range(lanes):
-                    out[b * wide + q + c, j] -= u[b * wide + q + x, j] * row[0, j]
+                    row[0, j] = s[at + i[parents + j]]
+                for b in range(q):
+                    for j in range(lanes):
+                        out[b * wide + q + c, j] -= u[b * wide + q + x, j] * row[0, j]
     for b in range(q - 1, -1, -1):
         for j in range(lanes):
             row[1, j] = 1.0 / u[b * wide + b, j]
