@@ -43,6 +43,7 @@ class Block:
         Root mean squares of its centred columns.
     x : slice
         Its coordinates.
+    n_levels : int
     """
 
     at: int
@@ -52,6 +53,7 @@ class Block:
     columns: Index
     scale: Array
     x: slice
+    n_levels: int
 
     @property
     def q(self) -> int:
@@ -104,6 +106,8 @@ class Estimation:
     y_scale : float
         What the response was divided by.
     n, p : int
+    guess : ndarray (n_theta,)
+        Relative factors by the method of moments, one effect at a time: where to start.
     """
 
     arrow: Arrow
@@ -115,6 +119,7 @@ class Estimation:
     y_scale: float
     n: int
     p: int
+    guess: Array
 
     @property
     def free(self) -> NDArray[np.bool_]:
@@ -151,6 +156,14 @@ class Estimation:
             block.x.start + np.flatnonzero(block.rows == block.columns) for block in self.blocks
         ]
         return np.concatenate([np.zeros(0, dtype=np.intp), *found]).astype(np.intp)
+
+    @property
+    def units(self) -> Array:
+        """Steps by coordinate that change the likelihood about alike: one over root levels."""
+        units = np.full(self.ndim, 1.0 / math.sqrt(self.n))
+        for block in self.blocks:
+            units[block.x] = 1.0 / math.sqrt(block.n_levels)
+        return units
 
     @property
     def bounds(self) -> tuple[Array, Array]:
@@ -193,9 +206,9 @@ def estimation_problem(
     packed = pack_residual(design.residual, priors.residual)
     along = _scale_direction(priors.residual.predictors, packed, design)
     response = (design.y if y is None else y) - design.offset
+    left = response - design.X_centred @ np.linalg.lstsq(design.X_centred, response)[0]
     scale = 1.0
     if along is not None:
-        left = response - design.X_centred @ np.linalg.lstsq(design.X_centred, response)[0]
         scale = float(np.sqrt(np.mean(left**2))) or 1.0
     groupings = design_groupings(design, priors)
     gram = build_gram(
@@ -207,7 +220,35 @@ def estimation_problem(
     arrow = whole if merged is gram else _write(merged)
     blocks = _blocks(design, gram)
     p = design.X_centred.shape[1]
-    return Estimation(arrow, whole, blocks, packed, along, reml, scale, design.n, p)
+    guess = _moments(design, blocks, left)
+    return Estimation(arrow, whole, blocks, packed, along, reml, scale, design.n, p, guess)
+
+
+def _moments(design: Design, blocks: tuple[Block, ...], left: Array) -> Array:
+    """Return relative sds of the effects one at a time, from what the coefficients leave (n,).
+
+    With z_j'r the products of an effect's column and residuals in level j, E (z_j'r)^2 is
+    tau^2 (z_j'z_j)^2 + sigma^2 z_j'z_j.
+    """
+    guess = np.zeros(blocks[-1].x.stop if blocks else 0)
+    total = float(np.mean(left**2))
+    parts = []
+    for term, block in zip(design.terms, blocks, strict=True):
+        z = term.z_centred / block.scale
+        found = []
+        for k in range(block.q):
+            size = np.bincount(term.index, z[:, k] ** 2, block.n_levels)
+            product = np.bincount(term.index, z[:, k] * left, block.n_levels)
+            excess = float(np.sum(product**2) - total * np.sum(size))
+            found.append(max(excess / float(np.sum(size**2)), 0.0))
+        parts.append(np.array(found))
+    # effects take each other's share: at least a fifth of the variance is the residuals'
+    rest = max(total - sum(float(np.sum(part)) for part in parts), 0.2 * total)
+    for block, part in zip(blocks, parts, strict=True):
+        own = block.rows == block.columns
+        sds = np.clip(np.sqrt(part / rest), 0.1, 5.0) if rest > 0 else np.ones(block.q)
+        guess[block.x] = np.where(own, sds[block.rows], 0.0)
+    return guess
 
 
 def _write(gram: Gram) -> Arrow:
@@ -249,7 +290,7 @@ def _blocks(design: Design, gram: Gram) -> tuple[Block, ...]:
         blocks.append(
             Block(
                 starts[g], gram.groupings[g].q, first, rows.astype(np.int64),
-                columns.astype(np.int64), scale, x,
+                columns.astype(np.int64), scale, x, len(term.levels),
             )
         )  # fmt: skip
         end = x.stop

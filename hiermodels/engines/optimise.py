@@ -25,6 +25,10 @@ PROMISE: Final = 1e-8
 _STEP: Final = 1e-5
 _FLAT: Final = 1e-7
 _NEAR: Final = 1e-3
+# Curvature by differences that is told from none, relative to the largest.
+_CURVED: Final = 1e-6
+# A step over which curvature stays as it is.
+_SMALL: Final = 1e-3
 # Newton steps that gain more have left the place where the starts met.
 _AWAY: Final = 0.01
 
@@ -88,19 +92,33 @@ class _Counted:
     def __init__(self, function: Objective) -> None:
         self.function, self.count = function, 0
         self.worst = 0.0
+        self.last: tuple[Array, float, Array] | None = None
 
     def __call__(self, x: Array) -> tuple[float, Array]:
+        if self.last is not None and np.array_equal(x, self.last[0]):
+            return self.last[1], self.last[2].copy()
         self.count += 1
         value, gradient = self.function(x)
         if not (np.isfinite(value) and np.all(np.isfinite(gradient))):
             # beyond what can be computed: worse than anything seen, so that the search turns back
             return self.worst + 1e4, np.zeros_like(x)
         self.worst = max(self.worst, -value)
+        self.last = x.copy(), -value, -gradient
         return -value, -gradient
+
+    def finite(self, x: Array) -> bool:
+        """Return whether the function can be computed at a point."""
+        self(x)
+        return self.last is not None and np.array_equal(x, self.last[0])
 
 
 def maximise(
-    function: Objective, starts: Sequence[Array], lower: Array, upper: Array, snap: NDArray[np.intp]
+    function: Objective,
+    starts: Sequence[Array],
+    lower: Array,
+    upper: Array,
+    snap: NDArray[np.intp],
+    units: Array | None = None,
 ) -> Optimum:
     """Maximise a function of a short vector between bounds.
 
@@ -109,10 +127,12 @@ def maximise(
     function : callable
         Value and gradient (k,) at x (k,).
     starts : sequence of ndarray (k,)
-        At least two; a third run from the best one found decides where they differ.
+        At least two; the best end of them is finished by Newton steps.
     lower, upper : ndarray (k,)
     snap : ndarray of int
         Coordinates that are set to exactly zero where that costs nothing.
+    units : ndarray (k,), optional
+        Sizes of steps in each coordinate that change the function about alike.
 
     Returns
     -------
@@ -133,9 +153,12 @@ def maximise(
         return Optimum(lower, value, gradient, np.empty((0, 0)), (value,), 1, True, True)
     found: list[tuple[float, Array]] = []
     for start in starts:
-        if not np.isfinite(function(start)[0]):
+        inside = np.maximum(start, above)
+        if not counted.finite(inside):
             continue
-        found.append(_run(counted, np.maximum(start, above), above, upper))
+        known = min((value for value, _ in found), default=-np.inf)
+        run = _Run(counted, above, upper, np.ones_like(lower) if units is None else units, known)
+        found.append(run.end(inside))
     if not found:
         raise EngineError(
             "The likelihood cannot be computed at any starting point: check the response and the "
@@ -148,20 +171,40 @@ def maximise(
     return Optimum(x, -value, -gradient, -hessian, values, counted.count, stationary, curved)
 
 
-def _run(counted: _Counted, start: Array, lower: Array, upper: Array) -> tuple[float, Array]:
-    """Return where L-BFGS-B ends."""
-    bounds = optimize.Bounds(lower, upper)
-    x = start
-    for _ in range(3):
-        # restarts drop a memory of curvature that no longer fits
-        result = optimize.minimize(
-            counted, x, jac=True, method="L-BFGS-B", bounds=bounds,
-            options={"maxiter": 500, "ftol": 1e-13, "gtol": 1e-6, "maxcor": 20},
-        )  # fmt: skip
-        before, x = x, np.asarray(result.x, dtype=np.float64)
-        if result.nit <= 1 or np.allclose(before, x, rtol=1e-6, atol=1e-8) or result.success:
-            break
-    return float(result.fun), x
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """One search by L-BFGS-B, in coordinates of like curvature."""
+
+    counted: _Counted
+    lower: Array
+    upper: Array
+    units: Array
+    known: float
+
+    def __call__(self, t: Array) -> tuple[float, Array]:
+        value, gradient = self.counted(t * self.units)
+        return value, gradient * self.units
+
+    def end(self, start: Array) -> tuple[float, Array]:
+        """Return where the search ends, or where it meets the value that is known already."""
+        bounds = optimize.Bounds(self.lower / self.units, self.upper / self.units)
+        enough = self.known + 0.1 * AGREE
+
+        def met(intermediate_result: optimize.OptimizeResult) -> None:
+            if intermediate_result.fun <= enough:
+                raise StopIteration
+
+        t = start / self.units
+        for _ in range(3):
+            # restarts drop a memory of curvature that no longer fits
+            result = optimize.minimize(
+                self, t, jac=True, method="L-BFGS-B", bounds=bounds, callback=met,
+                options={"maxiter": 500, "ftol": 1e-12, "gtol": 1e-4, "maxcor": 20},
+            )  # fmt: skip
+            before, t = t, np.asarray(result.x, dtype=np.float64)
+            if result.success or result.fun <= enough or np.allclose(before, t):
+                break
+        return float(result.fun), t * self.units
 
 
 def _finish(
@@ -169,20 +212,28 @@ def _finish(
 ) -> tuple[Array, float, Array, Array]:
     """Return the point that Newton steps reach, with value, gradient and Hessian there."""
     value, gradient = counted(x)
-    hessian = _hessian(counted, x)
+    hessian, exact = _hessian(counted, x), True
     for _ in range(20):
         new = _snapped(counted, x, value, snap)
         if new is not None:
             x, value, gradient = new
-            hessian = _hessian(counted, x)
+            hessian, exact = _hessian(counted, x), True
         promise, step = _newton(x, gradient, hessian, lower, upper)
         if promise < 0.1 * PROMISE:
             break
         moved = _search(counted, x, value, step, lower, upper)
         if moved is None:
             break
+        size = float(np.max(np.abs(moved[0] - x)))
         x, value, gradient = moved
-        hessian = _hessian(counted, x)
+        exact = size > _SMALL
+        if exact:
+            hessian = _hessian(counted, x)
+    if not exact:
+        # a direction that looks nearly flat from beside the optimum may be flat at it
+        values = np.linalg.eigvalsh(hessian)
+        if values[0] < 0.02 * values[-1]:
+            hessian = _hessian(counted, x)
     return x, value, gradient, hessian
 
 
@@ -269,4 +320,4 @@ def _verify(
     if not free.size:
         return True, True
     values = np.linalg.eigvalsh(hessian[np.ix_(free, free)])
-    return promise < PROMISE, bool(values[0] > 1e-9 * max(float(values[-1]), 1.0))
+    return promise < PROMISE, bool(values[0] > _CURVED * max(float(values[-1]), 1.0))

@@ -30,7 +30,6 @@ from hiermodels.engines.arrow_layout import (
     NODES,
     OWNER,
     REST,
-    SCRATCH,
     SIZE,
     WORK,
     H,
@@ -43,7 +42,7 @@ from hiermodels.engines.rowwise import strict
 # numba carries no types: mypy cannot see through its decorators.
 # mypy: disallow-untyped-decorators=False, disallow-untyped-calls=False
 
-VALUE, GRADIENT, EFFECTS = range(3)
+FACTOR, MOMENTS, GRADIENT, EFFECTS = 1, 2, 4, 8
 # Places in `pieces`.
 LOG_A, LOG_X, RHO2 = range(3)
 
@@ -121,46 +120,41 @@ def _profile(source: int) -> Any:
     """Return the Python form of the kernel."""
 
     def profile(
-        f: Any, a: int, lam: Any, w: Any, want: int, fixed: bool, n_free: float, kappa: float,
-        pieces: Any, g_lam: Any, g_w: Any, places: Any, effects: Any,
+        f: Any, a: int, lam: Any, w: Any, steps: int, fixed: bool, n_free: float, kappa: float,
+        s: Any, pieces: Any, g_lam: Any, g_w: Any, places: Any, effects: Any,
     ) -> bool:  # fmt: skip
-        """Write log|A|, that of the coefficients' block and rho^2; gradient or effects if wanted.
+        """Do the steps asked for: `FACTOR`, `MOMENTS`, then `GRADIENT` or `EFFECTS`.
 
-        With n_free above 0 kappa is n_free / rho^2. False where a pivot is lost.
+        Factoring writes log|A|, that of the coefficients' block and rho^2, then by row their
+        triangular factor U and c. With n_free above 0 kappa is n_free / rho^2. What later steps
+        need stays in s. False where a pivot is lost.
         """
         i = f.view(np.int64)
-        s = np.empty(i[a + SCRATCH])
         where = np.empty(i[a + REST] + 1, np.int64)
         shift = np.zeros(0)
-        assemble_corner(f, i, a, lam, w, shift, s)
-        total = factor_corner(i, a, forward(f, i, a, lam, w, shift, s, where), s)
-        if source < 0 or not math.isfinite(total):
-            return False
-        n = i[a + CROSSED] + i[a + P] + 1
-        rho = s[i[a + CORNER] + n * n - 1]
-        pieces[LOG_A], pieces[LOG_X], pieces[RHO2] = total - rho * rho, 0.0, rho * rho
-        for k in range(i[a + CROSSED], n - 1):
-            pieces[LOG_X] += 2.0 * math.log(s[i[a + CORNER] + k * n + k])
-        if want == VALUE:
-            return True
-        if n_free > 0.0:
-            kappa = n_free / (rho * rho)
-        corner_moments(i, a, s, fixed, kappa)
-        if want == GRADIENT:
+        p = i[a + P]
+        n, corner = i[a + CROSSED] + p + 1, i[a + CORNER]
+        if steps & FACTOR:
+            assemble_corner(f, i, a, lam, w, shift, s)
+            total = factor_corner(i, a, forward(f, i, a, lam, w, shift, s, where), s)
+            if source < 0 or not math.isfinite(total):
+                return False
+            rho = s[corner + n * n - 1]
+            pieces[LOG_A], pieces[LOG_X], pieces[RHO2] = total - rho * rho, 0.0, rho * rho
+            for b in range(p):
+                row = corner + (n - 1 - p + b) * n + n - 1 - p
+                pieces[LOG_X] += 2.0 * math.log(s[row + b])
+                for c in range(p + 1):
+                    pieces[3 + b * (p + 1) + c] = s[row + c] if c >= b else 0.0
+        if steps & MOMENTS:
+            corner_moments(i, a, s, fixed, n_free / pieces[RHO2] if n_free > 0.0 else kappa)
+        if steps & GRADIENT:
             g_lam[:] = 0.0
             g_w[:] = 0.0
             corner_gradient(f, i, a, lam, w, shift, s, g_lam, g_w, shift)
             chain_gradient(f, i, a, lam, w, shift, s, where, g_lam, g_w, shift)
-        else:
+        if steps & EFFECTS:
             write_effects(f, i, a, s, where, places, effects)
-        # U of the coefficients, for their covariance
-        p = i[a + P]
-        for b in range(p):
-            for c in range(p):
-                at = i[a + CORNER] + (n - 1 - p + b) * n + n - 1 - p + c
-                pieces[3 + b * (p + 1) + c] = s[at] if c >= b else 0.0
-            at = i[a + CORNER] + (n - 1 - p + b) * n + n - 1
-            pieces[3 + b * (p + 1) + p] = s[at]
         return True
 
     return profile

@@ -13,18 +13,28 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
+from scipy import linalg, sparse
+from scipy.linalg import lapack
 
-from hiermodels.engines.arrow_layout import lambda_starts
+from hiermodels.engines.arrow_layout import (
+    ARROW,
+    CORNER,
+    CROSSED,
+    INVERSE,
+    SCRATCH,
+    P,
+    lambda_starts,
+)
 from hiermodels.engines.likelihood_problem import Estimation
 from hiermodels.engines.optimise import Optimum, maximise
 from hiermodels.engines.profile_kernels import (
     EFFECTS,
+    FACTOR,
     GRADIENT,
     LOG_A,
     LOG_X,
+    MOMENTS,
     RHO2,
-    VALUE,
     profile_kernel,
     weights_kernel,
 )
@@ -34,6 +44,9 @@ from hiermodels.spec.design import Design
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 _LOG_2PI: Final = math.log(2.0 * math.pi)
+VALUE: Final = 0
+# Corners from here on are inverted by LAPACK.
+_WIDE: Final = 150
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,12 +114,48 @@ def _call(
     lam = _factors(problem, x)
     g_lam, g_w = np.zeros_like(lam), np.zeros_like(found.w)
     pieces = np.zeros(3 + problem.p * (problem.p + 1))
-    done = profile_kernel(
-        arrow.buffer, arrow.head, lam, found.w, want, fixed, n_free, kappa, pieces, g_lam, g_w,
-        np.zeros((0, 4), dtype=np.int64) if places is None else places,
-        np.zeros(0) if effects is None else effects,
-    )  # fmt: skip
-    return (found, pieces, g_lam, g_w) if done else None
+    head = arrow.buffer.view(np.int64)[arrow.head : arrow.head + ARROW]
+    s = np.empty(head[SCRATCH])
+    n = int(head[CROSSED] + head[P]) + 1
+
+    def do(steps: int) -> bool:
+        done = profile_kernel(
+            arrow.buffer, arrow.head, lam, found.w, steps, fixed, n_free, kappa, s, pieces, g_lam,
+            g_w, np.zeros((0, 4), dtype=np.int64) if places is None else places,
+            np.zeros(0) if effects is None else effects,
+        )  # fmt: skip
+        return bool(done)
+
+    if want == VALUE or n <= _WIDE:
+        return (found, pieces, g_lam, g_w) if do(FACTOR | (want and MOMENTS) | want) else None
+    if not do(FACTOR):
+        return None
+    kappa = n_free / float(pieces[RHO2]) if n_free > 0.0 else kappa
+    _wide_moments(s, int(head[CORNER]), int(head[INVERSE]), n, problem.p, fixed, kappa)
+    do(want)
+    return found, pieces, g_lam, g_w
+
+
+def _wide_moments(
+    s: Array, corner: int, out: int, n: int, p: int, fixed: bool, kappa: float
+) -> None:
+    """Write the second moments of a wide corner by LAPACK; see `profile_kernels`."""
+    factor = s[corner : corner + n * n].reshape(n, n)
+    moments = s[out : out + n * n].reshape(n, n)
+    U = np.asfortranarray(factor[: n - 1, : n - 1])
+    covariance, _ = lapack.dpotri(U)
+    upper = np.triu(covariance)
+    covariance = upper + np.triu(upper, 1).T
+    mean = np.append(linalg.solve_triangular(U, factor[: n - 1, n - 1]), -1.0)
+    if fixed and p:
+        unit = np.zeros((n - 1, p))
+        unit[-p:] = np.eye(p)
+        columns = linalg.solve_triangular(U, unit)
+        covariance -= columns @ columns.T
+        covariance[-p:] = 0.0
+        covariance[:, -p:] = 0.0
+    np.multiply.outer(kappa * mean, mean, out=moments)
+    moments[: n - 1, : n - 1] += covariance
 
 
 def evaluate(
@@ -161,21 +210,22 @@ def evaluate(
         slopes[-1] = problem.n_free * ((estimated / scale) ** 2 - 1.0)
     rest = pieces[3:].reshape(p, p + 1)
     U = rest[:, :p]
-    gamma = np.linalg.solve(U, rest[:, p]) if p and gradient else np.zeros(p)
+    gamma = np.linalg.solve(U, rest[:, p]) if p else np.zeros(p)
     return Point(-0.5 * total, slopes, scale, U, gamma)
 
 
 def starting_points(problem: Estimation) -> tuple[Array, ...]:
-    """Return where to start: group effects as large as the residuals, and a fifth of that."""
-    starts = []
-    for size in (1.0, 0.2):
-        x = np.zeros(problem.ndim)
-        x[problem.diagonal] = size
-        if problem.along is None:
+    """Return where to start: by moments, and group effects as large as the residuals."""
+    by_moments, alike = np.zeros(problem.ndim), np.zeros(problem.ndim)
+    by_moments[: problem.n_theta] = problem.guess
+    alike[problem.diagonal] = 1.0
+    if problem.n_theta and np.max(np.abs(by_moments - alike)) < 0.3:
+        alike[problem.diagonal] = 0.3
+    if problem.along is None:
+        for x in (by_moments, alike):
             x[: problem.n_theta] *= _typical_error(problem)
             x[problem.n_theta :] = math.log(_typical_error(problem))
-        starts.append(x)
-    return tuple(starts)
+    return by_moments, alike
 
 
 def _typical_error(problem: Estimation) -> float:
@@ -209,7 +259,9 @@ def maximise_likelihood(problem: Estimation) -> Optimum:
         return point.loglik, point.gradient
 
     lower, upper = problem.bounds
-    return maximise(function, starting_points(problem), lower, upper, problem.diagonal)
+    return maximise(
+        function, starting_points(problem), lower, upper, problem.diagonal, problem.units
+    )
 
 
 # --- group effects --------------------------------------------------------------------------
