@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiermodels.engines.conditional import Coordinates, _correlation_factor
+from hiermodels.engines.lanes_draws import many_lane_draws
+from hiermodels.engines.lanes_layout import suits_lanes
 from hiermodels.engines.marginal import MarginalProblem, pack_marginal
 from hiermodels.engines.marginal_draws import many_draws
 from hiermodels.engines.problem import SD_KINDS, Floats
@@ -64,6 +66,7 @@ def draw_effects(
     effects: bool = True,
     moments: bool = True,
     cores: int = 1,
+    lanes: bool | None = None,
 ) -> MarginalDraws:
     """Draw coefficients and group effects exactly, given draws of everything else.
 
@@ -81,6 +84,8 @@ def draw_effects(
         Whether to compute the group effects' exact means and covariances.
     cores
         Chains that run at a time.
+    lanes
+        As `pack_marginal` takes it; the draws differ, their distribution does not.
 
     Returns
     -------
@@ -96,39 +101,66 @@ def draw_effects(
         raise EngineError(
             f"The draws have shape {draws.shape}; the model needs (chains, draws, {parts.ndim})."
         )
-    buffer = pack_marginal(problem, compressed=False)
-    sizes = [bar.q * bar.n_levels for bar in problem.bars]
-    squares = [bar.q**2 * bar.n_levels for bar in problem.bars]
+    side_by_side = suits_lanes(problem.gram) if lanes is None else lanes
+    buffer = pack_marginal(problem, compressed=False, lanes=side_by_side)
+    # side by side effects come by grouping, in the cross-products' columns; else by bar
+    shapes = [(g.n_levels, g.q) for g in problem.gram.groupings]
+    if not side_by_side:
+        shapes = [(bar.n_levels, bar.q) for bar in problem.bars]
+    at = np.cumsum([0, *(n * q for n, q in shapes)]).astype(np.int64)
+    at_squares = np.cumsum([0, *(n * q * q for n, q in shapes)]).astype(np.int64)
     n_chains, n_draws = draws.shape[:2]
-    p = problem.gram.n_coefs
-    gamma = np.empty((n_chains, n_draws, p))
-    every = np.empty((n_chains, n_draws, sum(sizes) if effects else 0))
+    gamma = np.empty((n_chains, n_draws, problem.gram.n_coefs))
+    every = np.empty((n_chains, n_draws, at[-1] if effects else 0))
     mean, within, between = (
-        np.zeros((n_chains, sum(size) if moments else 0)) for size in (sizes, squares, squares)
+        np.zeros((n_chains, int(size[-1]) if moments else 0))
+        for size in (at, at_squares, at_squares)
     )
-    at_bars, at_squares = (np.cumsum([0, *size]).astype(np.int64) for size in (sizes, squares))
     levels, places = _places(problem)
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(n_chains)]
-
-    kernel = many_draws(not problem.plain_residual)
+    rest: tuple[NDArray[np.int64], ...] = (levels, places)
+    if side_by_side:
+        kernel = many_lane_draws(not problem.plain_residual)
+        rest = (levels, np.column_stack([places, at[:-1], at_squares[:-1]]))
+    else:
+        kernel = many_draws(not problem.plain_residual)
+        rest = (at, at_squares, levels, places)
 
     def one(chain: int) -> int:
-        return int(
-            kernel(
-                buffer, np.ascontiguousarray(draws[chain]), streams[chain], at_bars, at_squares,
-                levels, places, gamma[chain], every[chain], mean[chain], within[chain],
-                between[chain],
-            )
-        )  # fmt: skip
+        own = np.ascontiguousarray(draws[chain])
+        out = gamma[chain], every[chain], mean[chain], within[chain], between[chain]
+        return int(kernel(buffer, own, streams[chain], *rest, *out))
 
     with ThreadPoolExecutor(max(1, min(cores, n_chains))) as pool:
         failed = list(pool.map(one, range(n_chains)))
     counts = n_draws - np.array(failed, dtype=np.float64)
     found = None
     if moments:
-        pooled = _pool(counts, mean, within, between, problem)
-        found = _split_moments(problem, *pooled)
-    return MarginalDraws(_coordinates(problem, draws, gamma, every), draws[..., parts.phi], found)
+        found = _pool(counts, mean, within, between, shapes)
+    kept = _split(every, shapes) if effects else ()
+    if side_by_side:
+        kept, found = _by_bar(problem, kept, found)
+    return MarginalDraws(_coordinates(problem, draws, gamma, kept), draws[..., parts.phi], found)
+
+
+def _by_bar(
+    problem: MarginalProblem, effects: tuple[Floats, ...], moments: EffectMoments | None
+) -> tuple[tuple[Floats, ...], EffectMoments | None]:
+    """Return effects and moments by bar, in the priors' coordinates, from those by grouping."""
+    kept, means, covariances = [], [], []
+    for bar in problem.bars:
+        own, g = slice(bar.first, bar.first + bar.q), bar.grouping
+        back = np.linalg.inv(bar.map)
+        change = not np.array_equal(bar.map, np.eye(bar.q))
+        if effects:
+            part = effects[g][..., own]
+            kept.append(part @ back.T if change else part)
+        if moments is not None:
+            means.append(moments.means[g][..., own] @ back.T)
+            covariances.append(back @ moments.covariances[g][:, own, own] @ back.T)
+    if moments is not None:
+        moments = EffectMoments(tuple(means), tuple(covariances))
+    return tuple(kept), moments
 
 
 def _places(problem: MarginalProblem) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -149,26 +181,21 @@ def _places(problem: MarginalProblem) -> tuple[NDArray[np.int64], NDArray[np.int
 
 
 def _pool(
-    counts: Floats, mean: Floats, within: Floats, between: Floats, problem: MarginalProblem
-) -> tuple[Floats, Floats]:
+    counts: Floats, mean: Floats, within: Floats, between: Floats, shapes: list[tuple[int, int]]
+) -> EffectMoments:
     """Return means and covariances over all chains from each chain's."""
     share = counts / counts.sum()
-    total = share @ mean
-    covariance = (within + between).sum(axis=0) / counts.sum()
-    at = square = 0
-    for bar in problem.bars:
-        q, size = bar.q, bar.q * bar.n_levels
-        off = (mean[:, at : at + size] - total[at : at + size]).reshape(-1, bar.n_levels, q)
+    squares = [(n, q, q) for n, q in shapes]
+    means, covariances = [], []
+    for own, square in zip(
+        _split(mean, shapes), _split((within + between).sum(axis=0), squares), strict=True
+    ):
+        total = np.einsum("c,cjx->jx", share, own)
+        off = own - total
         spread = np.einsum("c,cjx,cjy->jxy", share, off, off)
-        covariance[square : square + size * q] += spread.ravel()
-        at, square = at + size, square + size * q
-    return total, covariance
-
-
-def _split_moments(problem: MarginalProblem, mean: Floats, covariance: Floats) -> EffectMoments:
-    means = _split(mean, [(bar.n_levels, bar.q) for bar in problem.bars])
-    shapes = [(bar.n_levels, bar.q, bar.q) for bar in problem.bars]
-    return EffectMoments(means, _split(covariance, shapes))
+        means.append(total)
+        covariances.append(square / counts.sum() + spread)
+    return EffectMoments(tuple(means), tuple(covariances))
 
 
 def _split(values: Floats, shapes: Sequence[tuple[int, ...]]) -> tuple[Floats, ...]:
@@ -181,7 +208,7 @@ def _split(values: Floats, shapes: Sequence[tuple[int, ...]]) -> tuple[Floats, .
 
 
 def _coordinates(
-    problem: MarginalProblem, draws: Floats, gamma: Floats, effects: Floats
+    problem: MarginalProblem, draws: Floats, gamma: Floats, effects: tuple[Floats, ...]
 ) -> Coordinates:
     """Return constrained values."""
     gram, parts = problem.gram, problem.layout
@@ -194,8 +221,6 @@ def _coordinates(
         identity = np.broadcast_to(np.eye(bar.q), (*draws.shape[:-1], bar.q, bar.q))
         free = bar.n_correlations > 0
         chols.append(_correlation_factor(draws[..., correlations], bar.q) if free else identity)
-    shapes = [(bar.n_levels, bar.q) for bar in problem.bars]
-    kept = _split(effects, shapes) if effects.shape[-1] or not shapes else ()
     one = problem.residual.n_phi == 1 and problem.residual_sds[0].kind in SD_KINDS
     found = np.exp(draws[..., parts.phi.start]) if one else None
-    return Coordinates(coef, tuple(sds), tuple(chols), kept, found)
+    return Coordinates(coef, tuple(sds), tuple(chols), effects, found)

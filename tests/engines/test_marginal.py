@@ -347,6 +347,17 @@ def test_many_groups_fill_more_than_one_block(formula):
     assert results[0][0] == pytest.approx(dense_log_density(own[0], own[2], problem, x), rel=1e-9)
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-12)
     np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-9, atol=1e-9)
+    draws = x + 0.1 * rng.normal(size=(1, 5, len(x)))
+    found = [draw_effects(problem, draws, 1, lanes=lanes) for lanes in (False, True)]
+    for k, bar in enumerate(problem.bars):
+        for name in ("means", "covariances"):
+            first, second = (getattr(one.moments, name)[k] for one in found)
+            np.testing.assert_allclose(first, second, rtol=1e-8, atol=1e-10)
+        # Every group's draws lie about its own mean.
+        sd = np.sqrt(np.einsum("jqq->jq", found[1].moments.covariances[k]))
+        effects = found[1].coordinates.effects[k]
+        assert effects.shape == (1, 5, bar.n_levels, bar.q)
+        assert np.max(np.abs(effects.mean(axis=(0, 1)) - found[1].moments.means[k]) / sd) < 3.0
 
 
 def test_origins_of_the_data_do_not_matter():
@@ -440,7 +451,8 @@ def test_what_is_no_number_is_not_finite(value):
 
 
 @pytest.mark.parametrize("formula", FORMULAS)
-def test_draws_and_moments_equal_the_dense_posterior(formula):
+@pytest.mark.parametrize("lanes", [False, True])
+def test_draws_and_moments_equal_the_dense_posterior(formula, lanes):
     (design, _, resolved), problem, x, _ = random_case(5, formula, PRIORS[0])
     blocks, XS, variance, y = pieces(design, resolved, problem, x)
     W = np.column_stack([*blocks, XS])
@@ -448,7 +460,7 @@ def test_draws_and_moments_equal_the_dense_posterior(formula):
     A = np.eye(W.shape[1]) + W.T @ (W * (weights / variance)[:, None])
     mean, cov = np.linalg.solve(A, W.T @ (y * weights / variance)), np.linalg.inv(A)
     draws = np.broadcast_to(x, (2, 3000, len(x)))
-    found = draw_effects(problem, draws, 1)
+    found = draw_effects(problem, draws, 1, lanes=lanes and bool(problem.gram.chain))
     at = 0
     for k, (bar, sds, free) in enumerate(
         zip(problem.bars, problem.layout.sds, problem.layout.correlations, strict=True)
@@ -481,12 +493,15 @@ def compare_draws(draws, mean, cov):
         assert np.all(np.abs(spread) <= 5 * np.outer(sd, sd) * math.sqrt(2 / 6000))
 
 
-def test_effects_of_different_bars_are_drawn_jointly():
+@pytest.mark.parametrize("lanes", [False, True])
+def test_effects_of_different_bars_are_drawn_jointly(lanes):
     (design, _, resolved), problem, x, _ = random_case(6, "y ~ x + (x | e/a) + (1 | c)", {})
     blocks, XS, variance, _ = pieces(design, resolved, problem, x)
     W = np.column_stack([*blocks, XS])
     cov = np.linalg.inv(np.eye(W.shape[1]) + W.T @ (W / variance[:, None]))
-    found = draw_effects(problem, np.broadcast_to(x, (1, 6000, len(x))), 2, moments=False)
+    found = draw_effects(
+        problem, np.broadcast_to(x, (1, 6000, len(x))), 2, moments=False, lanes=lanes
+    )
     assert found.moments is None
     scores = []
     for k, (sds, free) in enumerate(
@@ -503,10 +518,11 @@ def test_effects_of_different_bars_are_drawn_jointly():
     assert np.all(np.abs(spread) <= 5 * np.outer(scale, scale) * math.sqrt(2 / 6000))
 
 
-def test_moments_follow_the_law_of_total_variance():
+@pytest.mark.parametrize("lanes", [False, True])
+def test_moments_follow_the_law_of_total_variance(lanes):
     _, problem, x, rng = random_case(7, "y ~ x + (x | a)", {})
     draws = x + 0.3 * rng.normal(size=(3, 50, len(x)))
-    whole = draw_effects(problem, draws, 1, effects=False)
+    whole = draw_effects(problem, draws, 1, effects=False, lanes=lanes)
     assert whole.coordinates.effects == ()
     each = [
         draw_effects(problem, draw.reshape(1, 1, -1), 1).moments for draw in draws.reshape(150, -1)
