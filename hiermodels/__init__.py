@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hiermodels.errors import (
     DataError,
     EngineError,
+    EstimationWarning,
     FitError,
     FormulaError,
     HierModelsError,
@@ -25,6 +26,9 @@ from hiermodels.errors import (
 )
 
 if TYPE_CHECKING:
+    from hiermodels.answers.likelihood_ratio import lrt
+    from hiermodels.fitting.estimate import Estimate
+    from hiermodels.fitting.estimation import mle
     from hiermodels.fitting.fit import Fit
     from hiermodels.fitting.io import load
     from hiermodels.fitting.model import Model
@@ -44,6 +48,8 @@ __version__ = "0.1.0"
 __all__ = [
     "DataError",
     "EngineError",
+    "Estimate",
+    "EstimationWarning",
     "Family",
     "Fit",
     "FitError",
@@ -56,6 +62,8 @@ __all__ = [
     "__version__",
     "load",
     "load_dataset",
+    "lrt",
+    "mle",
     "plot_caterpillar",
     "plot_groups",
     "plot_shrinkage",
@@ -65,12 +73,15 @@ __all__ = [
 
 # public name -> (module, name there)
 _LAZY = {
+    "Estimate": ("hiermodels.fitting.estimate", "Estimate"),
     "Family": ("hiermodels.spec.families", "Family"),
     "Fit": ("hiermodels.fitting.fit", "Fit"),
     "Model": ("hiermodels.fitting.model", "Model"),
     "Prior": ("hiermodels.spec.priors", "Prior"),
     "load": ("hiermodels.fitting.io", "load"),
     "load_dataset": ("hiermodels.library.datasets", "load_dataset"),
+    "lrt": ("hiermodels.answers.likelihood_ratio", "lrt"),
+    "mle": ("hiermodels.fitting.estimation", "mle"),
     "plot_caterpillar": ("hiermodels.show.plots", "plot_caterpillar"),
     "plot_groups": ("hiermodels.show.plots", "plot_groups"),
     "plot_shrinkage": ("hiermodels.show.plots", "plot_shrinkage"),

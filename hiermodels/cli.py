@@ -215,11 +215,13 @@ def _print_table(name: str, frame: pd.DataFrame) -> None:
 
 
 def _cell(value: object, column: str) -> str:
-    """Return a number with four digits, a sample size without decimals, anything else as text."""
+    """Return a number with four digits, sample sizes and R-hat as usual, all else as text."""
     if not isinstance(value, float):
         return str(value)
     if value != value:
         return "–"
+    if column == "r_hat":
+        return f"{value:.3f}"
     if column.startswith("ess_") or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:#.4g}".rstrip(".")

@@ -41,3 +41,7 @@ class FitError(HierModelsError):
 
 class SamplingWarning(UserWarning):
     """The posterior draws may not be trusted as they are; the text says what to do."""
+
+
+class EstimationWarning(UserWarning):
+    """A maximum likelihood or REML estimate whose optimum is not certain; the text says why."""

@@ -81,15 +81,16 @@ def known_family(family: Family) -> bool:
     return family.name in _VARIANCES
 
 
-def response_rows(design: Design, family: Family, sigma: float | None) -> Rows:
+def response_rows(design: Design, family: Family, sigma: Floats | float | None) -> Rows:
     """Return the response with its precisions; the offset is the design's own.
 
     Parameters
     ----------
     design : Design
     family : Family
-    sigma : float or None
-        Residual sd (Gaussian), None where it is not part of the model.
+    sigma : float, ndarray (n,) or None
+        Residual sd (Gaussian), by row where it differs; None where it is not part of the model.
+        Correlation between residuals is not used: estimates are by weighted least squares.
 
     Returns
     -------
@@ -99,7 +100,7 @@ def response_rows(design: Design, family: Family, sigma: float | None) -> Rows:
     one = np.ones_like(y)
     precision = one if design.weights is None else np.asarray(design.weights, dtype=np.float64)
     if family.name == "gaussian":
-        variance = one * (sigma or 0.0) ** 2
+        variance = one * (0.0 if sigma is None else sigma) ** 2
         if design.precision is not None:
             variance = variance / np.asarray(design.precision, dtype=np.float64)
         if design.se is not None:

@@ -29,12 +29,27 @@ from hiermodels.spec.design import Group
 Floats = npt.NDArray[np.float64]
 
 
-def residual_sd(fit: Fitted) -> float | None:
-    """Return the root of the posterior mean residual variance; None where there is no sigma."""
-    posterior = dataset(fit, "posterior")
-    if "sigma" not in posterior:
+def residual_sd(fit: Fitted) -> Floats | float | None:
+    """Return the root of the posterior mean residual variance, by row where it differs.
+
+    None where the model has no residual sd.
+    """
+    posterior, residual = dataset(fit, "posterior"), fit.model.design.residual
+    sigma = None if residual is None else residual.sigma
+    if sigma is None:
         return None
-    return float(np.sqrt(np.mean(np.asarray(posterior["sigma"].values, dtype=np.float64) ** 2)))
+    if sigma.kind == "linear":
+        shape = (posterior.sizes["chain"] * posterior.sizes["draw"], 1)
+        parts = [
+            posterior[name].values for name in ("sigma_Intercept", "sigma_b") if name in posterior
+        ]
+        draws = np.concatenate([part.reshape(shape[0], -1) for part in parts], axis=1)
+        columns = [k for k in range(len(sigma.labels)) if k != sigma.intercept]
+        order = columns if sigma.intercept is None else [sigma.intercept, *columns]
+        variance = np.mean(np.exp(2.0 * draws @ sigma.predictors[:, order].T), axis=0)
+        return np.asarray(np.sqrt(variance)[sigma.strata])
+    variance = np.mean(np.asarray(posterior["sigma"].values) ** 2, axis=(0, 1))
+    return np.sqrt(variance)[sigma.strata] if sigma.kind == "strata" else float(np.sqrt(variance))
 
 
 def rest(fit: Fitted, group: Group) -> Floats:

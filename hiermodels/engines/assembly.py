@@ -33,7 +33,13 @@ def conditional_problem(
     priors : ResolvedPriors
     centred : tuple of bool
         For each bar whether its effects themselves are the coordinates.
+
+    Raises
+    ------
+    EngineError
+        The residuals are correlated, or have more than one sd.
     """
+    check_simple_residual(design)
     return ConditionalProblem(
         family=family.name,
         link=family.link,
@@ -61,6 +67,14 @@ def conditional_problem(
             )
         ),
     )
+
+
+def check_simple_residual(design: Design) -> None:
+    """Raise EngineError unless rows are independent and share one sigma, or have known errors."""
+    residual = design.residual
+    if residual is not None and not residual.simple:
+        what = str(residual.term) if residual.term else "a formula for sigma"
+        raise EngineError(f"The conditional engine cannot take {what}; the marginal engine can.")
 
 
 def _row(prior: Prior) -> PriorRow:
@@ -104,6 +118,10 @@ def _within_levels(
         for c in range(p):
             right[:, a, c] = np.bincount(index, z[:, a] * X[:, c], minlength=n_levels)
     weights = np.linalg.pinv(cross, hermitian=True) @ right
+    # the last digits hang on how many threads a library uses: draws must not
+    size = np.max(np.abs(weights), axis=(0, 1), initial=0.0)
+    unit = np.where(size > 0, 2.0 ** np.round(np.log2(np.where(size > 0, size, 1.0))), 1.0)
+    weights = np.round(weights / unit, 10) * unit
     error = X - np.einsum("nq,nqp->np", z, weights[index])
     exact = np.linalg.norm(error, axis=0) <= _EXACT * np.linalg.norm(X, axis=0)
     return weights / scale[:, None], exact
@@ -132,10 +150,29 @@ def choose_forms(
     EngineError
         For a value or a grouping that does not exist.
     """
+    check_centred(design, centred)
     groups = [term.group for term in design.terms]
     if isinstance(centred, bool | np.bool_):
         return (bool(centred),) * len(groups)
     if isinstance(centred, Mapping):
+        auto = choose_forms(design, family, priors, "auto")
+        return tuple(
+            bool(centred.get(group, form)) for group, form in zip(groups, auto, strict=True)
+        )
+    residual, weight = _working_residual(design, family)
+    estimated = priors.sigma is not None
+    return tuple(
+        _information_wins(own, term.index, len(term.levels), residual, weight, estimated)
+        for term, own in zip(design.terms, priors.terms, strict=True)
+    )
+
+
+def check_centred(design: Design, centred: Centred) -> None:
+    """Raise EngineError for a value or a grouping that does not exist."""
+    if isinstance(centred, bool | np.bool_):
+        return
+    if isinstance(centred, Mapping):
+        groups = [term.group for term in design.terms]
         odd = [key for key in centred if key not in groups]
         if odd:
             raise EngineError(
@@ -148,20 +185,11 @@ def choose_forms(
                 f"centred takes True or False by grouping; got {bad[0]!r}. Leave a grouping out "
                 "to have its form chosen."
             )
-        auto = choose_forms(design, family, priors, "auto")
-        return tuple(
-            bool(centred.get(group, form)) for group, form in zip(groups, auto, strict=True)
-        )
+        return
     if centred != "auto":
         raise EngineError(
             f"centred must be 'auto', True, False or a dictionary by grouping; got {centred!r}."
         )
-    residual, weight = _working_residual(design, family)
-    estimated = priors.sigma is not None
-    return tuple(
-        _information_wins(own, term.index, len(term.levels), residual, weight, estimated)
-        for term, own in zip(design.terms, priors.terms, strict=True)
-    )
 
 
 def _working_residual(design: Design, family: Family) -> tuple[Array, Array]:

@@ -19,6 +19,8 @@ from nutpie.sample import CompiledModel
 
 from hiermodels.engines.conditional import Density
 from hiermodels.engines.densities import copy_callback, density_callback
+from hiermodels.engines.marginal import MarginalDensity, MarginalProblem
+from hiermodels.engines.marginal_starting import marginal_start
 from hiermodels.engines.problem import ConditionalProblem, Floats
 from hiermodels.engines.starting import ATTEMPTS, starting_point
 from hiermodels.errors import EngineError
@@ -213,6 +215,44 @@ def compile_native(problem: ConditionalProblem) -> NativeModel:
     def initial_point(seed: int | None) -> Floats:
         return starting_point(problem, density, 0 if seed is None else seed)
 
+    return _native_model(density, initial_point, density_callback().address)
+
+
+def compile_marginal(problem: MarginalProblem) -> NativeModel:
+    """Return a model in marginal form for `nutpie.sample`, without compiling anything for it.
+
+    Parameters
+    ----------
+    problem
+        The model.
+
+    Returns
+    -------
+    NativeModel
+        Its draws are unconstrained vectors, variable ``x``;
+        `hiermodels.engines.marginal_effects.draw_effects` turns them into values.
+
+    Raises
+    ------
+    EngineError
+        Where the native interface is not available, or the log density is not finite at any
+        starting point.
+    """
+    reason = native_unavailable()
+    if reason is not None:
+        raise EngineError(f"The native engine is not available: {reason}.")
+    density = MarginalDensity(problem)
+
+    def initial_point(seed: int | None) -> Floats:
+        return marginal_start(problem, density, 0 if seed is None else seed)
+
+    return _native_model(density, initial_point, density.address)
+
+
+def _native_model(
+    density: Density | MarginalDensity, initial_point: Callable[[int | None], Floats], address: int
+) -> NativeModel:
+    """Return the model of a density, once a starting point is known to be finite."""
     if not np.isfinite(density(initial_point(0))[0]):
         raise EngineError(
             f"The log density is not finite at any of {ATTEMPTS} random starting points. "
@@ -220,7 +260,7 @@ def compile_native(problem: ConditionalProblem) -> NativeModel:
         )
     return NativeModel(
         dims={},
-        density_address=density_callback().address,
+        density_address=address,
         copy_address=copy_callback().address,
         buffer=density.buffer,
         initial_point=initial_point,

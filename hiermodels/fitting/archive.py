@@ -14,6 +14,7 @@ from hiermodels.errors import FitError
 from hiermodels.spec.design import Design
 from hiermodels.spec.distributions import as_prior
 from hiermodels.spec.priors import ResolvedPriors, TermPriors
+from hiermodels.spec.residual_priors import ResidualPriors
 
 FORMAT = 1
 # What HDF5, NetCDF and xarray raise at a file that is not whole.
@@ -218,6 +219,7 @@ def priors_to_dict(priors: ResolvedPriors) -> dict[str, Any]:
             for term in priors.terms
         ],
         "sigma": None if priors.sigma is None else priors.sigma.exact,
+        "residual": None if priors.residual is None else priors.residual.as_dict(),
         "table": priors.table.to_dict(orient="list"),
     }
 
@@ -245,5 +247,12 @@ def priors_from_dict(values: dict[str, Any], design: Design) -> ResolvedPriors:
         X=design.X_centred + design.X @ (T - design.T),
         terms=tuple(terms),
         sigma=None if values["sigma"] is None else as_prior(values["sigma"]),
+        residual=_residual_priors(values["residual"], design),
         table=pd.DataFrame(values["table"]),
     )
+
+
+def _residual_priors(values: dict[str, Any] | None, design: Design) -> ResidualPriors | None:
+    if values is None or design.residual is None:
+        return None
+    return ResidualPriors.from_dict(values, design.residual)

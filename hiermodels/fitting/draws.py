@@ -170,6 +170,24 @@ def variance_draws(
             yield f"cor_{g.name}[{row}, {column}]", correlation(posterior, g, row, column)
     for label, draws in residual_sds(posterior):
         yield (f"sigma[{label}]" if label else "sigma"), draws
+    yield from residual_parameters(posterior)
+
+
+def residual_parameters(posterior: xr.Dataset) -> Iterator[tuple[str, Floats]]:
+    """Yield the name and draws of what else the residuals have: log sds' terms, correlations."""
+    for name in ("sigma_Intercept", "ar", "cosy"):
+        if name in posterior:
+            yield name, draws_of(posterior[name])
+    if "sigma_b" in posterior:
+        draws = draws_of(posterior["sigma_b"])
+        for k, label in enumerate(posterior["sigma_coef"].values):
+            yield f"sigma_b[{label}]", draws[:, :, k]
+    if "cor_residual" in posterior:
+        draws = draws_of(posterior["cor_residual"])
+        labels = [str(label) for label in posterior["sigma_stratum"].values]
+        for i in range(len(labels)):
+            for j in range(i):
+                yield f"cor_residual[{labels[i]}, {labels[j]}]", draws[:, :, i, j]
 
 
 def group_sds(posterior: xr.Dataset, g: GroupLabels) -> Floats:

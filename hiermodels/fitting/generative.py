@@ -13,6 +13,7 @@ import pymc as pm
 import pytensor.tensor as pt
 import xarray as xr
 
+from hiermodels.engines.assembly import check_simple_residual
 from hiermodels.engines.conditional import Coordinates
 from hiermodels.spec.design import Design, Group, Term
 from hiermodels.spec.distributions import Prior
@@ -122,7 +123,13 @@ def build_generative(
     priors : ResolvedPriors
     centred : sequence of bool
         The form of each bar.
+
+    Raises
+    ------
+    EngineError
+        The residuals are correlated, or have more than one sd.
     """
+    check_simple_residual(design)
     with pm.Model(coords=_coords(design)) as model:
         coef, linear = _population(design, priors)
         bars = []

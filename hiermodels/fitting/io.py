@@ -85,7 +85,8 @@ def _model(tree: xr.DataTree, path: str | Path, data: pd.DataFrame | None) -> Mo
         design,
         archive.priors_from_dict(json.loads(attrs["resolved"]), design),
         {key: as_prior(text) for key, text in json.loads(attrs["priors"]).items()},
-        [bool(form) for form in json.loads(attrs["centred"])],
+        str(attrs["engine"]),
+        json.loads(attrs["centred"]),
     )
 
 

@@ -14,13 +14,27 @@ import pandas as pd
 import pymc as pm
 import xarray as xr
 
-from hiermodels.engines.assembly import Centred, choose_forms, conditional_problem
+from hiermodels.engines.assembly import (
+    Centred,
+    check_centred,
+    choose_forms,
+    conditional_problem,
+)
+from hiermodels.engines.choice import ENGINES, choose_engine
+from hiermodels.engines.marginal import MarginalProblem, marginal_problem
 from hiermodels.errors import EngineError, SamplingWarning
 from hiermodels.fitting import archive
 from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.generative import OBS, Generative, build_generative
 from hiermodels.fitting.publishing import publish
-from hiermodels.fitting.sampling import Draws, check_settings, parse_memory, run
+from hiermodels.fitting.sampling import (
+    Draws,
+    Settings,
+    check_settings,
+    parse_memory,
+    run_conditional,
+    run_marginal,
+)
 from hiermodels.spec.design import Design, build_design
 from hiermodels.spec.distributions import as_prior
 from hiermodels.spec.families import Family, as_family
@@ -29,7 +43,6 @@ from hiermodels.spec.priors import ResolvedPriors, resolve_priors
 
 logger = logging.getLogger("hiermodels")
 
-ENGINES = ("auto", "conditional")
 _PACKAGES = ("hiermodels", "pymc", "nutpie", "arviz", "formulaic", "numpy", "pandas", "xarray")
 
 
@@ -49,8 +62,10 @@ class Model:
         :attr:`priors` for all of them.
     link : str, optional
         In place of the family's usual link.
-    engine : {"auto", "conditional"}
-        How the posterior is computed.
+    engine : {"auto", "marginal", "conditional"}
+        How the posterior is computed: with coefficients and group effects integrated out exactly
+        (Gaussian models), or with group effects among what is sampled. ``"auto"`` takes the one
+        whose effective draws cost less, and the printed model says why.
     centred : {"auto"}, bool, or dict of str to bool
         Whether group effects are sampled as they are (centred) or as standard normal scores, for
         all bars or by grouping. ``"auto"`` takes the centred form where the data say more about
@@ -81,16 +96,16 @@ class Model:
         centred: Centred = "auto",
     ) -> None:
         if engine not in ENGINES:
-            more = " (the marginal engine is not part of this version)" * (engine == "marginal")
             raise EngineError(
-                f"engine must be one of {', '.join(map(repr, ENGINES))}; got {engine!r}{more}."
+                f"engine must be one of {', '.join(map(repr, ENGINES))}; got {engine!r}."
             )
         parsed = formula if isinstance(formula, ModelFormula) else parse_formula(formula)
         chosen = as_family(family, link)
         design = build_design(parsed, data, chosen)
         resolved = resolve_priors(design, chosen, priors)
         user = {key: as_prior(value) for key, value in (priors or {}).items()}
-        self._set(parsed, chosen, design, resolved, user, centred)
+        check_centred(design, centred)
+        self._set(parsed, chosen, design, resolved, user, engine, centred)
         for line in self._notes():
             logger.info("%s", line)
 
@@ -101,6 +116,7 @@ class Model:
         design: Design,
         resolved: ResolvedPriors,
         user: Mapping[str, Any],
+        engine: str,
         centred: Centred,
     ) -> None:
         self._formula = formula
@@ -108,7 +124,9 @@ class Model:
         self._design = design
         self._resolved = resolved
         self._user = dict(user)
-        self._forms = choose_forms(design, family, resolved, centred)
+        self._asked = engine
+        self._centred: Centred | tuple[bool, ...] = centred
+        self._choice = choose_engine(design, family, resolved, engine)
 
     @classmethod
     def from_parts(
@@ -118,12 +136,13 @@ class Model:
         design: Design,
         resolved: ResolvedPriors,
         user: Mapping[str, Any],
-        forms: Sequence[bool],
+        engine: str,
+        forms: Sequence[bool] | Centred,
     ) -> "Model":
         """Return a model whose priors are already numbers, as a saved fit holds them."""
         model = cls.__new__(cls)
-        model._set(formula, family, design, resolved, user, False)
-        model._forms = tuple(forms)
+        model._set(formula, family, design, resolved, user, engine, "auto")
+        model._centred = forms if isinstance(forms, str | bool | Mapping) else tuple(forms)
         return model
 
     # --- what was asked
@@ -161,12 +180,19 @@ class Model:
     @property
     def engine(self) -> str:
         """The engine that computes the posterior."""
-        return "conditional"
+        return self._choice.engine
 
     @property
+    def engine_asked(self) -> str:
+        """The engine as it was asked for."""
+        return self._asked
+
+    @cached_property
     def centred(self) -> tuple[bool, ...]:
-        """For each bar whether it is sampled centred."""
-        return self._forms
+        """For each bar whether the conditional engine samples it centred."""
+        if isinstance(self._centred, tuple):
+            return self._centred
+        return choose_forms(self._design, self._family, self._resolved, self._centred)
 
     def with_priors(self, priors: Mapping[str, Any]) -> "Model":
         """Return a new model with some priors replaced; those given earlier are kept.
@@ -179,13 +205,24 @@ class Model:
         user = {**self._user, **{key: as_prior(value) for key, value in priors.items()}}
         resolved = resolve_priors(self._design, self._family, user)
         return Model.from_parts(
-            self._formula, self._family, self._design, resolved, user, self._forms
+            self._formula, self._family, self._design, resolved, user, self._asked, self._centred
         )
 
     @cached_property
     def generative(self) -> Generative:
         """The PyMC model with the record of its free variables."""
-        return build_generative(self._design, self._family, self._resolved, self._forms)
+        return build_generative(self._design, self._family, self._resolved, self.centred)
+
+    @cached_property
+    def marginal(self) -> MarginalProblem:
+        """The model with coefficients and group effects integrated out: its cross-products.
+
+        Raises
+        ------
+        EngineError
+            Where they cannot be, with the reason.
+        """
+        return marginal_problem(self._design, self._family, self._resolved)
 
     @property
     def pymc(self) -> pm.Model:
@@ -247,18 +284,28 @@ class Model:
             draws, tune, chains, cores, seed, sampler, target_accept, progress
         )
         limit = parse_memory(memory)
-        problem = conditional_problem(self._design, self._family, self._resolved, self._forms)
-        drawn = run(self._design, problem, lambda: self.generative, settings)
+        drawn = self._draw(settings, limit)
         fit = Fit(self, self._tree(drawn, limit, settings.seed))
         diagnosis = fit.diagnosis
         if not diagnosis.ok:
             warnings.warn(diagnosis.text, SamplingWarning, stacklevel=2)
         return fit
 
+    def _draw(self, settings: Settings, limit: int) -> Draws:
+        """Return draws by the engine that was chosen; PyMC's sampler needs the conditional one."""
+        design, priors = self._design, self._resolved
+        by_hand = settings.sampler == "pymc" and self._asked == "auto"
+        if self.engine == "marginal" and not by_hand:
+            return run_marginal(design, self.marginal, priors, settings, limit)
+        problem = conditional_problem(design, self._family, priors, self.centred)
+        return run_conditional(design, problem, lambda: self.generative, settings)
+
     def _tree(self, drawn: Draws, limit: int, seed: int) -> xr.DataTree:
         """Return the fit's DataTree: draws, moments, data, and what a later session needs."""
         design = self._design
-        posterior, moments = publish(drawn.coordinates, design, self._resolved, limit)
+        posterior, moments = publish(
+            drawn.coordinates, design, self._resolved, limit, drawn.residual, drawn.moments
+        )
         kept = int(design.data.memory_usage(deep=True).sum()) <= limit
         groups: dict[str, xr.Dataset] = {
             "posterior": posterior,
@@ -280,8 +327,9 @@ class Model:
                 "link": self._family.link,
                 "priors": json.dumps({key: prior.exact for key, prior in self._user.items()}),
                 "resolved": json.dumps(archive.priors_to_dict(self._resolved)),
-                "centred": json.dumps([bool(form) for form in self._forms]),
+                "centred": json.dumps(self._forms_to_keep()),
                 "dropped": json.dumps([design.dropped.n, design.dropped.by_column]),
+                "engine": self._asked,
                 "seed": seed,
                 "interrupted": int(drawn.interrupted),
                 "how": drawn.how,
@@ -292,6 +340,13 @@ class Model:
             }
         )
         return tree
+
+    def _forms_to_keep(self) -> Any:
+        """Return the bars' forms where they were used, else what was asked for."""
+        if self.engine == "conditional":
+            return [bool(form) for form in self.centred]
+        asked = self._centred
+        return dict(asked) if isinstance(asked, Mapping) else asked
 
     # --- in print
 
@@ -311,6 +366,8 @@ class Model:
             )
         if design.precision is not None:
             notes.append("precision() divides each row's variance: sigma²/w, as lme4's weights.")
+        if design.residual is not None and design.residual.note:
+            notes.append(design.residual.note)
         return notes
 
     def __repr__(self) -> str:
@@ -334,12 +391,14 @@ class Model:
             head.append("Groups: none (a plain regression)")
         with pd.option_context("display.width", 200, "display.max_colwidth", 60):
             table = self._resolved.table.to_string(index=False, max_rows=60)
-        forms = {True: "centred", False: "non-centred"}
-        bars = [
-            f"{term.group} {forms[form]}"
-            for term, form in zip(design.terms, self._forms, strict=True)
-        ]
-        engine = f"Engine: {self.engine}" + (f" ({'; '.join(bars)})" if bars else "")
+        engine = f"Engine: {self.engine} ({self._choice.reason})"
+        if self.engine == "conditional" and design.terms:
+            forms = {True: "centred", False: "non-centred"}
+            bars = [
+                f"{term.group} {forms[form]}"
+                for term, form in zip(design.terms, self.centred, strict=True)
+            ]
+            engine += f"; {'; '.join(bars)}"
         return "\n".join([*head, "Priors:", table, engine])
 
 

@@ -3,6 +3,7 @@
 After this module nobody can tell which engine ran.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,18 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hiermodels.engines.conditional import Coordinates
+from hiermodels.engines.marginal_effects import EffectMoments
 from hiermodels.spec.design import Design, Group
-from hiermodels.spec.names import coef_dim, coef_dim_bis, cor_name, effect_name, sd_name
+from hiermodels.spec.names import (
+    SIGMA_COEF_DIM,
+    SIGMA_DIM,
+    SIGMA_DIM_BIS,
+    coef_dim,
+    coef_dim_bis,
+    cor_name,
+    effect_name,
+    sd_name,
+)
 from hiermodels.spec.priors import ResolvedPriors
 
 Array = NDArray[np.float64]
@@ -19,7 +30,12 @@ _DRAWS = ("chain", "draw")
 
 
 def publish(
-    coordinates: Coordinates, design: Design, priors: ResolvedPriors, memory: int
+    coordinates: Coordinates,
+    design: Design,
+    priors: ResolvedPriors,
+    memory: int,
+    residual: Mapping[str, Array] | None = None,
+    exact: EffectMoments | None = None,
 ) -> tuple[xr.Dataset, xr.Dataset]:
     """Return the posterior and the moments of the group effects.
 
@@ -32,6 +48,11 @@ def publish(
     memory : int
         Bytes that all group effects' draws may take together; beyond it they are left out of the
         posterior, and their means and sds remain.
+    residual : mapping of str to ndarray, optional
+        Draws of the residual's parameters by name; ``coordinates.sigma`` where not given.
+    exact : EffectMoments, optional
+        Means and covariances of the group effects, where the engine has them without the noise
+        of drawing.
 
     Returns
     -------
@@ -49,12 +70,15 @@ def publish(
         coords["coef"] = list(design.slopes)
         slopes = [k for k in range(len(design.coefs)) if k != design.intercept]
         variables["b"] = ((*_DRAWS, "coef"), raw[..., slopes])
-    if coordinates.sigma is not None:
-        variables["sigma"] = (_DRAWS, coordinates.sigma)
+    if residual is None:
+        residual = {} if coordinates.sigma is None else {"sigma": coordinates.sigma}
+    _publish_residual(residual, design, variables, coords)
     moments: dict[str, tuple[tuple[str, ...], Array]] = {}
     size = sum(effects.nbytes for effects in coordinates.effects)
     for group in design.groups:
         _publish_group(group, coordinates, design, priors, size <= memory, variables, moments)
+        if exact is not None:
+            moments |= _exact_moments(group, exact, priors)
         coords[group.name] = list(group.levels)
         coords[coef_dim(group.name)] = list(group.coefs)
         if cor_name(group.name) in variables:
@@ -82,7 +106,8 @@ def _publish_group(
         sd = np.sqrt(np.sum(factor**2, axis=-1))
         sds.append(sd)
         blocks.append(_correlation(factor, sd) if design.terms[k].correlated else None)
-        effects.append(coordinates.effects[k] @ T.T)
+        if coordinates.effects:
+            effects.append(coordinates.effects[k] @ T.T)
     dim = coef_dim(group.name)
     variables[sd_name(group.name)] = ((*_DRAWS, dim), np.concatenate(sds, axis=-1))
     if any(block is not None for block in blocks):
@@ -90,6 +115,8 @@ def _publish_group(
             (*_DRAWS, dim, coef_dim_bis(group.name)),
             _block_diagonal(blocks, [sd.shape[-1] for sd in sds], sds[0].shape[:2]),
         )
+    if not effects:
+        return
     all_effects = effects[0] if len(effects) == 1 else np.concatenate(effects, axis=-1)
     name = effect_name(group.name)
     moments[f"{name}_mean"] = ((group.name, dim), all_effects.mean(axis=(0, 1)))
@@ -98,6 +125,42 @@ def _publish_group(
     moments[f"{name}_sd"] = ((group.name, dim), all_effects.std(axis=(0, 1), ddof=ddof))
     if keep:
         variables[name] = ((*_DRAWS, group.name, dim), all_effects)
+
+
+def _publish_residual(
+    residual: Mapping[str, Array],
+    design: Design,
+    variables: dict[str, tuple[tuple[str, ...], Array]],
+    coords: dict[str, Any],
+) -> None:
+    """Add the residual's parameters: one value each, by stratum, by coefficient, or a matrix."""
+    sigma = None if design.residual is None else design.residual.sigma
+    for name, values in residual.items():
+        dims: tuple[str, ...] = ()
+        if name == "sigma_b" and sigma is not None:
+            dims, coords[SIGMA_COEF_DIM] = (SIGMA_COEF_DIM,), list(sigma.slopes)
+        elif values.ndim > 2 and sigma is not None:
+            dims, coords[SIGMA_DIM] = (SIGMA_DIM,), list(sigma.labels)
+            if values.ndim > 3:
+                dims, coords[SIGMA_DIM_BIS] = (SIGMA_DIM, SIGMA_DIM_BIS), list(sigma.labels)
+        variables[name] = ((*_DRAWS, *dims), values)
+
+
+def _exact_moments(
+    group: Group, exact: EffectMoments, priors: ResolvedPriors
+) -> dict[str, tuple[tuple[str, ...], Array]]:
+    """Return one grouping's means and sds on the raw scale, its bars side by side."""
+    means, sds = [], []
+    for k in group.terms:
+        T = priors.terms[k].T
+        means.append(exact.means[k] @ T.T)
+        covariance = T @ exact.covariances[k] @ T.T
+        sds.append(np.sqrt(np.maximum(np.einsum("jaa->ja", covariance), 0.0)))
+    name, dims = effect_name(group.name), (group.name, coef_dim(group.name))
+    return {
+        f"{name}_mean": (dims, np.concatenate(means, axis=1)),
+        f"{name}_sd": (dims, np.concatenate(sds, axis=1)),
+    }
 
 
 def _correlation(factor: Array, sd: Array) -> Array:

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -18,10 +18,14 @@ import pymc as pm
 import xarray as xr
 
 from hiermodels.engines.conditional import ConditionalProblem, Coordinates, constrain, supports
-from hiermodels.engines.native import compile_native, native_unavailable
+from hiermodels.engines.marginal import MarginalProblem
+from hiermodels.engines.marginal_effects import EffectMoments, draw_effects, effects_size
+from hiermodels.engines.native import compile_marginal, compile_native, native_unavailable
+from hiermodels.engines.residual_packing import constrain_residual
 from hiermodels.errors import EngineError
 from hiermodels.fitting.generative import Generative
 from hiermodels.spec.design import Design
+from hiermodels.spec.priors import ResolvedPriors
 
 logger = logging.getLogger("hiermodels")
 
@@ -80,12 +84,18 @@ class Draws:
         Whether sampling was stopped by hand before its end.
     how : str
         Which engine and sampler ran, in words.
+    residual : mapping of str to ndarray
+        Draws of the residual's parameters by their published names.
+    moments : EffectMoments or None
+        Exact means and covariances of the group effects, where the engine has them.
     """
 
     coordinates: Coordinates
     statistics: xr.Dataset
     interrupted: bool
     how: str
+    residual: Mapping[str, np.ndarray]
+    moments: EffectMoments | None = None
 
 
 def check_settings(
@@ -128,13 +138,51 @@ def check_settings(
     )
 
 
-def run(
+def run_marginal(
+    design: Design, problem: MarginalProblem, priors: ResolvedPriors, settings: Settings, limit: int
+) -> Draws:
+    """Draw the scales with everything Gaussian integrated out, then the rest exactly.
+
+    Parameters
+    ----------
+    design : Design
+    problem : MarginalProblem
+    priors : ResolvedPriors
+    settings : Settings
+    limit : int
+        Bytes that the draws of all group effects may take; beyond it they are not drawn.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        Where sampling was stopped by hand before the first draw.
+    EngineError
+        Where no chain could start, or another sampler than nutpie was asked for.
+    """
+    if settings.sampler != "nutpie":
+        raise EngineError(
+            f"The marginal engine samples with nutpie; got sampler={settings.sampler!r}. "
+            "For PyMC's own sampler make the model with engine='conditional'."
+        )
+    tree, interrupted = _run_nutpie(compile_marginal(problem), settings)
+    posterior, statistics = _complete(tree, interrupted)
+    x = np.ascontiguousarray(posterior["x"].values)
+    keep = effects_size(problem, x.shape[0] * x.shape[1]) <= limit
+    drawn = draw_effects(problem, x, settings.seed, effects=keep, cores=settings.cores)
+    residual: dict[str, np.ndarray] = {}
+    if design.residual is not None and priors.residual is not None:
+        residual = constrain_residual(design.residual, priors.residual, drawn.phi)
+    how = "marginal engine, nutpie; coefficients and group effects drawn exactly"
+    return Draws(drawn.coordinates, statistics, interrupted, how, residual, drawn.moments)
+
+
+def run_conditional(
     design: Design,
     problem: ConditionalProblem,
     build: Callable[[], Generative],
     settings: Settings,
 ) -> Draws:
-    """Draw the posterior.
+    """Draw the posterior with group effects among the coordinates.
 
     The compiled kernels run where they know the model; else its PyMC graph is built and compiled.
 
@@ -165,7 +213,12 @@ def run(
         coordinates = constrain(problem, posterior["x"].values)
     else:
         coordinates = generative.coordinates(posterior, design)
-    return Draws(coordinates, statistics, interrupted, how)
+    return Draws(coordinates, statistics, interrupted, how, _sigma(coordinates))
+
+
+def _sigma(coordinates: Coordinates) -> dict[str, np.ndarray]:
+    """Return the residual's one parameter by its name, nothing where there is none."""
+    return {} if coordinates.sigma is None else {"sigma": coordinates.sigma}
 
 
 def _run_nutpie(compiled: Any, settings: Settings) -> tuple[xr.DataTree, bool]:
@@ -286,7 +339,8 @@ def _run_pymc(design: Design, generative: Generative, settings: Settings) -> Dra
     statistics = tree["sample_stats"].to_dataset()
     statistics = statistics[[name for name in _STATISTICS if name in statistics]]
     coordinates = generative.coordinates(posterior, design)
-    return Draws(coordinates, statistics, interrupted, "conditional engine, PyMC's NUTS")
+    how = "conditional engine, PyMC's NUTS"
+    return Draws(coordinates, statistics, interrupted, how, _sigma(coordinates))
 
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}

@@ -37,6 +37,7 @@ from hiermodels.spec.frame import (
 )
 from hiermodels.spec.functions import as_boolean_factor
 from hiermodels.spec.names import check_group_names
+from hiermodels.spec.residual import Additions, Residual, build_residual
 from hiermodels.spec.terms import Bar
 
 Array = NDArray[np.float64]
@@ -136,6 +137,8 @@ class Design:
         One for each grouping factor, in order of first appearance.
     dropped : Dropped
     encoding : Encoding
+    residual : Residual or None
+        Structure and standard deviations of the residuals; None for a family without sigma.
     """
 
     formula: ModelFormula
@@ -158,6 +161,7 @@ class Design:
     groups: tuple[Group, ...]
     dropped: Dropped
     encoding: Encoding
+    residual: Residual | None = None
 
     @property
     def n(self) -> int:
@@ -212,6 +216,10 @@ def build_design(formula: ModelFormula, data: pd.DataFrame, family: Family) -> D
     se = formula.additions.get("se")
     formulas = (formula.common, *(bar.effects for bar in formula.bars))
     encoding = Encoding(formula.factors, levels, states, common_spec, tuple(bar_specs), formulas)
+    known = {name: additions.get(name) for name in ("weights", "precision", "se")}
+    residual = build_residual(
+        formula, family, kept, terms, Additions(**known, with_sigma=bool(se and se.with_sigma))
+    )
     design = Design(
         formula=formula,
         data=kept,
@@ -233,6 +241,7 @@ def build_design(formula: ModelFormula, data: pd.DataFrame, family: Family) -> D
         groups=_groups(terms),
         dropped=dropped,
         encoding=encoding,
+        residual=residual,
     )
     sigma_estimated = family.has_sigma and (design.se is None or design.se_with_sigma)
     check_partitions(design.groups, design.n, sigma_estimated)

@@ -11,7 +11,7 @@ import numpy as np
 
 from hiermodels.errors import PriorError
 
-Support = Literal["real", "positive", "correlation"]
+Support = Literal["real", "positive", "correlation", "interval"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ DISTRIBUTIONS: dict[str, Signature] = {
     "InverseGamma": _signature("positive", "alpha+", "beta+"),
     "LogNormal": _signature("positive", "mu", "sigma+", mu=0.0),
     "LKJ": _signature("correlation", "eta+"),
+    "Uniform": _signature("interval", "lower", "upper"),
 }
 
 
@@ -60,7 +61,8 @@ class Prior:
     name : str
         ``"Normal"``, ``"StudentT"``, ``"Cauchy"``, ``"Laplace"`` for coefficients;
         ``"HalfNormal"``, ``"HalfStudentT"``, ``"HalfCauchy"``, ``"Exponential"``, ``"Gamma"``,
-        ``"InverseGamma"``, ``"LogNormal"`` for standard deviations; ``"LKJ"`` for correlations.
+        ``"InverseGamma"``, ``"LogNormal"`` for standard deviations; ``"LKJ"`` for correlation
+        matrices; ``"Uniform"`` for single correlations.
     *values, **arguments : float
         In PyMC's order or by PyMC's names.
 
@@ -93,7 +95,7 @@ class Prior:
 
     @property
     def support(self) -> Support:
-        """Where the distribution lives: ``"real"``, ``"positive"`` or ``"correlation"``."""
+        """Where it lives: ``"real"``, ``"positive"``, ``"interval"`` or ``"correlation"``."""
         return DISTRIBUTIONS[self.name].support
 
     @property
@@ -149,6 +151,10 @@ def _bind(
             allowed = "finite and above 0" if key in signature.positive else "finite"
             raise PriorError(f"{usage}: {key} must be {allowed}; got {number!r}.")
         checked.append((key, number))
+    if name == "Uniform" and checked[0][1] >= checked[1][1]:
+        raise PriorError(
+            f"{usage}: lower must be below upper; got {bound['lower']!r}, {bound['upper']!r}."
+        )
     return tuple(checked)
 
 

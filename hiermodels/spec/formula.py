@@ -5,17 +5,22 @@ whole, so that ``(x | g)`` and ``(1 | g) + (0 + x | g)`` stay different models. 
 side and the rest of the formula mean as columns is left to formulaic.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hiermodels.errors import FormulaError
 from hiermodels.spec.expressions import Expression, check_expression, column_expression
+from hiermodels.spec.residual_terms import ResidualTerm
 from hiermodels.spec.right_side import SPLITS, Reader
-from hiermodels.spec.terms import Bar
-from hiermodels.spec.tokens import Token, closing, formula_error, one_line, tokenize
+from hiermodels.spec.terms import Bar, RightSide
+from hiermodels.spec.tokens import Token, formula_error, one_line, split_arguments, tokenize
 
 ADDITIONS: tuple[str, ...] = ("trials", "weights", "precision", "se")
 _LATER_ADDITIONS = ("cens", "trunc")
+_PARAMETERS = ("sigma",)
+# Where the next formula of a text such as "y ~ x; sigma ~ z" begins.
+_NEXT = re.compile(r";(?=\s*[^\W\d]\w*\s*~)")
 
 
 @dataclass(frozen=True)
@@ -35,13 +40,33 @@ class Addition:
 
 
 @dataclass(frozen=True)
+class ParameterFormula:
+    """A formula for a parameter of the family, such as ``sigma ~ 0 + C(occasion)``.
+
+    Attributes
+    ----------
+    text : str
+        The formula as written.
+    common : str
+        The right side, as formulaic reads it, every factor in backticks.
+    factors : dict of str to Expression
+        Every factor by its text.
+    """
+
+    text: str
+    common: str
+    factors: dict[str, Expression]
+
+
+@dataclass(frozen=True)
 class ModelFormula:
     """A formula that was read and checked, before it meets any data.
 
     Attributes
     ----------
     text : str
-        The formula as written; ``str()`` gives it.
+        The formula as written; ``str()`` gives it. Several formulas are joined by ``;``, which
+        :func:`parse_formula` reads again.
     response : Expression
     additions : dict of str to Addition
         By name: ``trials``, ``weights``, ``precision``, ``se``.
@@ -52,6 +77,10 @@ class ModelFormula:
     offsets : tuple of Expression
     factors : dict of str to Expression
         Every factor of ``common`` and of the bars' left sides, by its text.
+    residual : ResidualTerm or None
+        ``ar(time, g)``, ``cosy(g)`` or ``unstr(time, g)``.
+    sigma : ParameterFormula or None
+        The formula for the residual standard deviation.
     """
 
     text: str
@@ -61,6 +90,8 @@ class ModelFormula:
     bars: tuple[Bar, ...]
     offsets: tuple[Expression, ...]
     factors: dict[str, Expression]
+    residual: ResidualTerm | None = None
+    sigma: ParameterFormula | None = None
 
     def __str__(self) -> str:
         """Return the formula as written."""
@@ -74,9 +105,11 @@ class ModelFormula:
             *(addition.expression for addition in self.additions.values()),
             *self.factors.values(),
             *self.offsets,
+            *(self.sigma.factors.values() if self.sigma else ()),
         ]
         names = [name for expression in expressions for name in expression.columns]
         names += [name for bar in self.bars for name in bar.group]
+        names += self.residual.columns if self.residual else ()
         return tuple(dict.fromkeys(names))
 
 
@@ -85,8 +118,9 @@ def parse_formula(formula: str | Sequence[str]) -> ModelFormula:
 
     Parameters
     ----------
-    formula : str
-        Such as ``"y ~ x + (x | g)"``.
+    formula : str or list of str
+        Such as ``"y ~ x + (x | g)"``, or ``["y ~ x + (x | g)", "sigma ~ 0 + C(occasion)"]``: the
+        formula of the response, then one for the residual standard deviation.
 
     Returns
     -------
@@ -102,50 +136,107 @@ def parse_formula(formula: str | Sequence[str]) -> ModelFormula:
     >>> parsed = parse_formula("y ~ x + (x | school/room)")
     >>> [(bar.effects, bar.group_name) for bar in parsed.bars]
     [('1 + `x`', 'school'), ('1 + `x`', 'school:room')]
+    >>> parsed = parse_formula(["y ~ x + ar(time, g)", "sigma ~ 0 + h"])
+    >>> str(parsed.residual), parsed.sigma.common
+    ('ar(time, g)', '0 + `h`')
     """
-    if not isinstance(formula, str):
-        formula = _only_formula(formula)
-    formula = one_line(formula)
-    if not formula:
-        raise FormulaError("The formula is empty. Write one such as 'y ~ x + (x | g)'.")
-    tokens = tokenize(formula)
-    tildes = [i for i, token in enumerate(tokens) if token.text == "~"]
-    if not tildes:
-        formula_error(
-            formula,
-            len(formula),
-            len(formula) + 1,
-            "The formula has no '~'. Write the response, then ~, then the predictors.",
-        )
-    if len(tildes) > 1:
-        second = tokens[tildes[1]]
-        formula_error(formula, second.start, second.end, "A formula has one '~'; this is a second.")
-    response, additions = _read_response(formula, tokens[: tildes[0]], tokens[tildes[0]])
-    reader = Reader(formula, tokens[tildes[0] + 1 :], len(formula))
-    right = reader.right_side()
+    text, *others = _formulas(formula)
+    tokens, tilde = _split_sides(text)
+    response, additions = _read_response(text, tokens[:tilde], tokens[tilde])
+    right = Reader(text, tokens[tilde + 1 :], len(text)).right_side()
+    sigma = _read_sigma(others)
+    written = [text, *([sigma.text] if sigma else [])]
     return ModelFormula(
-        text=formula,
+        text="; ".join(written),
         response=response,
         additions=additions,
         common=right.common,
         bars=tuple(right.bars),
         offsets=tuple(right.offsets),
         factors=right.factors,
+        residual=right.residual,
+        sigma=sigma,
     )
 
 
-def _only_formula(formula: object) -> str:
-    """Return the one formula of a sequence; formulas for other parameters are refused."""
-    if isinstance(formula, Sequence) and len(formula) == 1 and isinstance(formula[0], str):
-        return formula[0]
+def _formulas(formula: object) -> list[str]:
+    """Return the formula of the response, then those of parameters."""
+    if isinstance(formula, str):
+        return [one_line(part) for part in _split_formulas(formula)]
     if isinstance(formula, Sequence) and all(isinstance(part, str) for part in formula):
-        raise FormulaError(
-            f"Got {len(formula)} formulas; a formula for a second parameter (such as sigma) is not "
-            "available in this version. Give the formula of the response alone."
-        )
+        return [one_line(part) for part in formula] or [""]
     raise FormulaError(
         f"A formula is text such as 'y ~ x + (x | g)'; got {type(formula).__name__}."
     )
+
+
+def _split_formulas(text: str) -> list[str]:
+    """Return the formulas of a text such as ``y ~ x; sigma ~ z``; ``;`` in quotes is skipped."""
+    parts = re.split(r"(\"[^\"]*\"|'[^']*'|`[^`]*`)", text)
+    cuts, position = [0], 0
+    for k, part in enumerate(parts):
+        if not k % 2:
+            cuts += [position + match.end() for match in _NEXT.finditer(part)]
+        position += len(part)
+    ends = [*(cut - 1 for cut in cuts[1:]), len(text)]
+    return [text[start:end].strip() for start, end in zip(cuts, ends, strict=True)]
+
+
+def _split_sides(text: str) -> tuple[tuple[Token, ...], int]:
+    """Return a formula's tokens and the position of its ``~``."""
+    if not text:
+        raise FormulaError("The formula is empty. Write one such as 'y ~ x + (x | g)'.")
+    tokens = tokenize(text)
+    tildes = [i for i, token in enumerate(tokens) if token.text == "~"]
+    if not tildes:
+        formula_error(
+            text,
+            len(text),
+            len(text) + 1,
+            "The formula has no '~'. Write the response, then ~, then the predictors.",
+        )
+    if len(tildes) > 1:
+        second = tokens[tildes[1]]
+        formula_error(text, second.start, second.end, "A formula has one '~'; this is a second.")
+    return tokens, tildes[0]
+
+
+def _read_sigma(texts: Sequence[str]) -> ParameterFormula | None:
+    """Return the formula for sigma; formulas for other parameters are refused."""
+    found: ParameterFormula | None = None
+    for text in texts:
+        tokens, tilde = _split_sides(text)
+        left = " ".join(token.text for token in tokens[:tilde])
+        if left not in _PARAMETERS:
+            formula_error(
+                text,
+                0,
+                tokens[tilde].start,
+                f"Got a second formula, for {left!r}; the formula of the response comes first, and "
+                "of the parameters only sigma can have one. Others are not available in this "
+                "version.",
+            )
+        if found is not None:
+            formula_error(text, 0, len(text), "sigma has two formulas: join them into one.")
+        right = Reader(text, tokens[tilde + 1 :], len(text)).right_side()
+        _refuse_in_sigma(text, right, tokens[tilde])
+        found = ParameterFormula(text, right.common, right.factors)
+    return found
+
+
+def _refuse_in_sigma(text: str, right: RightSide, tilde: Token) -> None:
+    """Raise FormulaError at terms that a formula for sigma may not hold."""
+    term = right.residual
+    if right.bars:
+        bar = right.bars[0]
+        message = "Bars in the formula for sigma are not available in this version."
+        formula_error(text, bar.start, bar.end, message)
+    if term is not None:
+        message = f"{term.structure}() stands in the formula of the response, not in sigma's."
+        formula_error(text, term.start, term.end, message)
+    if right.offsets:
+        message = "An offset in the formula for sigma is not available in this version."
+        formula_error(text, tilde.end, len(text), message)
 
 
 # --- the response ---------------------------------------------------------------------------
@@ -240,7 +331,7 @@ def _read_additions(
 def _read_addition(text: str, token: Token, name: str) -> Addition:
     """Return the addition that a call token such as ``se(s, sigma=True)`` stands for."""
     opening = text.index("(", token.start)
-    parts = _split_arguments(text, opening + 1, token.end - 1)
+    parts = split_arguments(text, opening + 1, token.end - 1)
     with_sigma = False
     if name == "se" and len(parts) == 2:
         option = text[slice(*parts[1])].replace(" ", "")
@@ -251,20 +342,3 @@ def _read_addition(text: str, token: Token, name: str) -> Addition:
     if len(parts) != 1 or not text[slice(*parts[0])].strip():
         formula_error(text, token.start, token.end, f"{name}() takes one column.")
     return Addition(check_expression(text, *parts[0]), with_sigma)
-
-
-def _split_arguments(text: str, start: int, end: int) -> list[tuple[int, int]]:
-    """Return where each argument stands between two brackets, split at top-level commas."""
-    parts: list[tuple[int, int]] = []
-    first = position = start
-    while position < end:
-        char = text[position]
-        if char in "([":
-            position = closing(text, position)
-        elif char in "\"'`":
-            position = text.index(char, position + 1)
-        elif char == ",":
-            parts.append((first, position))
-            first = position + 1
-        position += 1
-    return [*parts, (first, end)]

@@ -10,6 +10,11 @@ RESERVED: frozenset[str] = frozenset(
         "b",
         "coef",
         "sigma",
+        "sigma_Intercept",
+        "sigma_b",
+        "sigma_coef",
+        "sigma_stratum",
+        "sigma_stratum_bis",
         "ar",
         "cosy",
         "cor_residual",
@@ -31,6 +36,11 @@ RESERVED: frozenset[str] = frozenset(
         "Residual",
     }
 )
+
+
+SIGMA_DIM = "sigma_stratum"
+SIGMA_DIM_BIS = "sigma_stratum_bis"
+SIGMA_COEF_DIM = "sigma_coef"
 
 
 def sd_name(group: str) -> str:

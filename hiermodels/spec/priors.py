@@ -18,6 +18,7 @@ from hiermodels.spec.design import Design, Term
 from hiermodels.spec.distributions import Prior, Support, as_prior, names_for
 from hiermodels.spec.families import Family
 from hiermodels.spec.names import cor_name, indexed, sd_name
+from hiermodels.spec.residual_priors import ResidualPriors, residual_keys, resolve_residual
 from hiermodels.spec.scales import (
     ResponseScale,
     column_scale,
@@ -26,7 +27,7 @@ from hiermodels.spec.scales import (
     response_scale,
 )
 
-__all__ = ["Prior", "ResolvedPriors", "TermPriors", "resolve_priors"]
+__all__ = ["Prior", "ResidualPriors", "ResolvedPriors", "TermPriors", "resolve_priors"]
 
 Array = NDArray[np.float64]
 _AT_MEANS = "at the means"
@@ -70,8 +71,11 @@ class ResolvedPriors:
     terms : tuple of TermPriors
         One for each bar.
     sigma : Prior or None
+        Of the one residual sd; None where there is none, or where residuals have more parameters.
     table : pandas.DataFrame
         What ``model.priors`` shows.
+    residual : ResidualPriors or None
+        Of all parameters of the residuals.
     """
 
     coef: tuple[Prior, ...]
@@ -80,6 +84,7 @@ class ResolvedPriors:
     terms: tuple[TermPriors, ...]
     sigma: Prior | None
     table: pd.DataFrame
+    residual: ResidualPriors | None = None
 
 
 def resolve_priors(
@@ -93,8 +98,8 @@ def resolve_priors(
     family : Family
     user : mapping of str to Prior or str, optional
         Keys are names of the posterior (``"Intercept"``, ``"b"``, ``"sd"``, ``"sd_Subject"``,
-        ``"sd_Subject[Days]"``, ``"cor"``, ``"cor_Subject"``, ``"sigma"``) or of a coefficient
-        (``"Days"``). The most specific key wins.
+        ``"sd_Subject[Days]"``, ``"cor"``, ``"cor_Subject"``, ``"sigma"``, ``"ar"``) or of a
+        coefficient (``"Days"``). The most specific key wins.
 
     Raises
     ------
@@ -106,17 +111,16 @@ def resolve_priors(
     rows: list[tuple[str, Prior, str, str, str]] = []
     coef, T, X = _coefficients(design, given, scale, rows)
     terms = tuple(_term(term, given, scale, rows) for term in design.terms)
-    sigma = None
-    if family.has_sigma and (design.se is None or design.se_with_sigma):
-        sigma, source = given.find(("sigma",), "positive")
-        how = "" if sigma else f"sd(y) = {scale.sd_residual:.4g}"
-        sigma = sigma or Prior("HalfStudentT", 3.0, scale.sd_residual)
-        rows.append(("sigma", sigma, source, _RAW, how))
+    residual, sigma = None, None
+    if design.residual is not None:
+        residual = resolve_residual(design.residual, given, scale.sd_residual, rows)
+        if design.residual.simple and residual.sigma:
+            sigma = residual.sigma[0]
     table = pd.DataFrame(
         [(name, str(prior), source, on, how) for name, prior, source, on, how in rows],
         columns=["parameter", "prior", "source", "scale", "how"],
     )
-    return ResolvedPriors(coef, T, X, terms, sigma, table)
+    return ResolvedPriors(coef, T, X, terms, sigma, table, residual)
 
 
 class _Given:
@@ -128,7 +132,7 @@ class _Given:
                 f"priors is a dictionary such as {{'sd': 'HalfNormal(sigma=2)'}}; got "
                 f"{type(user).__name__}."
             )
-        allowed = allowed_keys(design, family)
+        allowed = allowed_keys(design)
         for key in user:
             if not isinstance(key, str) or key not in allowed:
                 close = difflib.get_close_matches(str(key), allowed, n=1)
@@ -139,20 +143,26 @@ class _Given:
                 )
         self.priors = {key: as_prior(value) for key, value in user.items()}
 
-    def find(self, keys: tuple[str, ...], support: Support) -> tuple[Prior | None, str]:
-        """Return the prior of the first key that was given, and the source for the table."""
+    def find(
+        self, keys: tuple[str, ...], support: Support, also: tuple[str, ...] = ()
+    ) -> tuple[Prior | None, str]:
+        """Return the prior of the first key that was given, and the source for the table.
+
+        Distributions named in ``also`` are allowed beside those of the support.
+        """
         for key in keys:
             if key in self.priors:
                 prior = self.priors[key]
-                if prior.support != support:
+                if prior.support != support and prior.name not in also:
+                    allowed = ", ".join([names_for(support), *also])
                     raise PriorError(
-                        f"{prior.name} is no prior for {key!r}; allowed are {names_for(support)}."
+                        f"{prior.name} is no prior for {key!r}; allowed are {allowed}."
                     )
                 return prior, "user"
         return None, "default"
 
 
-def allowed_keys(design: Design, family: Family) -> tuple[str, ...]:
+def allowed_keys(design: Design) -> tuple[str, ...]:
     """Return every prior key of a model: the vocabulary first, then coefficients by name."""
     keys = ["Intercept"] if design.intercept is not None else []
     if design.slopes:
@@ -166,8 +176,8 @@ def allowed_keys(design: Design, family: Family) -> tuple[str, ...]:
     if correlated:
         keys.append("cor")
     keys += [cor_name(group) for group in dict.fromkeys(correlated)]
-    if family.has_sigma and (design.se is None or design.se_with_sigma):
-        keys.append("sigma")
+    if design.residual is not None:
+        keys += residual_keys(design.residual)
     named = [indexed("b", slope) for slope in design.slopes]
     return tuple(dict.fromkeys([*keys, *design.slopes, *named]))
 
@@ -184,6 +194,8 @@ def _coefficient_keys(design: Design, name: str) -> tuple[str, ...]:
     for group in design.groups:
         taken |= {sd_name(group.name), cor_name(group.name)}
         taken |= {indexed(sd_name(group.name), coef) for coef in group.coefs}
+    if design.residual is not None:
+        taken |= set(residual_keys(design.residual))
     own = () if name in taken else (name,)
     return (indexed("b", name), *own, "b")
 

@@ -16,10 +16,10 @@ from hiermodels.spec.expressions import (
     unknown_function,
 )
 from hiermodels.spec.functions import FUNCTIONS
+from hiermodels.spec.residual_terms import STRUCTURES, read_residual
 from hiermodels.spec.terms import Bar, Piece, RightSide, nested, uncorrelated, with_intercept
 from hiermodels.spec.tokens import Token, formula_error, tokenize
 
-RESIDUAL_STRUCTURES = ("ar", "cosy", "unstr")
 GROUP_CALLS = ("gr", "mm")
 PRODUCTS = ("*", ":", "/")
 POWERS = ("**", "^")
@@ -105,6 +105,9 @@ class Reader:
             opening = self.text.index("(", token.start)
             self.found.offsets.append(check_expression(self.text, opening + 1, token.end - 1))
             return
+        if token is not None and token.kind == "call" and _call_name(token) in STRUCTURES:
+            self._residual(sign, token)
+            return
         if token is not None and token.kind == "open" and self._holds_bar():
             if sign == "-":
                 self.fail(token, "A bar is added, it cannot be taken away.")
@@ -114,6 +117,14 @@ class Reader:
                 self.fail(following, "A bar is a term of its own: join it by +.")
             return
         self.found.terms.append(f"{sign} {self.product().text}")
+
+    def _residual(self, sign: str, token: Token) -> None:
+        """Read a residual structure: a term of its own, and one at most."""
+        self.found.residual = read_residual(self.text, token, sign, self.found.residual)
+        self.position += 1
+        following = self.peek()
+        if following is not None and following.text in (*PRODUCTS, *POWERS):
+            self.fail(following, "A residual structure is a term of its own: join it by +.")
 
     def _holds_bar(self) -> bool:
         """Whether the bracket that opens here has a ``|`` directly inside it."""
@@ -224,18 +235,12 @@ class Reader:
     def _call(self, token: Token) -> Piece:
         """Read a function call as one factor."""
         name = _call_name(token)
-        if name in RESIDUAL_STRUCTURES or name in GROUP_CALLS or name == "diag":
-            messages = {
-                "diag": "diag() stands alone on the left of a bar: (diag(h) | g).",
-                "gr": "gr() is not available in this version.",
-                "mm": "mm() is not available in this version.",
-            }
-            self.fail(
-                token,
-                messages.get(
-                    name, f"The residual structure {name}() is not available in this version."
-                ),
-            )
+        if name in STRUCTURES:
+            self.fail(token, f"{name}() is a term of its own, joined by +.")
+        if name in GROUP_CALLS:
+            self.fail(token, f"{name}() is not available in this version.")
+        if name == "diag":
+            self.fail(token, "diag() stands alone on the left of a bar: (diag(h) | g).")
         if name == "offset":
             self.fail(token, "offset() is a term of its own, joined by +.")
         if "." not in name and name not in FUNCTIONS:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from formulaic import Formula
 
 from hiermodels.spec.expressions import Expression
+from hiermodels.spec.residual_terms import ResidualTerm
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class RightSide:
     bars: list[Bar] = field(default_factory=list)
     offsets: list[Expression] = field(default_factory=list)
     factors: dict[str, Expression] = field(default_factory=dict)
+    residual: ResidualTerm | None = None
 
     @property
     def common(self) -> str:

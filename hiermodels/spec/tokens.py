@@ -171,3 +171,20 @@ def closing(text: str, start: int) -> int:
     formula_error(
         text, stack[-1][1], stack[-1][1] + 1, "This '(' is never closed: add the missing ')'."
     )
+
+
+def split_arguments(text: str, start: int, end: int) -> list[tuple[int, int]]:
+    """Return where each argument stands between two brackets, split at top-level commas."""
+    parts: list[tuple[int, int]] = []
+    first = position = start
+    while position < end:
+        char = text[position]
+        if char in "([":
+            position = closing(text, position)
+        elif char in "\"'`":
+            position = text.index(char, position + 1)
+        elif char == ",":
+            parts.append((first, position))
+            first = position + 1
+        position += 1
+    return [*parts, (first, end)]

@@ -40,7 +40,10 @@ def test_from_text(text, name, arguments):
 
 
 def test_supports():
-    supports = {name: Prior(name, *[1.0] * len(s.arguments)) for name, s in DISTRIBUTIONS.items()}
+    supports = {
+        name: Prior(name, *[1.0 + k for k in range(len(s.arguments))])
+        for name, s in DISTRIBUTIONS.items()
+    }
     real = {name for name, prior in supports.items() if prior.support == "real"}
     assert real == {"Normal", "StudentT", "Cauchy", "Laplace"}
     assert names_for("correlation") == "LKJ"

@@ -236,7 +236,6 @@ def test_a_list_of_one_formula_is_that_formula():
         ("y ~ `log(x)` + log(x)", "both a column and an expression"),
         ("y ~ log(x) + (diag(`log(x)`) | g)", "both a column and an expression"),
         ("y ~ gr(g)", "gr\\(\\) is not available"),
-        ("y ~ ar(t, g)", "residual structure ar\\(\\) is not available"),
         ("y ~ diag(h)", "stands alone on the left of a bar"),
         ("y ~ x:offset(z)", "term of its own"),
         ("y ~ x - offset(z)", "An offset is added"),
@@ -303,8 +302,8 @@ def test_the_place_is_marked_in_a_long_formula():
     [
         (3, "got int"),
         (None, "got NoneType"),
-        (["y ~ x", "sigma ~ z"], "second parameter"),
-        ([], "0 formulas"),
+        (["y ~ x", "shape ~ z"], "Got a second formula"),
+        ([], "formula is empty"),
         (b"y ~ x", "got bytes"),
     ],
 )

@@ -50,6 +50,9 @@ def likelihood(model: Model) -> str:
     family, design = model.family, model.design
     y = _row(_text(design.response))
     mean = _row(_mi(_MEAN.get(family.name, "&#956;")))
+    residual = design.residual
+    if family.name == "gaussian" and residual is not None and not residual.simple:
+        return _structured(model)
     if family.name == "gaussian":
         return _math(y + _normal(f"{mean}{_mo(',')}{_residual_variance(model)}"))
     name = family.name.capitalize()
@@ -57,6 +60,20 @@ def likelihood(model: Model) -> str:
     if design.trials is not None:
         inside = f"{_row(_text('trials'))}{_mo(',')}{mean}"
     return _math(f"{y}{TILDE}{_text(name)}{_mo('(')}{inside}{_mo(')')}")
+
+
+def _structured(model: Model) -> str:
+    """Return the distribution of all rows together, whose covariance has parameters."""
+    residual = model.design.residual
+    names = []
+    if residual is not None and residual.sigma is not None:
+        names.append(_mi("&#963;"))
+    if residual is not None and residual.correlation_name is not None:
+        names.append(_text(residual.correlation_name))
+    bold = "<mi mathvariant='bold'>{}</mi>".format
+    covariance = f"{bold('R')}{_mo('(')}{_mo(',').join(names)}{_mo(')')}"
+    mean = bold("&#956;")
+    return _math(_text(model.design.response) + _normal(f"{mean}{_mo(',')}{covariance}"))
 
 
 def _residual_variance(model: Model) -> str:

@@ -73,7 +73,34 @@ def model_sentences(model: Model) -> list[str]:
         )
     if not design.terms:
         out.append("The formula has no bars: a plain regression, without groups to pool.")
-    return out + _additions(model)
+    return out + _residuals(model) + _additions(model)
+
+
+_STRUCTURES = {
+    "ar": "Residuals of one {group} are correlated, the less the further apart in {time}: "
+    "ar to the power of the distance.",
+    "cosy": "Residuals of one {group} are all correlated alike, by cosy.",
+    "unstr": "Residuals of one {group} have a sd at each value of {time} and a correlation for "
+    "each pair of them.",
+}
+
+
+def _residuals(model: Model) -> list[str]:
+    """Return sentences on residuals that are correlated or differ in spread."""
+    residual = model.design.residual
+    if residual is None or residual.simple:
+        return []
+    out = []
+    sigma = residual.sigma
+    if sigma is not None and sigma.kind == "linear":
+        out.append("The logarithm of the residual sd is a linear function of its own predictors.")
+    elif sigma is not None and sigma.kind == "strata" and residual.structure != "unstr":
+        out.append(f"Residuals have a sd for each of {listed(sigma.labels)}.")
+    if residual.term is not None:
+        time = "" if residual.term.time is None else residual.term.time.label
+        sentence = _STRUCTURES[residual.structure]
+        out.append(sentence.format(group=residual.term.group_name, time=time))
+    return [*out, residual.note] if residual.note else out
 
 
 def _additions(model: Model) -> list[str]:

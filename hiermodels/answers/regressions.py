@@ -1,0 +1,128 @@
+"""The rivals of partial pooling: one regression for each group, and one for all."""
+
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hiermodels.answers.own import Rows, fit_groups
+from hiermodels.errors import FitError
+from hiermodels.fitting.draws import check_prob
+from hiermodels.fitting.estimate import Estimate
+from hiermodels.spec.design import Design, Group
+
+Floats = npt.NDArray[np.float64]
+
+
+def no_pooling(estimate: Estimate, group: str | None = None) -> pd.DataFrame:
+    """Return the least-squares regression of each group on its own rows.
+
+    Parameters
+    ----------
+    estimate : Estimate
+        Gaussian; what lies outside the group's effects is held at its estimates.
+    group : str, optional
+        One grouping factor; all by default.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns group, effect, level, n, estimate, se, sigma, reason. ``sigma`` is the group's own
+        residual sd (divisor n minus effects), which ``se`` uses; both are NaN where no row is left
+        for it. ``reason`` says why a group has no estimate; None where it has one.
+
+    Raises
+    ------
+    FitError
+        The model has no such grouping.
+    """
+    design = estimate.model.design
+    if not design.groups:
+        raise FitError(f"the model {estimate.model.formula} has no groups; see complete_pooling().")
+    known = [g.name for g in design.groups]
+    if group is not None and group not in known:
+        raise FitError(f"got group {group!r}; the model's groups are {', '.join(known)}")
+    chosen = [g for g in design.groups if group in (None, g.name)]
+    return pd.concat([_groups(estimate, g) for g in chosen], ignore_index=True)
+
+
+def _groups(estimate: Estimate, group: Group) -> pd.DataFrame:
+    design = estimate.model.design
+    z = np.concatenate([design.terms[k].z for k in group.terms], axis=1)
+    rest = _rest(estimate, group, z)
+    precision = _precision(design)
+    rows = Rows(design.y, rest, np.ones(design.n), precision)
+    count = len(group.levels)
+    own = fit_groups(z, group.index, count, rows, estimate.model.family, tuple(group.coefs))
+    left = design.y - rest - np.einsum("nq,nq->n", z, np.nan_to_num(own.estimate)[group.index])
+    sums = np.bincount(group.index, precision * left**2, minlength=count)
+    room = group.n_rows - len(group.coefs)
+    there = np.isfinite(own.estimate).all(axis=1) & (room > 0)
+    variance = np.where(there, sums / np.maximum(room, 1), np.nan)
+    se = np.sqrt(variance[:, None] * np.einsum("jkk->jk", own.covariance))
+    q = len(group.coefs)
+    return pd.DataFrame(
+        {
+            "group": pd.Series([group.name] * (q * count), dtype=object),
+            "effect": pd.Series(np.repeat(np.array(group.coefs, dtype=object), count)),
+            "level": pd.Series(np.tile(np.array(group.levels, dtype=object), q)),
+            "n": np.tile(group.n_rows, q),
+            "estimate": own.estimate.T.ravel(),
+            "se": se.T.ravel(),
+            "sigma": np.tile(np.sqrt(variance), q),
+            "reason": pd.Series([text or None for text in own.reason] * q, dtype=object),
+        }
+    )
+
+
+def _rest(estimate: Estimate, group: Group, z: Floats) -> Floats:
+    """Return everything in the linear predictor that the group's regression does not estimate."""
+    design = estimate.model.design
+    mode = estimate.modes[[g.name for g in design.groups].index(group.name)]
+    total = estimate.fitted_values - np.einsum("nq,nq->n", z, mode.mean[group.index])
+    inside = [k for k, c in enumerate(design.coefs) if c in group.coefs]
+    return np.asarray(total - design.X[:, inside] @ estimate.coefficients[inside])
+
+
+def _precision(design: Design) -> Floats:
+    """Return each row's known relative precision."""
+    out = np.ones(design.n)
+    if design.precision is not None:
+        out = out * design.precision
+    if design.se is not None:
+        out = out / design.se**2
+    return out if design.weights is None else out * design.weights
+
+
+def complete_pooling(estimate: Estimate, prob: float = 0.95) -> pd.DataFrame:
+    """Return one least-squares regression for all rows, groups ignored.
+
+    Parameters
+    ----------
+    estimate : Estimate
+    prob : float
+        Of the normal interval.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by coefficient: estimate, se, z, ci_low, ci_high; ``attrs["sigma"]`` is its residual
+        sd, with divisor n - p.
+    """
+    design = estimate.model.design
+    z = NormalDist().inv_cdf((1.0 + check_prob(prob)) / 2.0)
+    root = np.sqrt(_precision(design))
+    Q, R = np.linalg.qr(design.X_centred * root[:, None])
+    target = root * (design.y - design.offset)
+    back = design.T @ np.linalg.inv(R)
+    left = target - Q @ (Q.T @ target)
+    sigma = float(np.sqrt(left @ left / (design.n - R.shape[0])))
+    value, se = back @ (Q.T @ target), sigma * np.sqrt(np.sum(back**2, axis=1))
+    out = pd.DataFrame(
+        {"estimate": value, "se": se, "z": value / se, "ci_low": value - z * se}
+        | {"ci_high": value + z * se},
+        index=pd.Index(design.coefs, name="coefficient", dtype=object),
+    )
+    out.attrs.update(prob=prob, sigma=sigma)
+    return out

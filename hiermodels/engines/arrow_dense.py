@@ -1,0 +1,128 @@
+"""Dense triangular factors for the corner, by rows and by blocks; nothing here raises."""
+
+import math
+from typing import Any, Final
+
+from hiermodels.engines.rowwise import loop, strict
+
+# numba carries no types: mypy cannot see through its decorators.
+# mypy: disallow-untyped-decorators=False, disallow-untyped-calls=False
+
+# A pivot that has lost nine of sixteen digits to cancellation carries a wrong answer as easily as
+# a right one; see `cholesky`.
+PIVOT: Final = 1e-9
+_SIDE: Final = 64
+
+
+@strict
+def sweep(s: Any, at: int, wide: int, first: int, rows: int, end: int, start: int) -> bool:
+    """Factor rows first to first + rows of a symmetric matrix, upper triangle, up to column end.
+
+    The matrix stands at `at` with `wide` columns, by rows. The diagonal entries that it started
+    from stand at `start`: False where a pivot falls below 1e-9 of its own, or is no number.
+    """
+    for k in range(first, first + rows):
+        line = at + k * wide
+        pivot = s[line + k]
+        if not pivot >= PIVOT * s[start + k] or not pivot < math.inf:
+            return False
+        root = math.sqrt(pivot)
+        scale = 1.0 / root
+        s[line + k] = root
+        row = s[line : line + end]
+        for j in range(k + 1, end):
+            row[j] *= scale
+        for i in range(k + 1, first + rows):
+            factor = row[i]
+            if factor != 0.0:
+                other = s[at + i * wide : at + i * wide + end]
+                for j in range(i, end):
+                    other[j] -= factor * row[j]
+    return True
+
+
+@loop
+def _update(s: Any, target: int, n: int, rows: int, step: int, factors: int) -> None:
+    """Subtract from one row a block's rows (`rows`, `step` apart) times a column of factors.
+
+    Four rows at a time: each number of the target is read and written once for them.
+    """
+    out = s[target : target + n]
+    done = 0
+    while done + 4 <= _SIDE:
+        at = rows + done * step
+        a, b = s[at : at + n], s[at + step : at + step + n]
+        c, d = s[at + 2 * step : at + 2 * step + n], s[at + 3 * step : at + 3 * step + n]
+        fa, fb = s[factors + done * step], s[factors + (done + 1) * step]
+        fc, fd = s[factors + (done + 2) * step], s[factors + (done + 3) * step]
+        for j in range(n):
+            out[j] -= fa * a[j] + fb * b[j] + fc * c[j] + fd * d[j]
+        done += 4
+
+
+@strict
+def cholesky(s: Any, at: int, n: int, start: int) -> bool:
+    """Write U with U'U = A over the upper triangle of A (n, n); False as `sweep` says."""
+    for lo in range(0, n, _SIDE):
+        size = min(_SIDE, n - lo)
+        if not sweep(s, at, n, lo, size, n, start):
+            return False
+        for i in range(lo + size, n):
+            row = at + lo * n + i
+            _update(s, at + i * n + i, n - i, row, n, row)
+    return True
+
+
+@loop
+def _invert(s: Any, u: int, v: int, n: int, size: int) -> None:
+    """Write U^-1 (size, size) at v, upper triangle; both have n columns."""
+    for i in range(size - 1, -1, -1):
+        row = s[v + i * n : v + i * n + size]
+        inverse = 1.0 / s[u + i * n + i]
+        for j in range(size):
+            row[j] = 0.0
+        for k in range(i + 1, size):
+            factor = -inverse * s[u + i * n + k]
+            other = s[v + k * n : v + k * n + size]
+            for j in range(k, size):
+                row[j] += factor * other[j]
+        row[i] = inverse
+
+
+@loop
+def _dot(s: Any, left: int, right: int, n: int) -> float:
+    """Return the sum of products of n numbers."""
+    a, b = s[left : left + n], s[right : right + n]
+    total = 0.0
+    for j in range(n):
+        total += a[j] * b[j]
+    return total
+
+
+@strict
+def second_moments(s: Any, u: int, out: int, n: int) -> None:
+    """Write E[t t'] for t = (coefficients, -1) with the factor [U, c; 0, rho] (n, n) at u.
+
+    The coefficients are normal with precision U'U and mean U^-1 c.
+    """
+    size = n - 1
+    _invert(s, u, out, n, size)
+    last = out + size * n
+    for i in range(size):
+        mean = 0.0
+        for k in range(i, size):
+            mean += s[out + i * n + k] * s[u + k * n + size]
+        s[out + i * n + size] = -mean
+    for i in range(size):
+        # Row i of V V' needs the rows of V from i on, so it may take the place of row i.
+        for j in range(i, size):
+            s[last + j] = _dot(s, out + i * n + j, out + j * n + j, size - j)
+        for j in range(i, size):
+            s[out + i * n + j] = s[last + j]
+    for i in range(size):
+        for j in range(i, size):
+            total = s[out + i * n + j] + s[out + i * n + size] * s[out + j * n + size]
+            s[out + i * n + j] = total
+            s[out + j * n + i] = total
+        s[last + i] = s[out + i * n + size]
+    s[last + size] = 1.0

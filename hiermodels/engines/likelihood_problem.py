@@ -1,0 +1,297 @@
+"""A Gaussian model as its likelihood is maximised: cross-products, and a short vector's meaning.
+
+Coordinates x are, by bar, the entries of the relative factor theta (lower triangle, or the diagonal
+where effects are independent), then the residual's parameters. With Lambda = scale diag(1/s) theta,
+s the root mean squares of the bar's centred columns, theta is free of the columns' units.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiermodels.engines.arrow_layout import Writer, lambda_starts, write_arrow
+from hiermodels.engines.residual_packing import PackedResidual, pack_residual
+from hiermodels.errors import EngineError
+from hiermodels.spec.design import Design
+from hiermodels.spec.gram import Gram, build_gram, compress, design_groupings
+from hiermodels.spec.priors import ResolvedPriors
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+# Log sds and transformed correlations beyond this are at the edge of what doubles can tell apart.
+_EDGE: Final = 12.0
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Where one bar's relative factor stands.
+
+    Attributes
+    ----------
+    at : int
+        First entry of its grouping's factor among all factors.
+    wide : int
+        Columns of its grouping.
+    first : int
+        Its first column there.
+    rows, columns : ndarray of int
+        Places of its coordinates in its (q, q) factor.
+    scale : ndarray (q,)
+        Root mean squares of its centred columns.
+    x : slice
+        Its coordinates.
+    n_levels : int
+    """
+
+    at: int
+    wide: int
+    first: int
+    rows: Index
+    columns: Index
+    scale: Array
+    x: slice
+    n_levels: int
+
+    @property
+    def q(self) -> int:
+        """Number of effects."""
+        return len(self.scale)
+
+    @property
+    def places(self) -> Index:
+        """Places of its coordinates among all factors."""
+        return self.at + (self.first + self.rows) * self.wide + self.first + self.columns
+
+    def factor(self, x: Array) -> Array:
+        """Return the relative factor (q, q) of the centred effects."""
+        theta = np.zeros((self.q, self.q))
+        theta[self.rows, self.columns] = x[self.x]
+        return theta / self.scale[:, None]
+
+
+@dataclass(frozen=True, eq=False)
+class Arrow:
+    """Cross-products in a buffer.
+
+    Attributes
+    ----------
+    gram : Gram
+    buffer : ndarray
+    head : int
+    """
+
+    gram: Gram
+    buffer: Array
+    head: int
+
+
+@dataclass(frozen=True, eq=False)
+class Estimation:
+    """A Gaussian model as its likelihood is maximised.
+
+    Attributes
+    ----------
+    arrow, whole : Arrow
+        Cross-products with like groups merged, for the likelihood; and of every group.
+    blocks : tuple of Block
+        By bar.
+    residual : PackedResidual
+    along : ndarray (n_phi,) or None
+        Moving the residual's parameters along it multiplies all residual sds; the first coordinate
+        where it is not zero is held at zero and the scale profiled. None where no scale is free.
+    reml : bool
+    y_scale : float
+        What the response was divided by.
+    n, p : int
+    guess : ndarray (n_theta,)
+        Relative factors by the method of moments, one effect at a time: where to start.
+    """
+
+    arrow: Arrow
+    whole: Arrow
+    blocks: tuple[Block, ...]
+    residual: PackedResidual
+    along: Array | None
+    reml: bool
+    y_scale: float
+    n: int
+    p: int
+    guess: Array
+
+    @property
+    def free(self) -> NDArray[np.bool_]:
+        """Which of the residual's parameters are coordinates (n_phi,)."""
+        free = np.ones(self.residual.n_phi, dtype=bool)
+        if self.along is not None:
+            free[np.flatnonzero(self.along)[0]] = False
+        return free
+
+    @property
+    def n_theta(self) -> int:
+        """Number of coordinates of the factors."""
+        return self.blocks[-1].x.stop if self.blocks else 0
+
+    @property
+    def ndim(self) -> int:
+        """Number of coordinates."""
+        return self.n_theta + int(self.free.sum())
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of parameters of the model, as counted in AIC."""
+        return self.p + self.n_theta + self.residual.n_phi
+
+    @property
+    def n_free(self) -> float:
+        """What multiplies the log of the residual variance: n, or n - p."""
+        return self.residual.total_weight - (self.p if self.reml else 0)
+
+    @property
+    def diagonal(self) -> NDArray[np.intp]:
+        """Coordinates on the diagonal of a factor: at least zero."""
+        found = [
+            block.x.start + np.flatnonzero(block.rows == block.columns) for block in self.blocks
+        ]
+        return np.concatenate([np.zeros(0, dtype=np.intp), *found]).astype(np.intp)
+
+    @property
+    def units(self) -> Array:
+        """Steps by coordinate that change the likelihood about alike: one over root levels."""
+        units = np.full(self.ndim, 1.0 / math.sqrt(self.n))
+        for block in self.blocks:
+            units[block.x] = 1.0 / math.sqrt(block.n_levels)
+        return units
+
+    @property
+    def bounds(self) -> tuple[Array, Array]:
+        """Lower and upper ends of the coordinates."""
+        lower, upper = np.full(self.ndim, -np.inf), np.full(self.ndim, np.inf)
+        lower[self.diagonal] = 0.0
+        lower[self.n_theta :], upper[self.n_theta :] = -_EDGE, _EDGE
+        if self.along is None:
+            lower[self.n_theta :], upper[self.n_theta :] = -40.0, 40.0
+        return lower, upper
+
+    def phi(self, x: Array) -> Array:
+        """Return the residual's parameters, the profiled scale being 1."""
+        phi = np.zeros(self.residual.n_phi)
+        phi[self.free] = x[self.n_theta :]
+        return phi
+
+
+def estimation_problem(
+    design: Design, priors: ResolvedPriors, reml: bool, y: Array | None = None
+) -> Estimation:
+    """Return a model as its likelihood is maximised; this computes the cross-products.
+
+    Parameters
+    ----------
+    design : Design
+    priors : ResolvedPriors
+        Defaults: their coordinates of the residual are used, nothing else.
+    reml : bool
+    y : ndarray (n,), optional
+        In place of the design's response.
+
+    Raises
+    ------
+    EngineError
+        The residual precision is no sum of few matrices.
+    """
+    if design.residual is None or priors.residual is None:
+        raise EngineError("A likelihood in closed form needs a Gaussian response.")
+    packed = pack_residual(design.residual, priors.residual)
+    along = _scale_direction(priors.residual.predictors, packed, design)
+    response = (design.y if y is None else y) - design.offset
+    left = response - design.X_centred @ np.linalg.lstsq(design.X_centred, response)[0]
+    scale = 1.0
+    if along is not None:
+        scale = float(np.sqrt(np.mean(left**2))) or 1.0
+    groupings = design_groupings(design, priors)
+    gram = build_gram(
+        groupings, design.X_centred, np.zeros((design.n, 0)), response / scale,
+        design.residual.bases,
+    )  # fmt: skip
+    whole = _write(gram)
+    merged = compress(gram)
+    arrow = whole if merged is gram else _write(merged)
+    blocks = _blocks(design, gram)
+    p = design.X_centred.shape[1]
+    guess = _moments(design, blocks, left)
+    return Estimation(arrow, whole, blocks, packed, along, reml, scale, design.n, p, guess)
+
+
+def _moments(design: Design, blocks: tuple[Block, ...], left: Array) -> Array:
+    """Return relative sds of the effects one at a time, from what the coefficients leave (n,).
+
+    With z_j'r the products of an effect's column and residuals in level j, E (z_j'r)^2 is
+    tau^2 (z_j'z_j)^2 + sigma^2 z_j'z_j.
+    """
+    guess = np.zeros(blocks[-1].x.stop if blocks else 0)
+    total = float(np.mean(left**2))
+    parts = []
+    for term, block in zip(design.terms, blocks, strict=True):
+        z = term.z_centred / block.scale
+        found = []
+        for k in range(block.q):
+            size = np.bincount(term.index, z[:, k] ** 2, block.n_levels)
+            product = np.bincount(term.index, z[:, k] * left, block.n_levels)
+            excess = float(np.sum(product**2) - total * np.sum(size))
+            found.append(max(excess / float(np.sum(size**2)), 0.0))
+        parts.append(np.array(found))
+    # effects take each other's share: at least a fifth of the variance is the residuals'
+    rest = max(total - sum(float(np.sum(part)) for part in parts), 0.2 * total)
+    for block, part in zip(blocks, parts, strict=True):
+        own = block.rows == block.columns
+        sds = np.clip(np.sqrt(part / rest), 0.1, 5.0) if rest > 0 else np.ones(block.q)
+        guess[block.x] = np.where(own, sds[block.rows], 0.0)
+    return guess
+
+
+def _write(gram: Gram) -> Arrow:
+    writer = Writer(1)
+    head = write_arrow(gram, np.zeros((gram.n_coefs + 1, gram.n_coefs + 1)), writer)
+    buffer = np.concatenate([np.zeros(1), *writer.parts])
+    buffer.flags.writeable = False
+    return Arrow(gram, buffer, head)
+
+
+def _scale_direction(predictors: Array, packed: PackedResidual, design: Design) -> Array | None:
+    """Return along which parameters all residual sds grow together, None where they cannot."""
+    known = design.se is not None and design.se_with_sigma
+    k = predictors.shape[1]
+    if k == 0 or known:
+        return None
+    ones = np.ones(len(predictors))
+    found = np.linalg.lstsq(predictors, ones)[0]
+    found = np.where(np.abs(found) < 1e-10, 0.0, found)
+    if np.linalg.norm(predictors @ found - ones) > 1e-9 * math.sqrt(len(ones)):
+        return None
+    return np.concatenate([found, np.zeros(packed.n_phi - k)])
+
+
+def _blocks(design: Design, gram: Gram) -> tuple[Block, ...]:
+    """Return the bars' places, in written order."""
+    starts = lambda_starts(gram)
+    owner = {t: g for g, grouping in enumerate(gram.groupings) for t in grouping.terms}
+    blocks, end = [], 0
+    for k, term in enumerate(design.terms):
+        g = owner[k]
+        before = gram.groupings[g].terms
+        first = sum(design.terms[t].z.shape[1] for t in before[: before.index(k)])
+        q = len(term.coefs)
+        rows, columns = np.tril_indices(q) if term.correlated else (np.arange(q), np.arange(q))
+        scale = np.sqrt(np.mean(term.z_centred**2, axis=0))
+        scale = np.where(scale > 0, scale, 1.0)
+        x = slice(end, end + len(rows))
+        blocks.append(
+            Block(
+                starts[g], gram.groupings[g].q, first, rows.astype(np.int64),
+                columns.astype(np.int64), scale, x, len(term.levels),
+            )
+        )  # fmt: skip
+        end = x.stop
+    return tuple(blocks)

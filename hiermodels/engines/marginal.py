@@ -1,0 +1,354 @@
+"""The marginal posterior of Gaussian models: coefficients and group effects integrated out.
+
+Cross-products are computed once; after that a density costs the same whatever the number of rows.
+"""
+
+import ctypes
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiermodels.engines import marginal_kernels as places
+from hiermodels.engines.arrow_layout import Writer, write_arrow
+from hiermodels.engines.lanes_layout import suits_lanes, write_lanes
+from hiermodels.engines.marginal_kernels import marginal_callback
+from hiermodels.engines.packing import lkj_constant, pack_prior
+from hiermodels.engines.problem import COEF_KINDS, SD_KINDS, Floats, PriorRow
+from hiermodels.engines.residual_packing import PackedResidual, pack_residual
+from hiermodels.errors import EngineError
+from hiermodels.spec.design import Design
+from hiermodels.spec.distributions import Prior
+from hiermodels.spec.families import Family
+from hiermodels.spec.gram import Gram, bar_maps, build_gram, compress, design_groupings
+from hiermodels.spec.priors import ResolvedPriors
+
+_LOG_2PI: Final = math.log(2.0 * math.pi)
+
+
+@dataclass(frozen=True, eq=False)
+class MarginalBar:
+    """One bar: the priors of its scale, and where its columns stand.
+
+    Parameters
+    ----------
+    q, n_levels
+        Effects and levels.
+    sd_priors
+        Priors of the q sds.
+    lkj_eta
+        Shape of the LKJ prior; None where uncorrelated or q = 1.
+    grouping
+        Position of its grouping in the cross-products.
+    first
+        Its first column among the grouping's.
+    map
+        Effects in the cross-products' columns = ``map @`` effects in the priors' coordinates.
+    """
+
+    q: int
+    n_levels: int
+    sd_priors: tuple[PriorRow, ...]
+    lkj_eta: float | None
+    grouping: int
+    first: int
+    map: Floats
+
+    @property
+    def n_correlations(self) -> int:
+        """Number of free correlations."""
+        return 0 if self.lkj_eta is None else self.q * (self.q - 1) // 2
+
+
+@dataclass(frozen=True)
+class MarginalSlices:
+    """Where the parts of the unconstrained vector stand.
+
+    Parameters
+    ----------
+    others
+        Coefficients whose prior is not normal.
+    sds, correlations
+        By bar.
+    phi
+        The residual's parameters.
+    """
+
+    others: slice
+    sds: tuple[slice, ...]
+    correlations: tuple[slice, ...]
+    phi: slice
+
+    @property
+    def ndim(self) -> int:
+        """Length of the vector."""
+        return int(self.phi.stop)
+
+
+@dataclass(frozen=True, eq=False)
+class MarginalProblem:
+    """A Gaussian model in marginal form, everything resolved to numbers.
+
+    Parameters
+    ----------
+    gram
+        Cross-products, of the columns with normal priors first.
+    coef_priors
+        Priors of all coefficients, in the order of the model matrix.
+    bars
+        In written order.
+    residual
+        The residual's matrices as functions of its parameters, with priors.
+    residual_sds
+        Priors of the residual's first parameters: of sds or, where they are log-linear, of the
+        coefficients of the log sd.
+    plain_residual
+        Whether rows are independent and share one sigma, or have known errors without one.
+    """
+
+    gram: Gram
+    coef_priors: tuple[PriorRow, ...]
+    bars: tuple[MarginalBar, ...]
+    residual: PackedResidual
+    residual_sds: tuple[PriorRow, ...]
+    plain_residual: bool
+
+    @property
+    def normal(self) -> NDArray[np.intp]:
+        """Positions of the coefficients that are integrated out."""
+        return np.flatnonzero([prior.kind == "Normal" for prior in self.coef_priors])
+
+    @property
+    def others(self) -> NDArray[np.intp]:
+        """Positions of the coefficients that stay among the coordinates."""
+        return np.flatnonzero([prior.kind != "Normal" for prior in self.coef_priors])
+
+    @cached_property
+    def layout(self) -> MarginalSlices:
+        """Where the parts of the unconstrained vector stand."""
+        at = len(self.others)
+        sds, correlations = [], []
+        for bar in self.bars:
+            sds.append(slice(at, at + bar.q))
+            correlations.append(slice(at + bar.q, at + bar.q + bar.n_correlations))
+            at = correlations[-1].stop
+        phi = slice(at, at + self.residual.n_phi)
+        return MarginalSlices(slice(0, len(self.others)), tuple(sds), tuple(correlations), phi)
+
+    @cached_property
+    def coefficient_prior(self) -> tuple[Floats, Floats]:
+        """Means (p,) and sds (p,) of the coefficients that are integrated out."""
+        rows = np.array([self.coef_priors[k].args for k in self.normal]).reshape(-1, 2)
+        return rows[:, 0], rows[:, 1]
+
+
+def unsupported(design: Design, family: Family, priors: ResolvedPriors) -> str | None:
+    """Return None where the marginal engine can run a model, else the reason in words.
+
+    Parameters
+    ----------
+    design : Design
+    family : Family
+    priors : ResolvedPriors
+    """
+    if (family.name, family.link) != ("gaussian", "identity"):
+        return (
+            "group effects can be integrated out exactly for Gaussian models with the identity "
+            f"link only, not for family {family.name} with link {family.link}"
+        )
+    rows = [(_row(prior), COEF_KINDS) for prior in priors.coef]
+    rows += [(_row(prior), SD_KINDS) for own in priors.terms for prior in own.sd]
+    for row, kinds in rows:
+        if row.kind not in kinds:
+            return f"the kernel has no prior {row.kind}"
+    if design.residual is not None:
+        return design.residual.reason
+    return None
+
+
+def marginal_problem(design: Design, family: Family, priors: ResolvedPriors) -> MarginalProblem:
+    """Return a model as the marginal engine reads it; this computes the cross-products.
+
+    Parameters
+    ----------
+    design : Design
+    family : Family
+    priors : ResolvedPriors
+
+    Raises
+    ------
+    EngineError
+        Where the engine cannot run the model, with the reason.
+    """
+    reason = unsupported(design, family, priors)
+    if reason is not None:
+        raise EngineError(f"The marginal engine cannot run this model: {reason}.")
+    coef = tuple(_row(prior) for prior in priors.coef)
+    normal = np.array([row.kind == "Normal" for row in coef], dtype=bool)
+    groupings = design_groupings(design, priors)
+    if design.residual is None or priors.residual is None:
+        raise EngineError("A Gaussian model has a residual; this design has none.")
+    part = pack_residual(design.residual, priors.residual)
+    sds = tuple(_row(prior) for prior in priors.residual.sigma)
+    X, other = priors.X, priors.X[:, :0]
+    if not normal.all():
+        X, other = priors.X[:, normal], priors.X[:, ~normal]
+    gram = build_gram(groupings, X, other, design.y - design.offset, design.residual.bases)
+    owner = {term: g for g, grouping in enumerate(groupings) for term in grouping.terms}
+    bars = []
+    for k, (term, own, change) in enumerate(
+        zip(design.terms, priors.terms, bar_maps(design, priors), strict=True)
+    ):
+        before = groupings[owner[k]].terms
+        first = sum(design.terms[t].z.shape[1] for t in before[: before.index(k)])
+        eta = None if own.cor is None or len(own.sd) == 1 else own.cor.values[0]
+        rows = tuple(_row(prior) for prior in own.sd)
+        bars.append(MarginalBar(len(rows), len(term.levels), rows, eta, owner[k], first, change))
+    return MarginalProblem(gram, coef, tuple(bars), part, sds, _is_plain(design))
+
+
+def _is_plain(design: Design) -> bool:
+    """Whether rows are independent and share one sigma, or have known errors without one."""
+    return design.residual is not None and design.residual.simple and not design.se_with_sigma
+
+
+def _row(prior: Prior) -> PriorRow:
+    return PriorRow(prior.name, prior.values)
+
+
+# --- buffer ---------------------------------------------------------------------------------
+
+
+def _coefficients(problem: MarginalProblem) -> tuple[Floats, float]:
+    """Return the prior of the kernel's coefficients (p + 1, p + 1), and the log of its precision.
+
+    With coefficients = centre + R^-1 gamma and normal priors (m, S): precision R^-T S^-1 R^-1 and
+    mean R (m - centre).
+    """
+    gram = problem.gram
+    mean, sd = problem.coefficient_prior
+    root = np.linalg.inv(gram.R) / sd[:, None] if len(sd) else np.zeros((0, 0))
+    both = np.column_stack([root, (mean - gram.centre) / sd])
+    log_precision = -2.0 * float(np.sum(np.log(sd)) + np.sum(np.log(np.abs(np.diag(gram.R)))))
+    return both.T @ both, log_precision
+
+
+def pack_marginal(
+    problem: MarginalProblem, compressed: bool = True, lanes: bool | None = None
+) -> Floats:
+    """Write a model into one buffer for the kernels.
+
+    Parameters
+    ----------
+    problem
+        The model.
+    compressed
+        Whether groups that are alike are merged: for the density, not for group effects.
+    lanes
+        Whether groups stand side by side; None where that is faster. Not for group effects.
+
+    Returns
+    -------
+    numpy.ndarray
+        One dimension, float64, read-only.
+    """
+    writer = Writer(places.HEAD)
+    head = np.zeros(places.HEAD)
+    whole = head.view(np.int64)
+    slices = problem.layout
+    prior, log_precision = _coefficients(problem)
+    gram = compress(problem.gram) if compressed else problem.gram
+    if lanes is None:
+        lanes = compressed and suits_lanes(gram)
+    whole[places.SIDE_BY_SIDE] = int(lanes)
+    write = write_lanes if lanes else write_arrow
+    whole[places.AT_ARROW] = write(gram, prior, writer)
+    others = tuple(problem.coef_priors[k] for k in problem.others)
+    whole[places.OTHERS] = len(others)
+    whole[places.AT_OTHER_PRIORS], constant = _write_priors(others, writer)
+    whole[places.AT_OTHER_CENTRE] = writer.add(problem.gram.other_centre)
+    records = np.zeros((len(problem.bars), places.BAR), dtype=np.int64)
+    for k in range(len(problem.bars)):
+        constant += _write_bar(problem, k, records[k], writer)
+    whole[places.BARS] = len(problem.bars)
+    whole[places.AT_BARS] = writer.add_index(records)
+    whole[places.LARGEST] = max((bar.q**2 for bar in problem.bars), default=1)
+    part = problem.residual
+    whole[places.RESIDUAL], whole[places.RESIDUAL_SIZE] = part.code, part.block.size
+    whole[places.AT_RESIDUAL] = writer.add(part.block)
+    whole[places.AT_PHI] = slices.phi.start
+    whole[places.STRUCTURED] = int(not problem.plain_residual)
+    whole[places.NDIM], whole[places.TOTAL] = slices.ndim, writer.end
+    constant -= 0.5 * (part.total_weight * _LOG_2PI - log_precision)
+    head[places.CONSTANT] = constant
+    buffer = np.concatenate([head, *writer.parts])
+    buffer.flags.writeable = False
+    return buffer
+
+
+def _write_priors(priors: Sequence[PriorRow], writer: Writer) -> tuple[int, float]:
+    rows = [pack_prior(prior) for prior in priors]
+    return writer.add(np.array([row[:4] for row in rows])), math.fsum(row[4] for row in rows)
+
+
+def _write_bar(
+    problem: MarginalProblem, k: int, record: NDArray[np.int64], writer: Writer
+) -> float:
+    """Write one bar; return the constant of its priors."""
+    bar, slices = problem.bars[k], problem.layout
+    record[places.SIZE] = bar.q
+    record[places.AT_SDS] = slices.sds[k].start
+    record[places.AT_CORRELATION] = slices.correlations[k].start
+    record[places.OWNER], record[places.FIRST] = bar.grouping, bar.first
+    record[places.COLUMNS] = problem.gram.groupings[bar.grouping].q
+    record[places.AT_MAP] = writer.add(bar.map)
+    record[places.AT_SD_PRIORS], constant = _write_priors(bar.sd_priors, writer)
+    if bar.lkj_eta is not None and bar.q > 1:
+        record[places.CORRELATED] = 1
+        record[places.AT_ETA] = writer.add(np.array([bar.lkj_eta]))
+        constant += lkj_constant(bar.lkj_eta, bar.q)
+    return constant
+
+
+class MarginalDensity:
+    """The log density of one problem, ready to be called many times.
+
+    Parameters
+    ----------
+    problem
+        The model.
+    lanes
+        As `pack_marginal` takes it.
+    """
+
+    def __init__(self, problem: MarginalProblem, lanes: bool | None = None) -> None:
+        self.buffer = pack_marginal(problem, lanes=lanes)
+        pointer = ctypes.c_void_p
+        prototype = ctypes.CFUNCTYPE(
+            ctypes.c_int64, ctypes.c_uint64, pointer, pointer, pointer, pointer
+        )
+        head = self.buffer.view(np.int64)
+        forms = bool(head[places.SIDE_BY_SIDE]), bool(head[places.STRUCTURED])
+        self.address = int(marginal_callback(*forms).address)
+        self._call = prototype(self.address)
+        self._data = self.buffer.ctypes.data
+
+    @property
+    def ndim(self) -> int:
+        """Length of the unconstrained vector."""
+        return int(self.buffer.view(np.int64)[places.NDIM])
+
+    def __call__(self, x: Floats) -> tuple[float, Floats]:
+        """Return value and gradient at x, (ndim,); -inf where either is not finite."""
+        x = np.ascontiguousarray(x, dtype=np.float64)
+        if x.shape != (self.ndim,):
+            raise EngineError(f"The point has shape {x.shape}; the model has ({self.ndim},).")
+        gradient = np.empty(self.ndim)
+        value = np.empty(1)
+        at = x.ctypes.data, gradient.ctypes.data, value.ctypes.data, self._data
+        code = self._call(self.ndim, *at)
+        return (float(value[0]) if code == 0 else -np.inf), gradient

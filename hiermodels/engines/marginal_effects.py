@@ -1,0 +1,226 @@
+"""After sampling: exact draws of coefficients and group effects, and the effects' moments."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hiermodels.engines.conditional import Coordinates, _correlation_factor
+from hiermodels.engines.lanes_draws import many_lane_draws
+from hiermodels.engines.lanes_layout import suits_lanes
+from hiermodels.engines.marginal import MarginalProblem, pack_marginal
+from hiermodels.engines.marginal_draws import many_draws
+from hiermodels.engines.problem import SD_KINDS, Floats
+from hiermodels.errors import EngineError
+
+
+@dataclass(frozen=True, eq=False)
+class EffectMoments:
+    """Means and covariances of the group effects, by bar, without the noise of drawing them.
+
+    Parameters
+    ----------
+    means
+        By bar (J, q), in the priors' coordinates.
+    covariances
+        By bar (J, q, q): the mean of conditional covariances plus the covariance of conditional
+        means, over the draws of scales.
+    """
+
+    means: tuple[Floats, ...]
+    covariances: tuple[Floats, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class MarginalDraws:
+    """What sampling the scales leads to.
+
+    Parameters
+    ----------
+    coordinates
+        As the conditional engine has them; `effects` is empty where they were not asked for, and
+        `sigma` is None unless there is exactly one.
+    phi
+        The residual's unconstrained parameters, (..., n_phi).
+    moments
+        Of the group effects; None where they were not asked for.
+    """
+
+    coordinates: Coordinates
+    phi: Floats
+    moments: EffectMoments | None
+
+
+def effects_size(problem: MarginalProblem, n_draws: int) -> int:
+    """Return the bytes that so many draws of all group effects take."""
+    return 8 * n_draws * sum(bar.q * bar.n_levels for bar in problem.bars)
+
+
+def draw_effects(
+    problem: MarginalProblem,
+    draws: Floats,
+    seed: int,
+    *,
+    effects: bool = True,
+    moments: bool = True,
+    cores: int = 1,
+    lanes: bool | None = None,
+) -> MarginalDraws:
+    """Draw coefficients and group effects exactly, given draws of everything else.
+
+    Parameters
+    ----------
+    problem
+        The model.
+    draws
+        Unconstrained vectors, (chains, draws, ndim).
+    seed
+        The same seed gives the same draws, whatever the cores.
+    effects
+        Whether to keep every draw of the group effects.
+    moments
+        Whether to compute the group effects' exact means and covariances.
+    cores
+        Chains that run at a time.
+    lanes
+        As `pack_marginal` takes it; the draws differ, their distribution does not.
+
+    Returns
+    -------
+    MarginalDraws
+
+    Raises
+    ------
+    EngineError
+        Where the draws have another number of coordinates.
+    """
+    parts = problem.layout
+    if draws.ndim != 3 or draws.shape[-1] != parts.ndim:
+        raise EngineError(
+            f"The draws have shape {draws.shape}; the model needs (chains, draws, {parts.ndim})."
+        )
+    side_by_side = suits_lanes(problem.gram) if lanes is None else lanes
+    buffer = pack_marginal(problem, compressed=False, lanes=side_by_side)
+    # side by side effects come by grouping, in the cross-products' columns; else by bar
+    shapes = [(g.n_levels, g.q) for g in problem.gram.groupings]
+    if not side_by_side:
+        shapes = [(bar.n_levels, bar.q) for bar in problem.bars]
+    at = np.cumsum([0, *(n * q for n, q in shapes)]).astype(np.int64)
+    at_squares = np.cumsum([0, *(n * q * q for n, q in shapes)]).astype(np.int64)
+    n_chains, n_draws = draws.shape[:2]
+    gamma = np.empty((n_chains, n_draws, problem.gram.n_coefs))
+    every = np.empty((n_chains, n_draws, at[-1] if effects else 0))
+    mean, within, between = (
+        np.zeros((n_chains, int(size[-1]) if moments else 0))
+        for size in (at, at_squares, at_squares)
+    )
+    levels, places = _places(problem)
+    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(n_chains)]
+    rest: tuple[NDArray[np.int64], ...] = (levels, places)
+    if side_by_side:
+        kernel = many_lane_draws(not problem.plain_residual)
+        rest = (levels, np.column_stack([places, at[:-1], at_squares[:-1]]))
+    else:
+        kernel = many_draws(not problem.plain_residual)
+        rest = (at, at_squares, levels, places)
+
+    def one(chain: int) -> int:
+        own = np.ascontiguousarray(draws[chain])
+        out = gamma[chain], every[chain], mean[chain], within[chain], between[chain]
+        return int(kernel(buffer, own, streams[chain], *rest, *out))
+
+    with ThreadPoolExecutor(max(1, min(cores, n_chains))) as pool:
+        failed = list(pool.map(one, range(n_chains)))
+    counts = n_draws - np.array(failed, dtype=np.float64)
+    found = None
+    if moments:
+        found = _pool(counts, mean, within, between, shapes)
+    kept = _split(every, shapes) if effects else ()
+    if side_by_side:
+        kept, found = _by_bar(problem, kept, found)
+    return MarginalDraws(_coordinates(problem, draws, gamma, kept), draws[..., parts.phi], found)
+
+
+def _by_bar(
+    problem: MarginalProblem, effects: tuple[Floats, ...], moments: EffectMoments | None
+) -> tuple[tuple[Floats, ...], EffectMoments | None]:
+    """Return effects and moments by bar, in the priors' coordinates, from those by grouping."""
+    kept, means, covariances = [], [], []
+    for bar in problem.bars:
+        own, g = slice(bar.first, bar.first + bar.q), bar.grouping
+        back = np.linalg.inv(bar.map)
+        change = not np.array_equal(bar.map, np.eye(bar.q))
+        if effects:
+            part = effects[g][..., own]
+            kept.append(part @ back.T if change else part)
+        if moments is not None:
+            means.append(moments.means[g][..., own] @ back.T)
+            covariances.append(back @ moments.covariances[g][:, own, own] @ back.T)
+    if moments is not None:
+        moments = EffectMoments(tuple(means), tuple(covariances))
+    return tuple(kept), moments
+
+
+def _places(problem: MarginalProblem) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the levels of all nodes, and by grouping its first node, levels, column, effects."""
+    gram = problem.gram
+    places = np.full((len(gram.groupings), 4), -1, dtype=np.int64)
+    for k, grouping in enumerate(gram.groupings):
+        places[k, 1], places[k, 3] = grouping.n_levels, grouping.q
+    for k, column in zip(gram.border, gram.corner.first, strict=True):
+        places[k, 2] = column
+    levels: list[NDArray[np.intp]] = [np.zeros(0, dtype=np.intp)]
+    at = 0
+    for level in gram.levels:
+        places[level.grouping, 0] = at
+        at += len(level.levels)
+        levels.append(level.levels)
+    return np.concatenate(levels).astype(np.int64), places
+
+
+def _pool(
+    counts: Floats, mean: Floats, within: Floats, between: Floats, shapes: list[tuple[int, int]]
+) -> EffectMoments:
+    """Return means and covariances over all chains from each chain's."""
+    share = counts / counts.sum()
+    squares = [(n, q, q) for n, q in shapes]
+    means, covariances = [], []
+    for own, square in zip(
+        _split(mean, shapes), _split((within + between).sum(axis=0), squares), strict=True
+    ):
+        total = np.einsum("c,cjx->jx", share, own)
+        off = own - total
+        spread = np.einsum("c,cjx,cjy->jxy", share, off, off)
+        means.append(total)
+        covariances.append(square / counts.sum() + spread)
+    return EffectMoments(tuple(means), tuple(covariances))
+
+
+def _split(values: Floats, shapes: Sequence[tuple[int, ...]]) -> tuple[Floats, ...]:
+    """Return the last dimension cut into arrays of these shapes."""
+    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
+    parts = np.split(values, ends[:-1], axis=-1) if shapes else []
+    return tuple(
+        part.reshape(*values.shape[:-1], *shape) for part, shape in zip(parts, shapes, strict=True)
+    )
+
+
+def _coordinates(
+    problem: MarginalProblem, draws: Floats, gamma: Floats, effects: tuple[Floats, ...]
+) -> Coordinates:
+    """Return constrained values."""
+    gram, parts = problem.gram, problem.layout
+    coef = np.empty((*draws.shape[:-1], len(problem.coef_priors)))
+    coef[..., problem.normal] = gram.centre + gamma @ np.linalg.inv(gram.R).T
+    coef[..., problem.others] = draws[..., parts.others]
+    sds, chols = [], []
+    for bar, own, correlations in zip(problem.bars, parts.sds, parts.correlations, strict=True):
+        sds.append(np.exp(draws[..., own]))
+        identity = np.broadcast_to(np.eye(bar.q), (*draws.shape[:-1], bar.q, bar.q))
+        free = bar.n_correlations > 0
+        chols.append(_correlation_factor(draws[..., correlations], bar.q) if free else identity)
+    one = problem.residual.n_phi == 1 and problem.residual_sds[0].kind in SD_KINDS
+    found = np.exp(draws[..., parts.phi.start]) if one else None
+    return Coordinates(coef, tuple(sds), tuple(chols), effects, found)

@@ -1,0 +1,158 @@
+"""What the cross-products of a Gaussian model consist of."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+Array = NDArray[np.float64]
+Index = NDArray[np.intp]
+Basis = Array | sparse.csr_array | None
+
+
+@dataclass(frozen=True, eq=False)
+class Grouping:
+    """A grouping factor with the effects of all its bars side by side.
+
+    Attributes
+    ----------
+    name : str
+    z : ndarray (n, q)
+    index : ndarray of int (n,)
+    n_levels : int
+    terms : tuple of int
+        Positions of its bars in ``Design.terms``, in the order of their columns.
+    """
+
+    name: str
+    z: Array
+    index: Index
+    n_levels: int
+    terms: tuple[int, ...] = ()
+
+    @property
+    def q(self) -> int:
+        """Number of effects."""
+        return int(self.z.shape[1])
+
+
+@dataclass(frozen=True, eq=False)
+class ChainLevel:
+    """One grouping of the chain: its levels as nodes, children of one parent side by side.
+
+    Attributes
+    ----------
+    grouping : int
+        Position in ``Gram.groupings``.
+    levels : ndarray of int (J,)
+        The grouping's level that each node is.
+    parent : ndarray of int (J,)
+        Node of the next grouping of the chain; zeros for the last one.
+    multiplicity : ndarray (J,)
+        How many groups a node stands for; see `compress`.
+    start : ndarray of int (J + 1,)
+        Where the products of each node begin in ``products``.
+    products : ndarray
+        By node (M, q, width): own columns times own, later ones of the chain, those touched of the
+        border, X, the other coefficients' and y.
+    touch_start : ndarray of int (J + 1,)
+        Where the touched border levels of each node begin in the next two.
+    touch_grouping, touch_position : ndarray of int
+        Grouping of each touched level; its first column among those touched by the parent, or in
+        the corner for the last grouping of the chain.
+    touch_corner : ndarray of int
+        The first column of each touched level in the corner.
+    touch_columns : ndarray of int (J,)
+        Number of touched border columns.
+    """
+
+    grouping: int
+    levels: Index
+    parent: Index
+    multiplicity: Array
+    start: Index
+    products: Array
+    touch_start: Index
+    touch_grouping: Index
+    touch_position: Index
+    touch_corner: Index
+    touch_columns: Index
+
+
+@dataclass(frozen=True, eq=False)
+class Corner:
+    """Products among the columns of the border.
+
+    Attributes
+    ----------
+    n_columns : int
+        Columns of the crossed groupings.
+    first : tuple of int
+        First column of each border grouping.
+    pairs : ndarray of int (n_pairs, 5)
+        First columns and groupings of two levels that meet, upper triangle, and where their block
+        begins in ``products``, (M, q, q').
+    blocks : ndarray of int (n_blocks, 3)
+        First column and grouping of every level, and where its products with X, the other
+        coefficients' columns and y begin, (M, q, tail).
+    products : ndarray
+    tail : ndarray (M, tail, tail)
+        Products of X, the other coefficients' columns and y among each other.
+    """
+
+    n_columns: int
+    first: tuple[int, ...]
+    pairs: Index
+    blocks: Index
+    products: Array
+    tail: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Gram:
+    """Cross-products of a Gaussian model.
+
+    With R the upper triangle of the QR decomposition of X, the coefficients' columns are held as
+    X R^-1 and the response as y minus its projection on [X, X_other]: products of centred columns
+    only, whatever the columns' origin and scale.
+
+    Attributes
+    ----------
+    groupings : tuple of Grouping
+    chain, border : tuple of int
+        Positions in ``groupings``: chain inner to outer, border in the order of its columns.
+    levels : tuple of ChainLevel
+    corner : Corner
+    n : int
+    n_bases : int
+        M, the number of matrices whose sum with weights is the residual precision.
+    n_coefs, n_others : int
+        Columns of X, which are integrated out, and of X_other, which are not.
+    R : ndarray (p, p)
+        Triangular; the kernel's coefficients are ``R @ (coefficients - centre)``.
+    centre : ndarray (p,)
+    other_centre : ndarray (n_others,)
+    """
+
+    groupings: tuple[Grouping, ...]
+    chain: tuple[int, ...]
+    border: tuple[int, ...]
+    levels: tuple[ChainLevel, ...]
+    corner: Corner
+    n: int
+    n_bases: int
+    n_coefs: int
+    n_others: int
+    R: Array
+    centre: Array
+    other_centre: Array
+
+    @property
+    def tail(self) -> int:
+        """Columns at the end: X, X_other, y."""
+        return self.n_coefs + self.n_others + 1
+
+    def later(self, level: int) -> int:
+        """Return how many columns of later groupings of the chain follow a level's own."""
+        return sum(self.groupings[g].q for g in self.chain[level + 1 :])

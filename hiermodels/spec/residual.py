@@ -1,0 +1,353 @@
+"""Residuals: how their standard deviations and correlations hang on parameters, met by the data.
+
+A :class:`Residual` says R^-1 = sum_m w_m(phi) M_m: the matrices M_m come from the data, here and in
+`hiermodels.spec.bases`; the weights are the engine's. Standard deviations are marginal ones, under
+every structure.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+from hiermodels.errors import DataError, EngineError, FormulaError
+from hiermodels.spec.bases import (
+    Bases,
+    ar_bases,
+    cosy_bases,
+    independent_bases,
+    scaled,
+    unstructured_bases,
+)
+from hiermodels.spec.families import Family
+from hiermodels.spec.formula import ModelFormula
+from hiermodels.spec.frame import as_groups, combine_groups
+from hiermodels.spec.residual_terms import ResidualTerm
+from hiermodels.spec.series import Bar, check_bars, constant_weight, times
+from hiermodels.spec.sigma import Sigma, occasion_sigma, read_sigma
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.intp]
+Basis = Array | sparse.csr_array | None
+
+
+@dataclass(frozen=True)
+class Additions:
+    """The response's additions that concern residuals.
+
+    Attributes
+    ----------
+    weights, precision, se : ndarray (n,) or None
+    with_sigma : bool
+        Whether a residual sd is estimated besides known standard errors.
+    """
+
+    weights: Array | None = None
+    precision: Array | None = None
+    se: Array | None = None
+    with_sigma: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Residual:
+    r"""The residual covariance of a Gaussian model.
+
+    Attributes
+    ----------
+    term : ResidualTerm or None
+        ``ar``, ``cosy`` or ``unstr``; None where rows are independent.
+    sigma : Sigma or None
+        How the standard deviations hang on parameters; None where known errors replace them.
+    found : Bases or None
+        The matrices, before :attr:`scale`; None where there are too many.
+    reason : str or None
+        Why there are no matrices: the residual precision is then no sum of few of them.
+    scale : ndarray (n,) or None
+        Root of each row's precision for sd 1, D in M -> D M D; its square, times the likelihood's
+        weights, multiplies the diagonals of independent rows.
+    weights : ndarray (n,) or None
+        What each row's log likelihood is multiplied by.
+    constant : float
+        Part of log\|R\| that does not depend on parameters, weighted.
+    total_weight : float
+        What multiplies log(2 pi) in the log likelihood: n, or the sum of the weights.
+    series : ndarray of int (n,) or None
+        The series of each row.
+    series_levels : tuple of str
+    order : ndarray of int (n,) or None
+        Rows sorted by series, then time.
+    occasions : tuple of str
+        Of ``unstr``: the labels of the times.
+    """
+
+    term: ResidualTerm | None
+    sigma: Sigma | None
+    found: Bases | None
+    reason: str | None
+    scale: Array | None
+    weights: Array | None
+    constant: float
+    total_weight: float
+    n: int
+    series: Ints | None = None
+    series_levels: tuple[str, ...] = ()
+    order: Ints | None = None
+    occasions: tuple[str, ...] = ()
+
+    @property
+    def structure(self) -> str:
+        """``"independent"``, ``"ar"``, ``"cosy"`` or ``"unstr"``."""
+        return self.term.structure if self.term else "independent"
+
+    @property
+    def simple(self) -> bool:
+        """Whether rows are independent and share one sigma, or have known errors."""
+        return self.term is None and (self.sigma is None or self.sigma.kind == "one")
+
+    @property
+    def n_sigma(self) -> int:
+        """Number of parameters of the standard deviations."""
+        return len(self.sigma.labels) if self.sigma else 0
+
+    @property
+    def n_correlation(self) -> int:
+        """Number of free correlations."""
+        size = len(self.occasions)
+        return {"independent": 0, "unstr": size * (size - 1) // 2}.get(self.structure, 1)
+
+    @property
+    def correlation_name(self) -> str | None:
+        """The correlation parameter's name in the posterior, None for independent rows."""
+        names = {"ar": "ar", "cosy": "cosy", "unstr": "cor_residual"}
+        return names.get(self.structure)
+
+    @property
+    def correlation_range(self) -> tuple[float, float]:
+        """The open interval in which ``ar`` or ``cosy`` may lie."""
+        if self.structure == "cosy" and self.series is not None:
+            return -1.0 / (int(np.max(np.bincount(self.series))) - 1), 1.0
+        return -1.0, 1.0
+
+    @property
+    def note(self) -> str:
+        """What a reader of ``sigma`` should know, empty where nothing."""
+        if self.structure == "ar" and self.sigma:
+            return (
+                "sigma is the marginal sd of the residuals; under ar() the sd of what is new at "
+                "each step of 1 is sigma·√(1 − ar²)."
+            )
+        return ""
+
+    @cached_property
+    def bases(self) -> tuple[Basis, ...]:
+        """The matrices M: None for the identity, a diagonal (n,), or a symmetric matrix (n, n).
+
+        Raises
+        ------
+        EngineError
+            Where there are too many.
+        """
+        if self.found is None:
+            raise EngineError(f"The residual precision has no short sum of matrices: {self.reason}")
+        if self.found.structure != "independent":
+            return scaled(self.found, self._structured_scale()).matrices
+        diagonal = None if self.scale is None else self.scale**2
+        if self.weights is not None:
+            diagonal = self.weights if diagonal is None else diagonal * self.weights
+        if self.found.classes is None:
+            return (diagonal,)
+        ones = np.ones(self.n) if diagonal is None else diagonal
+        classes = self.found.classes
+        return tuple(np.where(classes == m, ones, 0.0) for m in range(self.found.n_bases))
+
+    def _structured_scale(self) -> Array:
+        """Return D with the weights in it: a series' log likelihood times w is R_j^-1 times w."""
+        root = np.ones(self.n) if self.scale is None else self.scale
+        return root if self.weights is None else root * np.sqrt(self.weights)
+
+
+def build_residual(
+    formula: ModelFormula,
+    family: Family,
+    kept: pd.DataFrame,
+    bars: Sequence[Bar],
+    additions: Additions,
+) -> Residual | None:
+    """Evaluate a formula's residual structure and its formula for sigma on the rows used.
+
+    Parameters
+    ----------
+    formula : ModelFormula
+    family : Family
+    kept : pandas.DataFrame
+        The rows used, without missing values.
+    bars : sequence of Term
+    additions : Additions
+
+    Returns
+    -------
+    Residual or None
+        None for a family without residual standard deviation.
+
+    Raises
+    ------
+    FormulaError
+        The structure or the formula does not go with the family, the additions or the bars.
+    DataError
+        A time is no whole number or stands twice in a series; a series is not nested in a
+        grouping; a stratum has no rows.
+    """
+    _check_family(formula, family)
+    if not family.has_sigma:
+        return None
+    _check_additions(formula, additions)
+    estimated = additions.se is None or additions.with_sigma
+    sigma = read_sigma(formula.sigma, kept) if estimated else None
+    if formula.residual is None:
+        return _independent(sigma, additions, len(kept))
+    return _structured(formula.residual, sigma, additions, kept, bars)
+
+
+# --- checks -------------------------------------------------------------------------------------
+
+
+def _check_family(formula: ModelFormula, family: Family) -> None:
+    """Raise FormulaError where the family has no place for the residual's terms."""
+    if formula.sigma is not None and not family.has_sigma:
+        raise FormulaError(
+            f"The family {family.name!r} has no sigma, so {formula.sigma.text!r} has no meaning. "
+            "Leave that formula out."
+        )
+    if formula.residual is not None and (family.name, family.link) != ("gaussian", "identity"):
+        raise FormulaError(
+            f"{formula.residual} is a structure of Gaussian residuals; it needs family='gaussian' "
+            f"with the identity link, and this model has family={family.name!r} with the link "
+            f"{family.link}. Write a bar such as (1 | {formula.residual.group_name}) in its place."
+        )
+
+
+def _check_additions(formula: ModelFormula, additions: Additions) -> None:
+    """Raise FormulaError where known errors leave no sigma to speak of, or stand beside one."""
+    if additions.se is None:
+        return
+    if not additions.with_sigma and formula.sigma is not None:
+        raise FormulaError(
+            "se(s) replaces sigma, so sigma can have no formula. Write se(s, sigma=True) to "
+            "estimate a sigma besides, or leave the formula for sigma out."
+        )
+    if additions.with_sigma and formula.residual is not None:
+        raise FormulaError(
+            f"se(s, sigma=True) adds independent errors to correlated ones; {formula.residual} "
+            "goes with se(s) alone, with precision(w), or with neither."
+        )
+
+
+# --- the structures -----------------------------------------------------------------------------
+
+
+def _independent(sigma: Sigma | None, additions: Additions, n: int) -> Residual:
+    """Return the residual of independent rows."""
+    weights = additions.weights
+    scale, log_variance = _known_scale(additions, n)
+    known = additions.se**2 if additions.se is not None and additions.with_sigma else None
+    strata = np.empty(0, dtype=np.intp) if sigma is None or sigma.kind == "one" else sigma.strata
+    found, reason = None, None
+    try:
+        found = independent_bases(strata, known, weights, n)
+    except EngineError as error:
+        reason = f"{error}; the conditional engine takes such a model."
+    return Residual(
+        term=None,
+        sigma=sigma,
+        found=found,
+        reason=reason,
+        scale=scale,
+        weights=weights,
+        constant=_weighted_sum(log_variance, weights),
+        total_weight=float(n if weights is None else np.sum(weights)),
+        n=n,
+    )
+
+
+def _known_scale(additions: Additions, n: int) -> tuple[Array | None, Array | None]:
+    """Return the root of each row's known precision, and the log of its inverse square."""
+    if additions.precision is not None:
+        return np.sqrt(additions.precision), -np.log(additions.precision)
+    if additions.se is not None and not additions.with_sigma:
+        return 1.0 / additions.se, 2.0 * np.log(additions.se)
+    return None, None
+
+
+def _weighted_sum(values: Array | None, weights: Array | None) -> float:
+    if values is None:
+        return 0.0
+    return float(np.sum(values) if weights is None else weights @ values)
+
+
+def _structured(
+    term: ResidualTerm,
+    sigma: Sigma | None,
+    additions: Additions,
+    kept: pd.DataFrame,
+    bars: Sequence[Bar],
+) -> Residual:
+    """Return the residual of a structure."""
+    n = len(kept)
+    series, levels = combine_groups([as_groups(kept[name], name) for name in term.group])
+    check_bars(term, series, levels, bars)
+    if len(levels) == n:
+        raise DataError(
+            f"Every series of {term} has one row only, so the data say nothing about a "
+            "correlation. Leave the structure out, or name the grouping of the series."
+        )
+    time, occasions = times(term, kept, series, levels)
+    if term.structure == "unstr":
+        sigma = _occasion_sigma(term, sigma, time, occasions)
+    weights = constant_weight(additions.weights, series, term, n)
+    strata = np.zeros(n, dtype=np.intp)
+    if sigma is not None and sigma.kind != "one":
+        strata = sigma.strata
+    found, reason = None, None
+    try:
+        if term.structure == "ar":
+            found = ar_bases(series, time, strata, weights)
+        elif term.structure == "cosy":
+            found = cosy_bases(series, strata, weights)
+        else:
+            found = unstructured_bases(series, time.astype(np.intp), weights)
+    except EngineError as error:
+        reason = f"{error}."
+    scale, log_variance = _known_scale(additions, n)
+    return Residual(
+        term=term,
+        sigma=sigma,
+        found=found,
+        reason=reason,
+        scale=scale,
+        weights=additions.weights,
+        constant=_weighted_sum(log_variance, additions.weights),
+        total_weight=float(np.sum(weights)),
+        n=n,
+        series=series,
+        series_levels=levels,
+        order=np.lexsort((time, series)),
+        occasions=occasions,
+    )
+
+
+def _occasion_sigma(
+    term: ResidualTerm, sigma: Sigma | None, time: NDArray[np.int64], occasions: tuple[str, ...]
+) -> Sigma | None:
+    """Return the sd of each occasion, which `unstr` brings along; none beside known errors."""
+    if sigma is None:
+        return None
+    if sigma.written:
+        raise FormulaError(
+            f"{term} has a sd for each time of its own, so sigma can have no formula besides. "
+            "Leave the formula for sigma out."
+        )
+    return occasion_sigma(time.astype(np.intp), occasions)

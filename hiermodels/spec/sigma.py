@@ -1,0 +1,166 @@
+"""The formula for sigma met its data: one sd, a sd for each stratum, or a log-linear sd."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from formulaic.materializers.types import FactorValues
+from numpy.typing import NDArray
+from scipy import linalg
+
+from hiermodels.errors import DataError, FormulaError
+from hiermodels.spec.coding import Column, centre, code_columns, evaluate_factors, stack
+from hiermodels.spec.formula import ParameterFormula
+from hiermodels.spec.frame import as_predictor
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.intp]
+_COLLINEAR = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Sigma:
+    """How residual standard deviations hang on K parameters.
+
+    Attributes
+    ----------
+    kind : {"one", "strata", "linear"}
+        One sd; one for each stratum; or log sd = predictors times coefficients.
+    labels : tuple of str, length K
+        Of the strata, or of the coefficients; ``("",)`` for one sd.
+    strata : ndarray of int (n,)
+        The stratum of each row, of S; empty for one sd. Log-linear sds have a stratum for each
+        distinct row of predictors.
+    predictors : ndarray (S, K)
+        Raw predictors of each stratum's log sd; the identity where the sds are the parameters.
+    T : ndarray (K, K)
+        ``predictors_centred = predictors @ T``.
+    predictors_centred : ndarray (S, K)
+        With numeric predictors centred at their means over the rows.
+    columns : tuple of Column
+        Of the log-linear predictors, over the rows; else empty.
+    written : bool
+        Whether sigma had a formula.
+    """
+
+    kind: Literal["one", "strata", "linear"]
+    labels: tuple[str, ...]
+    strata: Ints
+    predictors: Array
+    T: Array
+    predictors_centred: Array
+    columns: tuple[Column, ...] = ()
+    written: bool = False
+
+    @property
+    def intercept(self) -> int | None:
+        """Position of a log-linear sd's intercept, None without one."""
+        found = [k for k, column in enumerate(self.columns) if not column.parts]
+        return found[0] if found else None
+
+    @property
+    def slopes(self) -> tuple[str, ...]:
+        """Names of a log-linear sd's other coefficients: the dim ``sigma_coef``."""
+        return tuple(column.name for column in self.columns if column.parts)
+
+
+def single_sigma(written: bool = False) -> Sigma:
+    """Return one sd for all rows."""
+    one = np.ones((1, 1))
+    return Sigma("one", ("",), np.empty(0, dtype=np.intp), one, one, one, written=written)
+
+
+def occasion_sigma(occasion: Ints, labels: tuple[str, ...]) -> Sigma:
+    """Return a sd for each occasion of an unstructured covariance."""
+    identity = np.eye(len(labels))
+    return Sigma("strata", labels, occasion, identity, identity, identity)
+
+
+def read_sigma(formula: ParameterFormula | None, kept: pd.DataFrame) -> Sigma:
+    """Evaluate a formula for sigma; without one, or with ``sigma ~ 1``, there is one sd.
+
+    Raises
+    ------
+    FormulaError
+        The formula has no term.
+    DataError
+        A stratum has no rows, or predictors cannot be told apart.
+    """
+    if formula is None:
+        return single_sigma()
+    names = [name for factor in formula.factors.values() for name in factor.columns]
+    predictors = {name: as_predictor(kept[name], name) for name in dict.fromkeys(names)}
+    every = predictors or {"": pd.Series(0.0, index=kept.index)}
+    values = evaluate_factors(formula.factors, every, {})
+    columns, _ = code_columns(formula.common, values, kept.index)
+    if not columns:
+        raise FormulaError(f"{formula.text!r} has no term. For one sd write 'sigma ~ 1'.")
+    if len(columns) == 1 and not columns[0].parts:
+        return single_sigma(written=True)
+    X = stack(columns, len(kept))
+    _check_empty(columns, X)
+    factors_alone = all(column.parts and not column.numeric for column in columns)
+    if factors_alone and np.all((X == 0) | (X == 1)) and np.all(np.sum(X, axis=1) == 1):
+        strata = np.argmax(X, axis=1).astype(np.intp)
+        labels = _stratum_labels(columns, X, values)
+        identity = np.eye(len(labels))
+        return Sigma("strata", labels, strata, identity, identity, identity, written=True)
+    return _linear(formula, columns, X)
+
+
+def _check_empty(columns: tuple[Column, ...], X: Array) -> None:
+    """Raise DataError at a column that is zero in every row."""
+    for k, column in enumerate(columns):
+        if not np.any(X[:, k]):
+            raise DataError(
+                f"The stratum {column.name!r} of the formula for sigma has no rows: that "
+                "combination of levels does not occur in the rows used. Merge levels, or use one "
+                "factor that holds the combinations."
+            )
+
+
+def _stratum_labels(
+    columns: tuple[Column, ...], X: Array, values: dict[str, Any]
+) -> tuple[str, ...]:
+    """Return what the strata are called: their levels, joined by ``:``."""
+    first = np.argmax(X, axis=0)
+    factors = {label: _levels(values[label], first) for label in sorted(columns[0].labels)}
+    return tuple(
+        ":".join(factors[label][k] for label, _ in column.parts) for k, column in enumerate(columns)
+    )
+
+
+def _levels(value: Any, rows: Ints) -> list[str]:
+    """Return the levels of a factor at some rows."""
+    inner = value.__wrapped__ if isinstance(value, FactorValues) else value
+    return [str(level) for level in pd.Series(inner).iloc[rows]]
+
+
+def _linear(formula: ParameterFormula, columns: tuple[Column, ...], X: Array) -> Sigma:
+    """Return a log-linear sd."""
+    centring = centre(columns, len(X))
+    norms = np.linalg.norm(centring.X, axis=0)
+    constant = norms <= _COLLINEAR * np.linalg.norm(X, axis=0)
+    rank = 0
+    if not constant.any():
+        diagonal = np.abs(np.diag(linalg.qr(centring.X / norms, mode="r", pivoting=True)[0]))
+        rank = int(np.sum(diagonal > _COLLINEAR * diagonal[0]))
+    if rank < len(columns):
+        raise DataError(
+            f"The {len(columns)} predictors of {formula.text!r} cannot be told apart in the rows "
+            "used: one is constant or a combination of others. Leave it out."
+        )
+    rows, strata = np.unique(centring.X, axis=0, return_inverse=True)
+    first = np.zeros(len(rows), dtype=np.intp)
+    first[strata] = np.arange(len(X))
+    return Sigma(
+        kind="linear",
+        labels=tuple(column.name for column in columns),
+        strata=strata.astype(np.intp),
+        predictors=X[first],
+        T=centring.T,
+        predictors_centred=rows,
+        columns=columns,
+        written=True,
+    )
