@@ -565,6 +565,11 @@ def test_nested_models_are_compared(small, large):
         (lambda: ml("y ~ x + (1 | g)"), lambda: ml("y ~ z + (x | g)"), "population part"),
         (lambda: ml("y ~ x + (1 | g)"), lambda: ml("y ~ x + (z | f)"), "effects by g"),
         (lambda: ml("y ~ x + (1 | g)"), lambda: ml("y ~ x + (0 + x | g)"), "not nested"),
+        (
+            lambda: ml("y ~ x + (x | g)"),
+            lambda: ml("y ~ x + z + f + (diag(x) | g)"),
+            "effects by g",
+        ),
         (lambda: ml("y ~ x + (1 | g)"), lambda: ml("y ~ x + (1 | g)", frame()[:50]), "60 and 50"),
         (
             lambda: ml("y ~ x + (1 | g)"),
