@@ -423,6 +423,14 @@ def test_priors_play_no_part():
             "Gaussian models with the identity link",
         ),
         (lambda: hm.mle(hm.Model("y ~ x", frame()[:2])), "leaves nothing"),
+        (
+            lambda: hm.mle(hm.Model("y ~ x + (1 | g)", frame().assign(y=lambda d: 2 * d.x + 1))),
+            "gives the response 'y' exactly",
+        ),
+        (
+            lambda: hm.mle(hm.Model("y | se(s) ~ x + (1 | g)", frame().assign(s=1e-6))),
+            "known standard errors far below",
+        ),
         (lambda: hm.mle(model_of("no group")).ranef(), r"ranef\(\) needs groups"),
         (lambda: hm.mle(model_of("no group")).coef(), r"coef\(\) needs groups"),
         (lambda: hm.mle(model_of("slope")).intervals("wald"), "'profile' or 'bootstrap'"),
