@@ -23,6 +23,8 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 # Log sds and transformed correlations beyond this are at the edge of what doubles can tell apart.
 _EDGE: Final = 12.0
+# What rounding leaves of a response that is explained exactly.
+_EXACT: Final = 1e-13
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +201,8 @@ def estimation_problem(
     Raises
     ------
     EngineError
-        The residual precision is no sum of few matrices.
+        The residual precision is no sum of few matrices, or the population part gives the response
+        exactly.
     """
     if design.residual is None or priors.residual is None:
         raise EngineError("A likelihood in closed form needs a Gaussian response.")
@@ -207,6 +210,11 @@ def estimation_problem(
     along = _scale_direction(priors.residual.predictors, packed, design)
     response = (design.y if y is None else y) - design.offset
     left = response - design.X_centred @ np.linalg.lstsq(design.X_centred, response)[0]
+    if along is not None and not np.max(np.abs(left)) > _EXACT * np.max(np.abs(response)):
+        raise EngineError(
+            f"The population part gives the response {design.response!r} exactly, so no variance "
+            "can be estimated. Look for a predictor that holds the response."
+        )
     scale = 1.0
     if along is not None:
         scale = float(np.sqrt(np.mean(left**2))) or 1.0

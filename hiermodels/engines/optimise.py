@@ -161,8 +161,9 @@ def maximise(
         found.append(run.end(inside))
     if not found:
         raise EngineError(
-            "The likelihood cannot be computed at any starting point: check the response and the "
-            "predictors for columns that determine each other almost exactly."
+            "The likelihood cannot be computed at any starting point. Look for predictors that "
+            "determine each other almost exactly, for a response that does not vary, and for known "
+            "standard errors far below the differences between groups."
         )
     _, x = min(found, key=lambda pair: pair[0])
     x, value, gradient, hessian = _finish(counted, x, lower, upper, snap)

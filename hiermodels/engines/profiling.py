@@ -8,13 +8,16 @@ References
 """
 
 import math
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, sparse
 from scipy.linalg import lapack
+from threadpoolctl import ThreadpoolController
 
 from hiermodels.engines.arrow_layout import (
     ARROW,
@@ -241,6 +244,20 @@ def _typical_error(problem: Estimation) -> float:
     return spread / math.sqrt(float(np.mean(found.w)))
 
 
+@cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _one_thread() -> AbstractContextManager[Any]:
+    """Hold linear algebra to one thread: on small matrices its threads wait for each other.
+
+    Where other work keeps the processors busy they wait fifty times as long as they compute.
+    """
+    limit: AbstractContextManager[Any] = _libraries().limit(limits=1, user_api="blas")
+    return limit
+
+
 def maximise_likelihood(problem: Estimation) -> Optimum:
     """Return the maximum likelihood or REML estimate's coordinates, with what is known of them.
 
@@ -259,9 +276,10 @@ def maximise_likelihood(problem: Estimation) -> Optimum:
         return point.loglik, point.gradient
 
     lower, upper = problem.bounds
-    return maximise(
-        function, starting_points(problem), lower, upper, problem.diagonal, problem.units
-    )
+    with _one_thread():
+        return maximise(
+            function, starting_points(problem), lower, upper, problem.diagonal, problem.units
+        )
 
 
 # --- group effects --------------------------------------------------------------------------
@@ -309,7 +327,9 @@ def effect_moments(problem: Estimation, x: Array, scale: float) -> tuple[EffectM
     passes = []
     for fixed, kappa in ((True, 1.0), (True, 0.0), (False, 0.0)):
         out = np.zeros(at[-1])
-        if _call(problem, x, EFFECTS, fixed, 0.0, kappa, places, out) is None:
+        with _one_thread():
+            called = _call(problem, x, EFFECTS, fixed, 0.0, kappa, places, out)
+        if called is None:
             raise EngineError("The group effects could not be computed at the estimate.")
         passes.append(out)
     order = {level.grouping: level.levels for level in gram.levels}

@@ -427,6 +427,14 @@ def test_priors_play_no_part():
             "Gaussian models with the identity link",
         ),
         (lambda: hm.mle(hm.Model("y ~ x", frame()[:2])), "leaves nothing"),
+        (
+            lambda: hm.mle(hm.Model("y ~ x + (1 | g)", frame().assign(y=lambda d: 2 * d.x + 1))),
+            "gives the response 'y' exactly",
+        ),
+        (
+            lambda: hm.mle(hm.Model("y | se(s) ~ x + (1 | g)", frame().assign(s=1e-6))),
+            "known standard errors far below",
+        ),
         (lambda: hm.mle(model_of("no group")).ranef(), r"ranef\(\) needs groups"),
         (lambda: hm.mle(model_of("no group")).coef(), r"coef\(\) needs groups"),
         (lambda: hm.mle(model_of("slope")).intervals("wald"), "'profile' or 'bootstrap'"),
@@ -569,6 +577,11 @@ def test_nested_models_are_compared(small, large):
         (lambda: ml("y ~ x + (1 | g)"), lambda: ml("y ~ z + (x | g)"), "population part"),
         (lambda: ml("y ~ x + (1 | g)"), lambda: ml("y ~ x + (z | f)"), "effects by g"),
         (lambda: ml("y ~ x + (1 | g)"), lambda: ml("y ~ x + (0 + x | g)"), "not nested"),
+        (
+            lambda: ml("y ~ x + (x | g)"),
+            lambda: ml("y ~ x + z + f + (diag(x) | g)"),
+            "effects by g",
+        ),
         (lambda: ml("y ~ x + (1 | g)"), lambda: ml("y ~ x + (1 | g)", frame()[:50]), "60 and 50"),
         (
             lambda: ml("y ~ x + (1 | g)"),
