@@ -178,7 +178,7 @@ def coef(
     """
     columns = ["group", "effect", "level", "mean", "sd", "ci_low", "ci_high"]
     names, fixed = population(posterior)
-    flat = fixed.reshape(-1, len(names))
+    flat = fixed.reshape(fixed.shape[0] * fixed.shape[1], len(names))
     parts = []
     for g in groups:
         levels = levels_of(posterior, group_effects, g)

@@ -240,9 +240,14 @@ def _default_coefficient(
         mean = scale.centre * float(weights[k])
         return Prior("Normal", mean, 2.5 * scale.sd), "centre of y, 2.5 × sd(y)"
     spread, how = column_scale(design, k)
+    name = design.columns[k].name
     if how == "rms":
-        return Prior("Normal", 0.0, 2.5 * scale.rms / spread), "2.5 × rms(y) / rms(x)"
-    return Prior("Normal", 0.0, 2.5 * scale.sd / spread), f"2.5 × sd(y) / {spread:.4g} (sd of x)"
+        return Prior(
+            "Normal", 0.0, 2.5 * scale.rms / spread
+        ), f"2.5 × rms(y) / {spread:.4g} (rms of {name})"
+    return Prior(
+        "Normal", 0.0, 2.5 * scale.sd / spread
+    ), f"2.5 × sd(y) / {spread:.4g} (sd of {name})"
 
 
 # --- group effects --------------------------------------------------------------------------

@@ -153,3 +153,10 @@ def test_an_unstructured_residual_has_a_sd_and_a_correlation_for_every_occasion(
         "sigma[0]", "sigma[1]", "sigma[2]",
         "cor_residual[1, 0]", "cor_residual[2, 0]", "cor_residual[2, 1]",
     ]  # fmt: skip
+
+
+def test_a_model_without_population_coefficients_has_all_its_tables(data, tmp_path):
+    fit = quiet(Model("y ~ 0 + (1 | g)", data))
+    assert list(fit.coef()["mean"]) == list(fit.ranef()["mean"])
+    assert fit.fixef().empty
+    assert hm.report(fit, tmp_path / "report.html").stat().st_size > 0
