@@ -116,7 +116,7 @@ def find_group(fit: Fitted, name: str | None = None) -> tuple[int, Group]:
 def population_draws(fit: Fitted) -> tuple[tuple[str, ...], Floats]:
     """Return the population coefficients and their draws (S, p), chains and draws together."""
     names, draws = population(dataset(fit, "posterior"))
-    return names, draws.reshape(-1, len(names))
+    return names, draws.reshape(draws.shape[0] * draws.shape[1], len(names))
 
 
 def population_means(fit: Fitted) -> Floats:
