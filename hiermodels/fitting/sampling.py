@@ -84,8 +84,9 @@ class Draws:
         Whether sampling was stopped by hand before its end.
     how : str
         Which engine and sampler ran, in words.
-    residual : mapping of str to ndarray
-        Draws of the residual's parameters by their published names.
+    residual : mapping of str to ndarray, optional
+        Draws of the residual's parameters by their published names, where they are more than
+        ``coordinates.sigma``.
     moments : EffectMoments or None
         Exact means and covariances of the group effects, where the engine has them.
     """
@@ -94,7 +95,7 @@ class Draws:
     statistics: xr.Dataset
     interrupted: bool
     how: str
-    residual: Mapping[str, np.ndarray]
+    residual: Mapping[str, np.ndarray] | None = None
     moments: EffectMoments | None = None
 
 
@@ -168,7 +169,12 @@ def run_marginal(
     posterior, statistics = _complete(tree, interrupted)
     x = np.ascontiguousarray(posterior["x"].values)
     keep = effects_size(problem, x.shape[0] * x.shape[1]) <= limit
-    drawn = draw_effects(problem, x, settings.seed, effects=keep, cores=settings.cores)
+    try:
+        drawn = draw_effects(problem, x, settings.seed, effects=keep, cores=settings.cores)
+    except KeyboardInterrupt:
+        # the draws are there: what follows from them is not given up at the first Ctrl-C
+        logger.info("Finishing the group effects of what was drawn; Ctrl-C again stops.")
+        drawn = draw_effects(problem, x, settings.seed, effects=keep, cores=settings.cores)
     residual: dict[str, np.ndarray] = {}
     if design.residual is not None and priors.residual is not None:
         residual = constrain_residual(design.residual, priors.residual, drawn.phi)
@@ -213,12 +219,7 @@ def run_conditional(
         coordinates = constrain(problem, posterior["x"].values)
     else:
         coordinates = generative.coordinates(posterior, design)
-    return Draws(coordinates, statistics, interrupted, how, _sigma(coordinates))
-
-
-def _sigma(coordinates: Coordinates) -> dict[str, np.ndarray]:
-    """Return the residual's one parameter by its name, nothing where there is none."""
-    return {} if coordinates.sigma is None else {"sigma": coordinates.sigma}
+    return Draws(coordinates, statistics, interrupted, how)
 
 
 def _run_nutpie(compiled: Any, settings: Settings) -> tuple[xr.DataTree, bool]:
@@ -340,7 +341,7 @@ def _run_pymc(design: Design, generative: Generative, settings: Settings) -> Dra
     statistics = statistics[[name for name in _STATISTICS if name in statistics]]
     coordinates = generative.coordinates(posterior, design)
     how = "conditional engine, PyMC's NUTS"
-    return Draws(coordinates, statistics, interrupted, how, _sigma(coordinates))
+    return Draws(coordinates, statistics, interrupted, how)
 
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}

@@ -39,7 +39,7 @@ def test_the_model_prints_formula_groups_priors_and_engine():
     assert "Family: gaussian (identity link)" in text
     assert "Data: 180 rows, 2 population coefficients" in text
     assert "Group Subject: 18 levels, 10 rows each (median 10); Intercept, Days" in text
-    assert "Engine: conditional (Subject " in text
+    assert "Engine: marginal (coefficients and group effects are integrated out exactly" in text
     for parameter in ("b[Days]", "sd_Subject[Days]", "cor_Subject", "sigma"):
         assert parameter in text
     assert "at the means" in text
@@ -124,7 +124,6 @@ def test_with_priors_refuses_what_the_model_refuses():
 @pytest.mark.parametrize(
     ("engine", "words"),
     [
-        ("marginal", "'auto', 'conditional'; got 'marginal' .the marginal engine is not part of"),
         ("stan", "got 'stan'\\.$"),
         (None, "got None"),
     ],
@@ -147,8 +146,8 @@ def test_forms_can_be_set_for_all_bars_or_by_grouping():
     assert Model(formula, data, centred=True).centred == (True, True)
     assert Model(formula, data, centred=False).centred == (False, False)
     assert Model(formula, data, centred={"g": True, "k": False}).centred == (True, False)
-    text = repr(Model(formula, data, centred={"g": True, "k": False}))
-    assert "(g centred; k non-centred)" in text
+    model = Model(formula, data, centred={"g": True, "k": False}, engine="conditional")
+    assert "Engine: conditional (asked for); g centred; k non-centred" in repr(model)
     assert Model(formula, data, centred=True).with_priors({"b": "Normal(0, 1)"}).centred == (
         True,
         True,
