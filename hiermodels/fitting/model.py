@@ -26,6 +26,7 @@ from hiermodels.errors import EngineError, SamplingWarning
 from hiermodels.fitting import archive
 from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.generative import OBS, Generative, build_generative
+from hiermodels.fitting.printing import model_text, notes
 from hiermodels.fitting.publishing import publish
 from hiermodels.fitting.sampling import (
     Draws,
@@ -106,7 +107,7 @@ class Model:
         user = {key: as_prior(value) for key, value in (priors or {}).items()}
         check_centred(design, centred)
         self._set(parsed, chosen, design, resolved, user, engine, centred)
-        for line in self._notes():
+        for line in notes(design):
             logger.info("%s", line)
 
     def _set(
@@ -348,58 +349,17 @@ class Model:
         asked = self._centred
         return dict(asked) if isinstance(asked, Mapping) else asked
 
-    # --- in print
-
-    def _notes(self) -> list[str]:
-        """Return what is worth knowing about the data, a sentence each."""
-        design = self._design
-        notes = []
-        if design.dropped.n:
-            notes.append(f"{design.dropped}.")
-        if design.response_levels:
-            failure, success = design.response_levels
-            notes.append(f"{design.response}: success is {success!r}, failure is {failure!r}.")
-        if design.weights is not None:
-            notes.append(
-                "weights() multiplies each row's log likelihood; for variances "
-                "sigma²/w, as in lme4, write precision()."
-            )
-        if design.precision is not None:
-            notes.append("precision() divides each row's variance: sigma²/w, as lme4's weights.")
-        if design.residual is not None and design.residual.note:
-            notes.append(design.residual.note)
-        return notes
-
     def __repr__(self) -> str:
         """Return formula, family, groups, priors, and the engine."""
-        design = self._design
-        head = [
-            f"Model: {self._formula.text}",
-            f"Family: {self._family.name} ({self._family.link} link)",
-            f"Data: {design.n:,} rows, {len(design.coefs)} population coefficients",
-            *(f"Note: {note}" for note in self._notes()),
-        ]
-        for group in design.groups:
-            rows = group.n_rows
-            effects = ", ".join(group.coefs)
-            per = f"{rows.min()}" if rows.min() == rows.max() else f"{rows.min()} to {rows.max()}"
-            head.append(
-                f"Group {group.name}: {len(group.levels):,} levels, {per} rows each "
-                f"(median {np.median(rows):g}); {effects}"
-            )
-        if not design.groups:
-            head.append("Groups: none (a plain regression)")
-        with pd.option_context("display.width", 200, "display.max_colwidth", 60):
-            table = self._resolved.table.to_string(index=False, max_rows=60)
-        engine = f"Engine: {self.engine} ({self._choice.reason})"
-        if self.engine == "conditional" and design.terms:
-            forms = {True: "centred", False: "non-centred"}
-            bars = [
-                f"{term.group} {forms[form]}"
-                for term, form in zip(design.terms, self.centred, strict=True)
-            ]
-            engine += f"; {'; '.join(bars)}"
-        return "\n".join([*head, "Priors:", table, engine])
+        forms = self.centred if self.engine == "conditional" else ()
+        return model_text(
+            self._formula.text,
+            self._family,
+            self._design,
+            self._resolved.table,
+            self._choice,
+            forms,
+        )
 
 
 def _constant_data(design: Design) -> xr.Dataset:
