@@ -202,12 +202,19 @@ def _print_table(name: str, frame: pd.DataFrame) -> None:
     shown = frame.head(_MOST_ROWS)
     more = len(frame) - len(shown)
     caption = f"the first {len(shown)} of {len(frame):,} rows" if more else None
-    # Light rules: eight columns of numbers have to fit a terminal of 80 characters.
-    table = Table(title=_TITLES[name], caption=caption, box=SIMPLE_HEAD, title_justify="left")
+    # Light rules and narrow gaps: eight columns of numbers have to fit a terminal of 80 characters.
+    table = Table(
+        title=_TITLES[name], caption=caption, box=SIMPLE_HEAD, title_justify="left",
+        collapse_padding=True,
+    )  # fmt: skip
     labelled = shown.reset_index() if shown.index.name else shown
     for column in labelled.columns:
         numeric = pd.api.types.is_numeric_dtype(labelled[column])
-        table.add_column(Text(str(column)), justify="right" if numeric else "left")
+        # Where there is no room, names are folded; a number is never cut.
+        table.add_column(
+            Text(str(column)), justify="right" if numeric else "left", no_wrap=numeric,
+            overflow="fold",
+        )  # fmt: skip
     for row in labelled.itertuples(index=False):
         cells = zip(row, labelled.columns, strict=True)
         table.add_row(*(Text(_cell(value, str(column))) for value, column in cells))

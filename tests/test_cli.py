@@ -314,6 +314,18 @@ def test_the_widest_table_fits_80_characters(fitted, monkeypatch, capsys):
         assert column in printed
 
 
+def test_a_long_name_is_folded_and_no_number_cut(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    names = pd.Index(["Intercept", "hours of sleep in the night before"], name="coefficient")
+    values = {"mean": -0.314, "sd": 0.2127, "ci_low": -0.009695, "ci_high": 0.7147}
+    checks = {"ess_bulk": 348.0, "ess_tail": 362.0, "r_hat": 0.998}
+    cli._print_table("fixef", pd.DataFrame(values | checks, index=names))
+    printed = capsys.readouterr().out
+    assert "…" not in printed
+    assert printed.count("-0.009695") == 2
+    assert max(map(len, printed.splitlines())) <= 80
+
+
 def test_a_real_fit_writes_every_file(fitted):
     assert names(fitted) == FILES
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from hiermodels.answers.fitted import Fitted, dataset
+from hiermodels.answers.fitted import Fitted, dataset, drawn
 from hiermodels.fitting.diagnostics import Diagnosis, diagnose_draws
 
 __all__ = ["Diagnosis", "diagnose", "grouping"]
@@ -21,7 +21,7 @@ def diagnose(fit: Fitted) -> Diagnosis:
     Diagnosis
         With a verdict in plain sentences.
     """
-    marks = (getattr(fit, "interrupted", False), fit.idata.attrs.get("interrupted", False))
+    marks = (getattr(fit, "interrupted", False), drawn(fit).attrs.get("interrupted", False))
     stats = dataset(fit, "sample_stats")
     posterior = dataset(fit, "posterior")
     interrupted = any(bool(m) for m in (*marks, posterior.attrs.get("interrupted", False)))

@@ -58,6 +58,23 @@ class Fitted(Protocol):
         """The draws, by groups of ArviZ's names."""
 
 
+def drawn(fit: Fitted) -> xr.DataTree:
+    """Return the draws of a fit.
+
+    Raises
+    ------
+    FitError
+        It has none: it is an estimate of ``mle()``, a model, or something else.
+    """
+    draws = getattr(fit, "idata", None)
+    if isinstance(draws, xr.DataTree):
+        return draws
+    raise FitError(
+        "plots and the report need posterior draws: give what model.fit() or hm.load() returned; "
+        f"got {type(fit).__name__}"
+    )
+
+
 def dataset(fit: Fitted, name: str) -> xr.Dataset:
     """Return one group of ``fit.idata``; an empty dataset where it lacks.
 
@@ -71,7 +88,7 @@ def dataset(fit: Fitted, name: str) -> xr.Dataset:
     -------
     xarray.Dataset
     """
-    children = fit.idata.children
+    children = drawn(fit).children
     return children[name].to_dataset() if name in children else xr.Dataset()
 
 
@@ -96,8 +113,9 @@ def find_group(fit: Fitted, name: str | None = None) -> tuple[int, Group]:
     Raises
     ------
     FitError
-        The model has no groups, or none of this name.
+        The model has no groups, or none of this name; or there are no draws.
     """
+    drawn(fit)
     groups = fit.model.design.groups
     if not groups:
         raise FitError(

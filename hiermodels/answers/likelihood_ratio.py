@@ -103,8 +103,11 @@ def _check_rows(small: Design, large: Design) -> None:
             "values; likelihoods are comparable on the same rows only. Drop those rows first."
         )
     if small.response != large.response or not np.array_equal(small.y, large.y):
+        what = f"({small.response} and {large.response})"
+        if small.response == large.response:
+            what = f"(both are called {small.response}, but values, rows or order are others)"
         raise FitError(
-            f"the responses differ ({small.response}, {large.response}, or their rows and order); "
+            f"the responses differ {what}; "
             "likelihoods are comparable for the same response in the same rows only."
         )
     if not np.array_equal(small.offset, large.offset):

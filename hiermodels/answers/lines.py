@@ -213,8 +213,8 @@ def group_lines(
     check_prob(prob)
     if grid < 2:
         raise FitError(f"got grid={grid}; a line needs at least 2 points")
-    design = fit.model.design
     _, g = find_group(fit, group)
+    design = fit.model.design
     x = _check_x(design, x, g)
     picked = _check_levels(g, groups, _ordering(fit, g, x), max_groups)
     frame, held = _held(design, g, x)

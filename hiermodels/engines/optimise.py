@@ -81,8 +81,15 @@ class Optimum:
                 "parameters are as likely"
             )
         if not self.agreed:
-            reached = ", ".join(f"{v:.4f}" for v in self.values)
-            found.append(f"different starts end at different log likelihoods ({reached})")
+            best = max(self.values)
+            if sum(v > best - AGREE for v in self.values) > 1:
+                found.append(
+                    f"the searches met at a log likelihood of {best:.4f}, but a better one, "
+                    f"{self.value:.4f}, lay beyond it, which only one search has seen"
+                )
+            else:
+                reached = ", ".join(f"{v:.5f}" for v in self.values)
+                found.append(f"different starts end at different log likelihoods ({reached})")
         return tuple(found)
 
 

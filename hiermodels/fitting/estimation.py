@@ -86,7 +86,12 @@ def mle(model: Model, method: str = "reml") -> Estimate:
     return estimate
 
 
-def _check(model: Model, method: str) -> None:
+def _check(model: object, method: str) -> None:
+    if not isinstance(model, Model):
+        raise EngineError(
+            f"mle() takes a model, such as hm.Model('y ~ x + (1 | g)', data); got "
+            f"{type(model).__name__}."
+        )
     family = model.family
     if (family.name, family.link) != ("gaussian", "identity"):
         raise EngineError(

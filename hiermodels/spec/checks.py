@@ -78,14 +78,22 @@ def check_columns(columns: Sequence[Column], X: Array, where: str) -> None:
         return
     dependent, partners = _dependent(scaled)
     names = ", ".join(repr(columns[k].name) for k in partners)
-    empty = (
+    hint = (
         " A combination of levels that does not occur in the rows used has this effect too."
         if len(columns[dependent].labels) > 1
         else ""
     )
+    advice = "Leave one of them out."
+    basis, _, rest = columns[dependent].name.partition(")[")
+    if basis.startswith("cr(") and "constraints" not in basis and rest.endswith("]"):
+        # one column of a spline cannot be left out
+        advice = (
+            f"The columns of cr() add up to an intercept: write {basis}, constraints='center'), or "
+            "leave the intercept out (0 + ...)."
+        )
     raise DataError(
         f"The predictor {columns[dependent].name!r} in {where} is an exact combination of {names}; "
-        f"their coefficients cannot be told apart. Leave one of them out.{empty}"
+        f"their coefficients cannot be told apart. {advice}{hint}"
     )
 
 

@@ -1,10 +1,15 @@
 """The verdict on a fit and the shape of its data."""
 
 import dataclasses
+from types import SimpleNamespace
 
+import pandas as pd
+import pytest
 import standin
 
+import hiermodels as hm
 from hiermodels.answers.checking import diagnose, grouping
+from hiermodels.errors import FitError
 
 
 def test_divergences_and_interruption_reach_the_verdict(sleep):
@@ -25,3 +30,21 @@ def test_rows_for_each_level_are_counted(many):
         count.max(),
     ]
     assert grouping(standin.stand_in("Reaction ~ Days", standin.sleepstudy(), draws=5)).empty
+
+
+def test_what_has_no_draws_is_refused_in_words(sleep):
+    model = sleep.model
+    message = r"need posterior draws: give what model\.fit\(\) .* got SimpleNamespace"
+    estimate = SimpleNamespace(model=model)
+    shows = hm.plot_caterpillar, hm.plot_groups, hm.plot_shrinkage, hm.plot_varcorr, hm.report
+    for show in shows:
+        with pytest.raises(FitError, match=message):
+            show(estimate)
+        with pytest.raises(FitError, match="got str"):
+            show("fit.nc")
+
+
+def test_a_table_of_another_kind_is_refused_in_words():
+    table = pd.DataFrame({"group": ["g"], "effect": ["x"], "level": ["a"], "estimate": [1.0]})
+    with pytest.raises(FitError, match="no column mean, ci_low, ci_high: give what"):
+        hm.plot_caterpillar(table)

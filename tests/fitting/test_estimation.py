@@ -15,6 +15,7 @@ from hiermodels.answers.regressions import complete_pooling, no_pooling
 from hiermodels.engines.likelihood_problem import estimation_problem
 from hiermodels.engines.optimise import maximise
 from hiermodels.engines.profiling import evaluate
+from hiermodels.errors import EngineError
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -312,6 +313,25 @@ def test_a_search_of_two_hills_does_not_call_itself_certain():
     assert "different starts end at different" in found.doubts[0]
 
 
+def test_a_better_place_than_where_the_starts_met_is_said_with_both_values():
+    def dip(x):
+        # both starts end in the saddle at 0; the curvature there leads to 0.25
+        return x[0] ** 2 - x[0] ** 4, np.array([2 * x[0] - 4 * x[0] ** 3])
+
+    limits = np.array([-np.inf]), np.array([np.inf])
+    found = maximise(dip, [np.zeros(1), np.zeros(1)], *limits, np.array([], int))
+    assert found.value == pytest.approx(0.25)
+    assert found.doubts == (
+        "the searches met at a log likelihood of 0.0000, but a better one, 0.2500, lay beyond it, "
+        "which only one search has seen",
+    )
+
+
+def test_mle_of_something_else_says_what_it_takes():
+    with pytest.raises(EngineError, match=r"takes a model, such as .* got str"):
+        hm.mle("y ~ x")
+
+
 def test_a_flat_direction_is_said():
     def ridge(x):
         return -((x[0] + x[1] - 1) ** 2), np.full(2, -2 * (x[0] + x[1] - 1))
@@ -586,7 +606,12 @@ def test_nested_models_are_compared(small, large):
         (
             lambda: ml("y ~ x + (1 | g)"),
             lambda: ml("y ~ x + (x | g)", frame().assign(y=lambda d: d.y + 1)),
-            "responses differ",
+            r"responses differ \(both are called y, but values",
+        ),
+        (
+            lambda: ml("y ~ x + (1 | g)"),
+            lambda: ml("log(e) ~ x + (x | g)", frame().assign(e=lambda d: np.exp(d.y))),
+            r"responses differ \(y and log\(e\)\)",
         ),
         (
             lambda: ml("y ~ x + (1 | g)", method="reml"),

@@ -260,6 +260,18 @@ def test_collinear_predictors_are_named(build, frame, right, dependent, partners
     )
 
 
+def test_a_spline_beside_an_intercept_is_told_how_to_be_written(build):
+    refused(
+        build,
+        DataError,
+        "'cr(x, df=4)[4]' in the common part is an exact combination of",
+        "write cr(x, df=4, constraints='center'), or leave the intercept out (0 + ...).",
+        formula="y ~ cr(x, df=4)",
+    )
+    for right in ("cr(x, df=4, constraints='center')", "0 + cr(x, df=4)"):
+        assert len(build(f"y ~ {right}").coefs) == 4 + right.startswith("cr")
+
+
 def test_collinear_effects_of_a_bar(build, frame):
     refused(
         build,

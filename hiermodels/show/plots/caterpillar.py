@@ -22,6 +22,8 @@ from hiermodels.show.plots.style import (
     title,
 )
 
+_COLUMNS = ("group", "effect", "level", "mean", "ci_low", "ci_high")
+
 
 def plot_caterpillar(
     fit_or_table: Fitted | pd.DataFrame,
@@ -55,6 +57,12 @@ def plot_caterpillar(
     """
     if isinstance(fit_or_table, pd.DataFrame):
         table = fit_or_table
+        lacks = [c for c in _COLUMNS if c not in table]
+        if lacks:
+            raise FitError(
+                f"the table has no column {', '.join(lacks)}: give what fit.ranef() returned, or "
+                "the fit"
+            )
         if table.empty:
             raise FitError("got a table without rows: the model has no group effects to draw")
         group = str(table["group"].iloc[0]) if group is None else group
