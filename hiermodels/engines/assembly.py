@@ -74,7 +74,10 @@ def check_simple_residual(design: Design) -> None:
     residual = design.residual
     if residual is not None and not residual.simple:
         what = str(residual.term) if residual.term else "a formula for sigma"
-        raise EngineError(f"The conditional engine cannot take {what}; the marginal engine can.")
+        raise EngineError(
+            f"The conditional engine cannot take {what}, and neither can model.pymc; the marginal "
+            "engine can: leave engine at 'auto' and use model.fit()."
+        )
 
 
 def _row(prior: Prior) -> PriorRow:

@@ -30,6 +30,8 @@ TAIL = (0.05, 0.95)
 SCREEN_ABOVE = 200
 #: How many elements each screen hands on.
 SCREENED = 20
+#: Attribute of variables that were drawn exactly after sampling.
+EXACT = "drawn_exactly"
 #: Numbers read by a screen: beyond it every k-th element is read, so that memory stays bounded.
 SCREEN_NUMBERS = 40_000_000
 
@@ -220,12 +222,14 @@ def element_names(array: xr.DataArray) -> list[str]:
 def quantities(posterior: xr.Dataset) -> Iterator[tuple[str, Floats]]:
     """Yield the name and the draws (chains, draws) of every quantity worth checking.
 
+    Variables drawn exactly given the others (attribute ``drawn_exactly``) hold no news of the
+    sampler: among thousands of them the largest R-hat of independent draws is past any threshold.
     Of a variable with many elements (group effects) only the worst by two cheap screens are
     handed on: :func:`split_r_hat` and :func:`batch_ess`.
     """
     for variable in posterior.data_vars:
         array = posterior[variable].transpose("chain", "draw", ...)
-        if not np.issubdtype(array.dtype, np.number):
+        if not np.issubdtype(array.dtype, np.number) or array.attrs.get(EXACT):
             continue
         values = array.values.reshape(*array.shape[:2], -1).astype(np.float64, copy=False)
         picked = _worst(values)

@@ -100,11 +100,37 @@ def _check(model: object, method: str) -> None:
         )
     if method not in METHODS:
         raise EngineError(f"got method={method!r}; allowed are 'reml' and 'ml'.")
+    _check_occasions(model)
     n, p = model.design.n, len(model.design.coefs)
     if n <= p:
         raise EngineError(
             f"The model has {p} coefficients and {n} rows, which leaves nothing to estimate a "
             "variance from. Leave predictors out."
+        )
+
+
+def _check_occasions(model: Model) -> None:
+    """Refuse an unstructured covariance that a likelihood without priors cannot find."""
+    residual = model.design.residual
+    if residual is None or residual.structure != "unstr":
+        return
+    if residual.series is None or residual.sigma is None:
+        return
+    labels = residual.occasions
+    seen = np.zeros((len(residual.series_levels), len(labels)))
+    seen[residual.series, residual.sigma.strata] = 1.0
+    if len(seen) <= len(labels):
+        raise EngineError(
+            f"{residual.term} has {len(labels)} occasions and {len(seen)} series; maximum "
+            "likelihood needs more series than occasions. Use model.fit(), whose priors bound the "
+            "correlations, or ar()."
+        )
+    apart = np.argwhere(seen.T @ seen == 0)
+    if len(apart):
+        first, second = (labels[k] for k in apart[0])
+        raise EngineError(
+            f"No series of {residual.term} has both {first} and {second}, so the likelihood says "
+            "nothing about their correlation. Use model.fit(), whose priors bound it, or ar()."
         )
 
 

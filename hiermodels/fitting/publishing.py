@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hiermodels.engines.conditional import Coordinates
 from hiermodels.engines.marginal_effects import EffectMoments
+from hiermodels.fitting.diagnostics import EXACT
 from hiermodels.spec.design import Design, Group
 from hiermodels.spec.names import (
     SIGMA_COEF_DIM,
@@ -83,9 +84,14 @@ def publish(
         coords[coef_dim(group.name)] = list(group.coefs)
         if cor_name(group.name) in variables:
             coords[coef_dim_bis(group.name)] = list(group.coefs)
+    posterior = xr.Dataset(variables, coords=coords)
+    if exact is not None:
+        for group in design.groups:
+            if effect_name(group.name) in posterior:
+                posterior[effect_name(group.name)].attrs[EXACT] = 1
     of_moments = [dim for g in design.groups for dim in (g.name, coef_dim(g.name))]
     moment_coords = {name: coords[name] for name in of_moments}
-    return xr.Dataset(variables, coords=coords), xr.Dataset(moments, coords=moment_coords)
+    return posterior, xr.Dataset(moments, coords=moment_coords)
 
 
 def _publish_group(

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import hiermodels as hm
+from hiermodels.fitting.diagnostics import diagnose_draws
 from hiermodels.fitting.model import Model
 
 GROUPED = "y ~ x + (x | g)"
@@ -160,3 +161,30 @@ def test_a_model_without_population_coefficients_has_all_its_tables(data, tmp_pa
     assert list(fit.coef()["mean"]) == list(fit.ranef()["mean"])
     assert fit.fixef().empty
     assert hm.report(fit, tmp_path / "report.html").stat().st_size > 0
+
+
+def test_effects_drawn_exactly_are_no_news_of_the_sampler(data):
+    fits = [quiet(Model(GROUPED, data, engine=e)) for e in ("marginal", "conditional")]
+    marks = [fit.posterior["r_g"].attrs.get("drawn_exactly") for fit in fits]
+    assert marks == [1, None]
+    # a chain that stands elsewhere: seen where the sampler drew it, not where it was computed
+    spoilt = fits[0].posterior.copy(deep=True)
+    spoilt["r_g"].values[0] += 100
+    assert diagnose_draws(spoilt, None).r_hat == fits[0].diagnosis.r_hat
+    del spoilt["r_g"].attrs["drawn_exactly"]
+    assert diagnose_draws(spoilt, None).r_hat > 1.5
+
+
+@pytest.mark.parametrize(
+    ("times", "series", "message"),
+    [(8, 3, "8 occasions and 3 series"), (3, 12, "No series of .* has both 0 and 2")],
+)
+def test_a_likelihood_cannot_find_every_unstructured_covariance(times, series, message):
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame({"g": np.repeat(np.arange(series), times),
+                          "t": np.tile(np.arange(times), series)})  # fmt: skip
+    frame["x"], frame["y"] = rng.normal(size=(2, len(frame)))
+    if times == 3:
+        frame = frame[~((frame.t == 2) & (frame.g < 6)) & ~((frame.t == 0) & (frame.g >= 6))]
+    with pytest.raises(hm.EngineError, match=message):
+        hm.mle(Model("y ~ x + unstr(t, g)", frame))
