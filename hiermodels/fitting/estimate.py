@@ -270,8 +270,9 @@ class Estimate:
         Returns
         -------
         pandas.DataFrame
-            Indexed by parameter: estimate, ci_low, ci_high; ``attrs["failed"]`` counts refits of
-            the bootstrap that did not converge, which are left out.
+            Indexed by parameter: estimate, ci_low, ci_high; NaN where, at the boundary, no maximum
+            under a fixed value was found. ``attrs["failed"]`` counts refits of the bootstrap that
+            did not converge, which are left out.
 
         Raises
         ------
