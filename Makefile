@@ -3,13 +3,14 @@ python := .venv/bin/python
 pytest := $(python) -m pytest -n auto --dist loadfile
 export MPLBACKEND := Agg
 
-.PHONY: help set-up demo test slow lint
+.PHONY: help set-up demo test slow lint bench
 
 help:
 	@echo "make demo   set up .venv and run the demonstration: a fit, its tables, report.html"
 	@echo "make test   set up .venv and run the tests"
 	@echo "make slow   the tests that take long, and the notebooks"
 	@echo "make lint   ruff, mypy, and the order of the rooms"
+	@echo "make bench  effective draws a second beside Bambi's, in one run"
 
 set-up:
 	@.ci/set-up
@@ -29,3 +30,6 @@ lint: set-up
 	$(python) -m ruff format --check .
 	$(python) -m mypy
 	.venv/bin/lint-imports
+
+bench: set-up
+	$(python) benchmarks/against_bambi.py
