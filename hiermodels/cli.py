@@ -162,7 +162,13 @@ def _fit(
 ) -> "hm.Fit":  # as text: evaluating it would load the sampler
     """Return the fit, after printing the model before it and the tables after it."""
     _say("Loading the sampler ...")
-    model = hm.Model(formula, data, **options)
+    logger = logging.getLogger("hiermodels")
+    level = logger.level
+    logger.setLevel(logging.WARNING)  # the printed model holds the notes that are logged here
+    try:
+        model = hm.Model(formula, data, **options)
+    finally:
+        logger.setLevel(level)
     _say(str(model))
     _say(
         "Compiling the model and sampling: the first run on a machine compiles for up to a "

@@ -350,3 +350,14 @@ def test_real_bad_input_is_one_line(data, tmp_path, capsys):
     prior = ["--prior", "sd_g=Nope(1)"]
     assert "Nope" in error_line(["fit", str(data), "y ~ x + (1 | g)", *prior, *out], capsys)
     assert not (tmp_path / "out").exists()
+
+
+def test_dropped_rows_are_told_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    frame = hm.load_dataset("Dyestuff").astype({"Yield": float})
+    frame.loc[3, "Yield"] = float("nan")
+    frame.to_csv("data.csv", index=False)
+    words = ["fit", "data.csv", "Yield ~ 1 + (1 | Batch)", "--seed", "1", "--draws", "400"]
+    assert cli.main(words) == 0
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("1 row dropped") == 1

@@ -4,12 +4,12 @@ Group effects stand among the coordinates. The density is that of the unconstrai
 normalising constant and Jacobian included, so that it equals PyMC's.
 """
 
-import ctypes
 from dataclasses import dataclass
 
 import numpy as np
 
 from hiermodels.engines.buffers import NDIM
+from hiermodels.engines.calling import CompiledDensity
 from hiermodels.engines.densities import density_callback
 from hiermodels.engines.packing import pack
 from hiermodels.engines.problem import (
@@ -70,7 +70,7 @@ class Coordinates:
     sigma: Floats | None
 
 
-class Density:
+class Density(CompiledDensity):
     """The log density of one problem, ready to be called many times.
 
     Parameters
@@ -98,29 +98,8 @@ class Density:
         reason = supports(problem)
         if reason is not None:
             raise EngineError(f"The native engine cannot run this model: {reason}.")
-        self.buffer = pack(problem)
-        pointer = ctypes.c_void_p
-        prototype = ctypes.CFUNCTYPE(
-            ctypes.c_int64, ctypes.c_uint64, pointer, pointer, pointer, pointer
-        )
-        self._call = prototype(density_callback().address)
-        self._data = self.buffer.ctypes.data
-
-    @property
-    def ndim(self) -> int:
-        """Length of the unconstrained vector."""
-        return int(self.buffer[NDIM])
-
-    def __call__(self, x: Floats) -> tuple[float, Floats]:
-        """Return value and gradient at x, (ndim,); -inf where either is not finite."""
-        x = np.ascontiguousarray(x, dtype=np.float64)
-        if x.shape != (self.ndim,):
-            raise EngineError(f"The point has shape {x.shape}; the model has ({self.ndim},).")
-        gradient = np.empty(self.ndim)
-        value = np.empty(1)
-        places = x.ctypes.data, gradient.ctypes.data, value.ctypes.data, self._data
-        code = self._call(self.ndim, *places)
-        return (float(value[0]) if code == 0 else -np.inf), gradient
+        buffer = pack(problem)
+        super().__init__(buffer, int(density_callback().address), int(buffer[NDIM]))
 
 
 def log_density(problem: ConditionalProblem, x: Floats) -> tuple[float, Floats]:

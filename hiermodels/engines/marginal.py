@@ -3,7 +3,6 @@
 Cross-products are computed once; after that a density costs the same whatever the number of rows.
 """
 
-import ctypes
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from hiermodels.engines import marginal_kernels as places
 from hiermodels.engines.arrow_layout import Writer, write_arrow
+from hiermodels.engines.calling import CompiledDensity
 from hiermodels.engines.lanes_layout import suits_lanes, write_lanes
 from hiermodels.engines.marginal_kernels import marginal_callback
 from hiermodels.engines.packing import lkj_constant, pack_prior
@@ -314,7 +314,7 @@ def _write_bar(
     return constant
 
 
-class MarginalDensity:
+class MarginalDensity(CompiledDensity):
     """The log density of one problem, ready to be called many times.
 
     Parameters
@@ -326,29 +326,7 @@ class MarginalDensity:
     """
 
     def __init__(self, problem: MarginalProblem, lanes: bool | None = None) -> None:
-        self.buffer = pack_marginal(problem, lanes=lanes)
-        pointer = ctypes.c_void_p
-        prototype = ctypes.CFUNCTYPE(
-            ctypes.c_int64, ctypes.c_uint64, pointer, pointer, pointer, pointer
-        )
-        head = self.buffer.view(np.int64)
+        buffer = pack_marginal(problem, lanes=lanes)
+        head = buffer.view(np.int64)
         forms = bool(head[places.SIDE_BY_SIDE]), bool(head[places.STRUCTURED])
-        self.address = int(marginal_callback(*forms).address)
-        self._call = prototype(self.address)
-        self._data = self.buffer.ctypes.data
-
-    @property
-    def ndim(self) -> int:
-        """Length of the unconstrained vector."""
-        return int(self.buffer.view(np.int64)[places.NDIM])
-
-    def __call__(self, x: Floats) -> tuple[float, Floats]:
-        """Return value and gradient at x, (ndim,); -inf where either is not finite."""
-        x = np.ascontiguousarray(x, dtype=np.float64)
-        if x.shape != (self.ndim,):
-            raise EngineError(f"The point has shape {x.shape}; the model has ({self.ndim},).")
-        gradient = np.empty(self.ndim)
-        value = np.empty(1)
-        at = x.ctypes.data, gradient.ctypes.data, value.ctypes.data, self._data
-        code = self._call(self.ndim, *at)
-        return (float(value[0]) if code == 0 else -np.inf), gradient
+        super().__init__(buffer, int(marginal_callback(*forms).address), int(head[places.NDIM]))

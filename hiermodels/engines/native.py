@@ -17,8 +17,9 @@ import numpy as np
 from nutpie import _lib
 from nutpie.sample import CompiledModel
 
+from hiermodels.engines.calling import CompiledDensity
 from hiermodels.engines.conditional import Density
-from hiermodels.engines.densities import copy_callback, density_callback
+from hiermodels.engines.densities import copy_callback
 from hiermodels.engines.marginal import MarginalDensity, MarginalProblem
 from hiermodels.engines.marginal_starting import marginal_start
 from hiermodels.engines.problem import ConditionalProblem, Floats
@@ -215,7 +216,7 @@ def compile_native(problem: ConditionalProblem) -> NativeModel:
     def initial_point(seed: int | None) -> Floats:
         return starting_point(problem, density, 0 if seed is None else seed)
 
-    return _native_model(density, initial_point, density_callback().address)
+    return _native_model(density, initial_point)
 
 
 def compile_marginal(problem: MarginalProblem) -> NativeModel:
@@ -246,11 +247,11 @@ def compile_marginal(problem: MarginalProblem) -> NativeModel:
     def initial_point(seed: int | None) -> Floats:
         return marginal_start(problem, density, 0 if seed is None else seed)
 
-    return _native_model(density, initial_point, density.address)
+    return _native_model(density, initial_point)
 
 
 def _native_model(
-    density: Density | MarginalDensity, initial_point: Callable[[int | None], Floats], address: int
+    density: CompiledDensity, initial_point: Callable[[int | None], Floats]
 ) -> NativeModel:
     """Return the model of a density, once a starting point is known to be finite."""
     if not np.isfinite(density(initial_point(0))[0]):
@@ -260,7 +261,7 @@ def _native_model(
         )
     return NativeModel(
         dims={},
-        density_address=address,
+        density_address=density.address,
         copy_address=copy_callback().address,
         buffer=density.buffer,
         initial_point=initial_point,
