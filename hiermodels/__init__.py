@@ -26,17 +26,39 @@ from hiermodels.errors import (
 )
 
 if TYPE_CHECKING:
+    from hiermodels.answers.contrasted import Contrasts
+    from hiermodels.answers.contrasts import comparisons, slopes
+    from hiermodels.answers.folds import kfold
+    from hiermodels.answers.hypotheses import hypothesis
+    from hiermodels.answers.leave_group_out import logo
+    from hiermodels.answers.leave_one_out import loo
     from hiermodels.answers.likelihood_ratio import lrt
+    from hiermodels.answers.model_comparison import compare
+    from hiermodels.answers.pointwise import pointwise_log_likelihood
+    from hiermodels.answers.pooling_factors import measure_pooling as pooling
+    from hiermodels.answers.predicted import Prediction
+    from hiermodels.answers.prediction import predict
+    from hiermodels.answers.ranking import rank_levels as rank_groups
+    from hiermodels.answers.rivals import compare_rivals as compare_estimates
+    from hiermodels.answers.shrinkage_panels import simulate_panels as shrinkage_demo
+    from hiermodels.answers.simulation import simulate_response as simulate
+    from hiermodels.answers.validation import CrossValidation
+    from hiermodels.answers.variance_shares import explained as r2
+    from hiermodels.answers.variance_shares import intraclass as icc
     from hiermodels.fitting.estimate import Estimate
     from hiermodels.fitting.estimation import mle
     from hiermodels.fitting.fit import Fit
     from hiermodels.fitting.io import load
     from hiermodels.fitting.model import Model
     from hiermodels.library.datasets import load_dataset
+    from hiermodels.library.studies import list_studies, load_study
     from hiermodels.show.plots import (
         plot_caterpillar,
+        plot_estimates,
         plot_groups,
+        plot_pooling,
         plot_shrinkage,
+        plot_shrinkage_demo,
         plot_varcorr,
     )
     from hiermodels.show.reporting import write_report as report
@@ -46,6 +68,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Contrasts",
+    "CrossValidation",
     "DataError",
     "EngineError",
     "Estimate",
@@ -56,36 +80,82 @@ __all__ = [
     "FormulaError",
     "HierModelsError",
     "Model",
+    "Prediction",
     "Prior",
     "PriorError",
     "SamplingWarning",
     "__version__",
+    "compare",
+    "compare_estimates",
+    "comparisons",
+    "hypothesis",
+    "icc",
+    "kfold",
+    "list_studies",
     "load",
     "load_dataset",
+    "load_study",
+    "logo",
+    "loo",
     "lrt",
     "mle",
     "plot_caterpillar",
+    "plot_estimates",
     "plot_groups",
+    "plot_pooling",
     "plot_shrinkage",
+    "plot_shrinkage_demo",
     "plot_varcorr",
+    "pointwise_log_likelihood",
+    "pooling",
+    "predict",
+    "r2",
+    "rank_groups",
     "report",
+    "shrinkage_demo",
+    "simulate",
+    "slopes",
 ]
 
 # public name -> (module, name there)
 _LAZY = {
+    "plot_shrinkage_demo": ("hiermodels.show.plots", "plot_shrinkage_demo"),
+    "plot_pooling": ("hiermodels.show.plots", "plot_pooling"),
+    "plot_estimates": ("hiermodels.show.plots", "plot_estimates"),
+    "shrinkage_demo": ("hiermodels.answers.shrinkage_panels", "simulate_panels"),
+    "simulate": ("hiermodels.answers.simulation", "simulate_response"),
+    "rank_groups": ("hiermodels.answers.ranking", "rank_levels"),
+    "r2": ("hiermodels.answers.variance_shares", "explained"),
+    "pooling": ("hiermodels.answers.pooling_factors", "measure_pooling"),
+    "icc": ("hiermodels.answers.variance_shares", "intraclass"),
+    "compare_estimates": ("hiermodels.answers.rivals", "compare_rivals"),
+    "Contrasts": ("hiermodels.answers.contrasted", "Contrasts"),
     "Estimate": ("hiermodels.fitting.estimate", "Estimate"),
     "Family": ("hiermodels.spec.families", "Family"),
     "Fit": ("hiermodels.fitting.fit", "Fit"),
     "Model": ("hiermodels.fitting.model", "Model"),
+    "Prediction": ("hiermodels.answers.predicted", "Prediction"),
     "Prior": ("hiermodels.spec.priors", "Prior"),
+    "CrossValidation": ("hiermodels.answers.validation", "CrossValidation"),
+    "compare": ("hiermodels.answers.model_comparison", "compare"),
+    "kfold": ("hiermodels.answers.folds", "kfold"),
+    "comparisons": ("hiermodels.answers.contrasts", "comparisons"),
+    "hypothesis": ("hiermodels.answers.hypotheses", "hypothesis"),
+    "slopes": ("hiermodels.answers.contrasts", "slopes"),
     "load": ("hiermodels.fitting.io", "load"),
+    "logo": ("hiermodels.answers.leave_group_out", "logo"),
+    "loo": ("hiermodels.answers.leave_one_out", "loo"),
+    "pointwise_log_likelihood": ("hiermodels.answers.pointwise", "pointwise_log_likelihood"),
     "load_dataset": ("hiermodels.library.datasets", "load_dataset"),
+    "list_studies": ("hiermodels.library.studies", "list_studies"),
+    "load_study": ("hiermodels.library.studies", "load_study"),
     "lrt": ("hiermodels.answers.likelihood_ratio", "lrt"),
     "mle": ("hiermodels.fitting.estimation", "mle"),
     "plot_caterpillar": ("hiermodels.show.plots", "plot_caterpillar"),
     "plot_groups": ("hiermodels.show.plots", "plot_groups"),
     "plot_shrinkage": ("hiermodels.show.plots", "plot_shrinkage"),
     "plot_varcorr": ("hiermodels.show.plots", "plot_varcorr"),
+    "predict": ("hiermodels.answers.prediction", "predict"),
     "report": ("hiermodels.show.reporting", "write_report"),
 }
 

@@ -1,4 +1,4 @@
-"""The command line: ``hiermodels demo`` and ``hiermodels fit DATA FORMULA``.
+"""The command line: ``hiermodels demo``, ``fit DATA FORMULA``, ``study NAME``.
 
 Exit codes: 0 for success, 2 with one line on stderr for input that cannot be used, 130 after
 Ctrl-C (what was drawn by then is saved), 1 for anything else.
@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import pandas as pd
 import typer
@@ -26,6 +26,9 @@ from rich.text import Text
 import hiermodels as hm
 from hiermodels.errors import DataError, HierModelsError, PriorError, SamplingWarning
 from hiermodels.spec.sources import read_table
+
+if TYPE_CHECKING:
+    from hiermodels.library.studies import Reference
 
 DEMO_FORMULA = "Reaction ~ Days + (Days | Subject)"
 TABLES = ("fixef", "varcorr", "correlations", "ranef", "coef")
@@ -147,14 +150,58 @@ def fit_file(
         sampling = {"draws": draws, "tune": tune, "chains": chains, "cores": cores, "seed": seed}
         options = {"family": family, "priors": priors or None, "engine": engine}
         fit = _fit(frame, formula, options, sampling)
-        _say("Writing the draws, the tables and the report ...")
-        fit.save(staging / "fit.nc")
-        for name, table in _tables(fit).items():
-            label = table.index.name
-            table.to_csv(staging / f"{name}.csv", index=label is not None, lineterminator="\n")
-        hm.report(fit, staging / "report.html")
+        _write(fit, staging)
     _say(f"Written to {out}: report.html, fit.nc and the tables as CSV.")
     return INTERRUPTED if fit.interrupted else 0
+
+
+@app.command("study")
+def fit_study(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Such as pupils; 'list' shows all.")],
+    variant: Annotated[
+        str | None, typer.Option(help="Which of its models; the main one by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed, the same draws.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder for the report, the draws and the tables.")] = (
+        Path("hiermodels-study")
+    ),
+) -> int:
+    """Fit a model of a study: a question, its data, and what other programs found."""
+    if name == "list":
+        for key, title in hm.list_studies()["title"].items():
+            _say(f"{key}: {title}")
+        return 0
+    study = hm.load_study(name)
+    chosen = study.variant(variant)
+    frame = study.frame(chosen.name)
+    with _output_folder(out) as staging:
+        _say(str(study))
+        _say(f"\nVariant {chosen.name}, {len(frame):,} rows.")
+        formula = chosen.formula if isinstance(chosen.formula, str) else "; ".join(chosen.formula)
+        options = {"family": chosen.family, "priors": dict(chosen.priors) or None}
+        fit = _fit(frame, formula, options, {"seed": seed})
+        for reference in chosen.references.values():
+            _print_reference(reference)
+        _write(fit, staging)
+    _say(f"Written to {out}: report.html, fit.nc and the tables as CSV.")
+    return INTERRUPTED if fit.interrupted else 0
+
+
+def _print_reference(reference: "Reference") -> None:
+    """Print what another program found."""
+    found = ", ".join(f"{key} {value:.4g}" for key, value in reference.estimates.items())
+    loglik = "" if reference.loglik is None else f", log-likelihood {reference.loglik:.4f}"
+    _say(f"{reference.tool}, {reference.method}{loglik}: {found}")
+
+
+def _write(fit: "hm.Fit", folder: Path) -> None:
+    """Write draws, tables and the report."""
+    _say("Writing the draws, the tables and the report ...")
+    fit.save(folder / "fit.nc")
+    for name, table in _tables(fit).items():
+        label = table.index.name
+        table.to_csv(folder / f"{name}.csv", index=label is not None, lineterminator="\n")
+    hm.report(fit, folder / "report.html")
 
 
 def _fit(

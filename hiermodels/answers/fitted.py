@@ -16,6 +16,7 @@ from hiermodels.fitting.draws import population
 from hiermodels.fitting.tables import GroupLabels, coef, group_labels
 from hiermodels.spec.design import Design, Group
 from hiermodels.spec.families import Family
+from hiermodels.spec.priors import ResolvedPriors
 
 Floats = npt.NDArray[np.float64]
 
@@ -40,6 +41,10 @@ class Model(Protocol):
     @property
     def priors(self) -> pd.DataFrame:
         """One row a prior."""
+
+    @property
+    def resolved(self) -> ResolvedPriors:
+        """The priors as values."""
 
     @property
     def engine(self) -> str:

@@ -24,6 +24,7 @@ CODES = {
     "cosy": kernels.COSY,
     "unstr": kernels.UNSTRUCTURED,
 }
+_LARGEST = 1.0 - 1e-15
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,34 +217,60 @@ def constrain_residual(residual: Residual, priors: ResidualPriors, phi: Any) -> 
 def unconstrain_residual(
     residual: Residual, priors: ResidualPriors, values: Mapping[str, Any]
 ) -> Array:
-    """Return phi (n_phi,) of parameters as the posterior calls them; the reverse of constraining.
+    """Return phi (..., n_phi) of parameters as the posterior calls them; constraining, reversed.
 
     Parameters
     ----------
     residual : Residual
     priors : ResidualPriors
-    values : mapping of str
-        One value of each parameter, as :func:`constrain_residual` names them.
+    values : mapping of str to array_like
+        One value of each parameter, or draws in leading dimensions, as
+        :func:`constrain_residual` names them.
     """
-    phi: list[float] = []
+    parts: list[Array] = []
     sigma = residual.sigma
     if sigma is not None and sigma.kind == "linear":
-        slopes = iter(np.atleast_1d(values.get("sigma_b", ())))
+        slopes = np.asarray(values.get("sigma_b", ()), dtype=np.float64)
+        at = iter(range(len(sigma.slopes)))
         raw = [
-            float(values["sigma_Intercept"] if k == sigma.intercept else next(slopes))
+            values["sigma_Intercept"] if k == sigma.intercept else slopes[..., next(at)]
             for k in range(len(sigma.labels))
         ]
-        phi += np.linalg.solve(priors.T, np.array(raw)).tolist()
+        parts.append(np.stack(raw, axis=-1) @ np.linalg.inv(priors.T).T)
     elif sigma is not None:
-        phi += np.log(np.atleast_1d(values["sigma"])).tolist()
+        sds = np.log(np.asarray(values["sigma"], dtype=np.float64))
+        parts.append(sds[..., None] if sigma.kind == "one" else sds)
     name = residual.correlation_name
     if name == "cor_residual":
-        phi += _partial_correlations(np.linalg.cholesky(np.asarray(values[name])))
+        parts.append(partial_correlations(np.asarray(values[name], dtype=np.float64)))
     elif name is not None:
         rate = 1.0 if name == "ar" else 0.5
         middle, half = 0.5 * (priors.upper + priors.lower), 0.5 * (priors.upper - priors.lower)
-        phi.append(math.atanh((float(values[name]) - middle) / half) / rate)
-    return np.array(phi)
+        place = (np.asarray(values[name], dtype=np.float64) - middle) / half
+        parts.append(np.arctanh(place)[..., None] / rate)
+    return np.concatenate(parts, axis=-1) if parts else np.empty(0)
+
+
+def partial_correlations(matrices: Array) -> Array:
+    """Return arctanh of the canonical partial correlations of matrices (..., q, q), row by row.
+
+    Rounding may leave a published matrix just short of definite: its partial correlations are then
+    held below 1 by the last digit.
+    """
+    size = matrices.shape[-1]
+    chol = np.zeros(matrices.shape)
+    found = []
+    for i in range(size):
+        rest = np.ones(matrices.shape[:-2])
+        for j in range(i):
+            product = np.sum(chol[..., i, :j] * chol[..., j, :j], axis=-1)
+            z = (matrices[..., i, j] - product) / (chol[..., j, j] * np.sqrt(rest))
+            z = np.clip(z, -_LARGEST, _LARGEST)
+            found.append(np.arctanh(z))
+            chol[..., i, j] = z * np.sqrt(rest)
+            rest = rest * (1.0 - z * z)
+        chol[..., i, i] = np.sqrt(rest)
+    return np.stack(found, axis=-1) if found else np.empty((*matrices.shape[:-2], 0))
 
 
 def _cholesky(y: Array, size: int) -> Array:
@@ -258,15 +285,3 @@ def _cholesky(y: Array, size: int) -> Array:
             at += 1
         chol[..., i, i] = rest
     return chol
-
-
-def _partial_correlations(chol: Array) -> list[float]:
-    """Return the arctanh of canonical partial correlations, row by row."""
-    found = []
-    for i in range(len(chol)):
-        rest = 1.0
-        for j in range(i):
-            z = chol[i, j] / rest
-            found.append(math.atanh(z))
-            rest *= math.sqrt(1.0 - z * z)
-    return found

@@ -41,6 +41,7 @@ from hiermodels.spec.distributions import as_prior
 from hiermodels.spec.families import Family, as_family
 from hiermodels.spec.formula import ModelFormula, parse_formula
 from hiermodels.spec.priors import ResolvedPriors, resolve_priors
+from hiermodels.spec.subset import row_positions, subset_design, subset_priors
 
 logger = logging.getLogger("hiermodels")
 
@@ -207,6 +208,43 @@ class Model:
         resolved = resolve_priors(self._design, self._family, user)
         return Model.from_parts(
             self._formula, self._family, self._design, resolved, user, self._asked, self._centred
+        )
+
+    def on_rows(self, rows: Any) -> "Model":
+        """Return the model on some of its rows, with the priors and the coding that it has.
+
+        Nothing is learnt again: priors stay the numbers they are, predictors stay centred where
+        they were, factors keep levels that no longer occur. Levels of groupings without rows go.
+
+        Parameters
+        ----------
+        rows : array_like
+            Truth values, one for each row of :attr:`design`, or positions of rows.
+
+        Raises
+        ------
+        DataError
+            No row is named, one is named twice or does not exist.
+
+        Examples
+        --------
+        >>> import hiermodels as hm
+        >>> model = hm.Model("Yield ~ 1 + (1 | Batch)", hm.load_dataset("Dyestuff"))
+        >>> small = model.on_rows(model.design.terms[0].index != 0)
+        >>> small.design.n, small.design.terms[0].levels
+        (25, ('B', 'C', 'D', 'E', 'F'))
+        >>> small.priors.equals(model.priors)
+        True
+        """
+        positions = row_positions(rows, self._design.n)
+        return Model.from_parts(
+            self._formula,
+            self._family,
+            subset_design(self._design, positions),
+            subset_priors(self._resolved, positions),
+            self._user,
+            self.engine,
+            self._centred,
         )
 
     @cached_property

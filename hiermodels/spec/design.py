@@ -215,7 +215,9 @@ def build_design(formula: ModelFormula, data: pd.DataFrame, family: Family) -> D
     check_columns(columns, centring.X, "the common part")
     se = formula.additions.get("se")
     formulas = (formula.common, *(bar.effects for bar in formula.bars))
-    encoding = Encoding(formula.factors, levels, states, common_spec, tuple(bar_specs), formulas)
+    encoding = Encoding(
+        formula.factors, levels, states, common_spec, tuple(bar_specs), formulas, formula.offsets
+    )
     known = {name: additions.get(name) for name in ("weights", "precision", "se")}
     residual = build_residual(
         formula, family, kept, terms, Additions(**known, with_sigma=bool(se and se.with_sigma))

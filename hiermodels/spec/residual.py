@@ -80,6 +80,8 @@ class Residual:
     series_levels : tuple of str
     order : ndarray of int (n,) or None
         Rows sorted by series, then time.
+    time : ndarray of int (n,) or None
+        The time of each row, or the number of its occasion.
     occasions : tuple of str
         Of ``unstr``: the labels of the times.
     """
@@ -97,6 +99,7 @@ class Residual:
     series_levels: tuple[str, ...] = ()
     order: Ints | None = None
     occasions: tuple[str, ...] = ()
+    time: NDArray[np.int64] | None = None
 
     @property
     def structure(self) -> str:
@@ -129,7 +132,9 @@ class Residual:
     def correlation_range(self) -> tuple[float, float]:
         """The open interval in which ``ar`` or ``cosy`` may lie."""
         if self.structure == "cosy" and self.series is not None:
-            return -1.0 / (int(np.max(np.bincount(self.series))) - 1), 1.0
+            longest = int(np.max(np.bincount(self.series)))
+            # no series of some of the rows may have two: nothing bounds the correlation then
+            return (-1.0 / (longest - 1) if longest > 1 else -np.inf), 1.0
         return -1.0, 1.0
 
     @property
@@ -336,6 +341,7 @@ def _structured(
         series_levels=levels,
         order=np.lexsort((time, series)),
         occasions=occasions,
+        time=time,
     )
 
 

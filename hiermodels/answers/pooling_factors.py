@@ -1,0 +1,274 @@
+"""How far each group is pooled: its own estimate, the population's, and where between them it lies.
+
+The pooling factor of effect k in group j is Var(b_jk | y, beta, theta) / Var(b_jk | theta), the
+effects of other groupings held fixed: 0 where the group's own rows decide, 1 where they say
+nothing. With Lambda Lambda' the covariance of the effects it is
+c' (I + Lambda' Z' R^-1 Z Lambda)^-1
+c, c the direction of effect k among the standard normal scores, so that it is defined at a
+variance of zero too.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xarray as xr
+
+from hiermodels.answers.fitted import Fitted, dataset, find_group, group_columns
+from hiermodels.answers.information import group_information, group_products
+from hiermodels.answers.shrinkage import group_estimates
+from hiermodels.answers.working import row_weights
+from hiermodels.errors import FitError
+from hiermodels.fitting.draws import draws_of, tails
+from hiermodels.fitting.estimate import Estimate
+from hiermodels.spec.design import Design, Group
+from hiermodels.spec.names import cor_name, effect_name, sd_name
+
+Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
+
+#: Pooling factors use at most so many draws, taken evenly: their Monte Carlo error is then below
+#: 3 % of their posterior sd.
+MOST_DRAWS = 1000
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Pooling:
+    """How far each group of a fit is pooled.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        One row for each grouping, effect and level; see :func:`measure_pooling`.
+    factors : xarray.Dataset
+        ``pooling_factor_<g>``, draws of the pooling factors, dims (sample, <g>, <g>_coef).
+    matrices : xarray.Dataset
+        ``pooling_matrix_<g>``, posterior means of P_j = (I + Sigma Z_j' R^-1 Z_j)^-1, dims
+        (<g>, <g>_coef, <g>_coef_bis), raw scale: partially pooled effects are
+        (I - P_j) times the group's own, so that off-diagonal entries move an intercept with a
+        slope. Its diagonal may leave [0, 1]; pooling factors do not.
+    by_effect : pandas.DataFrame
+        Columns group, effect, mean_factor, pooling_lambda: the mean pooling factor over levels, and
+        the lambda of Gelman and Pardoe (2006).
+
+    References
+    ----------
+    .. [1] Gelman and Pardoe (2006), Technometrics 48:241, https://doi.org/10.1198/004017005000000517.
+    """
+
+    table: pd.DataFrame
+    factors: xr.Dataset
+    matrices: xr.Dataset
+    by_effect: pd.DataFrame
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a copy of the table."""
+        return self.table.copy()
+
+    def __repr__(self) -> str:
+        """Return the effects' summary, and where to look for the rest."""
+        shown = self.by_effect.to_string(index=False, float_format=lambda v: f"{v:.3f}")
+        few = int(self.table["reason"].notna().sum())
+        lines = ["Pooling factors: 0 = own estimate, 1 = population", shown]
+        if few:
+            lines.append(f"{few} of {len(self.table)} rows have no own estimate: column reason")
+        lines.append(
+            "lambda is Gelman and Pardoe's: 0 where the groups' effects are spread as the "
+            "population says, 1 where they are pooled to one value. By level: .to_frame()"
+        )
+        return "\n".join(lines)
+
+
+def measure_pooling(fit: Fitted, prob: float = 0.95, group: str | None = None) -> Pooling:
+    """Return how far each group is pooled, with the estimates that pooling lies between.
+
+    Parameters
+    ----------
+    fit : Fit
+    prob : float
+        Probability of the equal-tailed intervals.
+    group : str, optional
+        One grouping factor; all by default.
+
+    Returns
+    -------
+    Pooling
+        Its ``table`` has the columns group, effect, level, n (rows); no_pool and no_pool_se (the
+        level's own estimate on its rows, everything outside the bar subtracted at its posterior
+        mean); complete (one regression for all); mean, ci_low, ci_high (population plus group
+        effect, posterior); pooling_factor, pooling_factor_low, pooling_factor_high (posterior mean
+        and interval); reason (why there is no own estimate, else None). All on the link scale.
+
+    Raises
+    ------
+    FitError
+        The model has no groups, or none of this name.
+
+    Notes
+    -----
+    For one effect the factor is V / (V + tau^2), V the variance of the group's own mean. With
+    other families than the Gaussian, R^-1 holds the working weights at each draw.
+
+    Examples
+    --------
+    >>> import hiermodels as hm
+    >>> model = hm.Model("Yield ~ 1 + (1 | Batch)", hm.load_dataset("Dyestuff"))
+    >>> fit = model.fit(seed=1, progress=False)
+    >>> table = hm.pooling(fit).to_frame()
+    >>> table["pooling_factor"].between(0, 1).all()
+    np.True_
+    """
+    low, high = tails(prob)
+    _, chosen = find_group(fit, group)
+    groups = fit.model.design.groups if group is None else (chosen,)
+    table = group_estimates(fit, prob, group)
+    factors: dict[str, xr.DataArray] = {}
+    matrices: dict[str, xr.DataArray] = {}
+    columns, effects = [], []
+    for g in groups:
+        found, mean_matrix = _factors(fit, g)
+        dims = (g.name, f"{g.name}_coef")
+        coords = {g.name: list(g.levels), dims[1]: list(g.coefs)}
+        factors[f"pooling_factor_{g.name}"] = xr.DataArray(
+            found, dims=("sample", *dims), coords=coords
+        )
+        matrices[f"pooling_matrix_{g.name}"] = xr.DataArray(
+            mean_matrix,
+            dims=(*dims, f"{dims[1]}_bis"),
+            coords=coords | {f"{dims[1]}_bis": list(g.coefs)},
+        )
+        ends = np.quantile(found, (low, high), axis=0)
+        columns.append(np.stack([found.mean(axis=0).T, ends[0].T, ends[1].T], axis=-1))
+        effects.append(_by_effect(fit, g, found))
+    values = np.concatenate([part.reshape(-1, 3) for part in columns])
+    names = ("pooling_factor", "pooling_factor_low", "pooling_factor_high")
+    reason = table.pop("reason")
+    table = table.assign(**{name: values[:, k] for k, name in enumerate(names)}, reason=reason)
+    table.attrs["prob"] = prob
+    by_effect = pd.concat(effects, ignore_index=True)
+    return Pooling(table, xr.Dataset(factors), xr.Dataset(matrices), by_effect)
+
+
+def estimated_factors(estimate: Estimate, group: str) -> Floats:
+    """Return the pooling factors at an estimate by REML or ML (J, q), other groupings held fixed.
+
+    Parameters
+    ----------
+    estimate : Estimate
+        Of a Gaussian model with independent residuals of one sd.
+    group : str
+
+    Raises
+    ------
+    FitError
+        The residuals are not of one sd.
+    """
+    design = estimate.model.design
+    (found,) = (g for g in design.groups if g.name == group)
+    if estimate.sigma is None or design.residual is None or not design.residual.simple:
+        raise FitError("pooling factors at an estimate need independent residuals of one sd")
+    back = centring(design, found)
+    z = group_columns(design, found) @ back
+    raw = np.zeros_like(back)
+    at = 0
+    for k in found.terms:
+        size = len(design.terms[k].coefs)
+        raw[at : at + size, at : at + size] = estimate.covariances[k]
+        at += size
+    values, vectors = np.linalg.eigh(raw)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    norm = np.sqrt(np.sum(root**2, axis=1))
+    direction = root / np.where(norm > 0, norm, 1.0)[:, None]
+    scores = np.linalg.solve(back, root)
+    own = group_products(z, found, design.residual.bases[0]) / estimate.sigma**2
+    inverse = np.linalg.inv(np.eye(len(raw)) + scores.T @ own @ scores)
+    return np.asarray(np.einsum("ka,jab,kb->jk", direction, inverse, direction))
+
+
+def draw_positions(fit: Fitted, most: int = MOST_DRAWS) -> Indices:
+    """Return positions of at most so many draws, evenly, chains laid end to end."""
+    sizes = dataset(fit, "posterior").sizes
+    total = sizes["chain"] * sizes["draw"]
+    return np.unique(np.linspace(0, total - 1, min(total, most)).astype(np.intp))
+
+
+def covariance_root(fit: Fitted, group: Group, draws: Indices) -> tuple[Floats, Floats]:
+    """Return sds (S, q) and a root (S, q, q) of the correlations of a factor's effects."""
+    posterior = dataset(fit, "posterior")
+    dim = f"{group.name}_coef"
+    order = {dim: list(group.coefs)}
+    q = len(group.coefs)
+    sds = draws_of(posterior[sd_name(group.name)].sel(order)).reshape(-1, q)[draws]
+    name = cor_name(group.name)
+    if name not in posterior:
+        return sds, np.broadcast_to(np.eye(q), (len(draws), q, q))
+    array = posterior[name].sel(order | {f"{dim}_bis": list(group.coefs)})
+    cor = draws_of(array.transpose("chain", "draw", dim, f"{dim}_bis")).reshape(-1, q, q)[draws]
+    # any root does: scores are defined up to a rotation, and this one knows correlations of 1
+    values, vectors = np.linalg.eigh(cor)
+    return sds, vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
+
+
+def _factors(fit: Fitted, group: Group) -> tuple[Floats, Floats]:
+    """Return draws of the pooling factors (S, J, q), and the mean pooling matrix (J, q, q)."""
+    design = fit.model.design
+    draws = draw_positions(fit)
+    sds, root = covariance_root(fit, group, draws)
+    back = centring(design, group)
+    z = group_columns(design, group) @ back
+    scores = np.linalg.solve(back, sds[:, :, None] * root)
+    found = np.empty((len(draws), len(group.levels), len(group.coefs)))
+    matrix = np.zeros((len(group.levels), len(group.coefs), len(group.coefs)))
+    norm = np.sqrt(np.sum(root**2, axis=-1))
+    direction = root / np.where(norm > 0, norm, 1.0)[:, :, None]
+    information = group_information(fit, group, z, draws, row_weights(fit))
+    for rows, own in information.blocks():
+        lam = scores[rows][:, None]
+        inner = np.swapaxes(lam, -1, -2) @ own @ lam
+        inner[..., np.arange(inner.shape[-1]), np.arange(inner.shape[-1])] += 1.0
+        inverse = np.linalg.inv(inner)
+        factor = np.einsum("ska,suab,skb->suk", direction[rows], inverse, direction[rows])
+        found[rows] = np.clip(factor, 0.0, 1.0)[:, information.which]
+        # P = (I + Sigma I_j)^-1 = I - Lambda (I + Lambda' I_j Lambda)^-1 Lambda' I_j
+        pooled = np.sum(lam @ inverse @ np.swapaxes(lam, -1, -2) @ own, axis=0)
+        matrix += pooled[information.which]
+    raw = back @ (np.eye(len(back)) - matrix / len(draws)) @ np.linalg.inv(back)
+    return found, raw
+
+
+def centring(design: Design, group: Group) -> Floats:
+    """Return T (q, q) of a factor's bars: columns times T are centred, raw effects T times own."""
+    q = len(group.coefs)
+    T, at = np.zeros((q, q)), 0
+    for k in group.terms:
+        own = design.terms[k].T
+        T[at : at + len(own), at : at + len(own)] = own
+        at += len(own)
+    return T
+
+
+def _by_effect(fit: Fitted, group: Group, factors: Floats) -> pd.DataFrame:
+    """Return mean factors and lambda of every effect of one grouping."""
+    return pd.DataFrame(
+        {
+            "group": group.name,
+            "effect": list(group.coefs),
+            "levels": len(group.levels),
+            "mean_factor": factors.mean(axis=(0, 1)),
+            "pooling_lambda": _gelman_pardoe(fit, group),
+        }
+    )
+
+
+def _gelman_pardoe(fit: Fitted, group: Group) -> Floats:
+    """Return 1 - Var_j(E b_jk) / E Var_j(b_jk) of every effect; NaN without draws of effects."""
+    posterior = dataset(fit, "posterior")
+    name = effect_name(group.name)
+    if name not in posterior:
+        return np.full(len(group.coefs), np.nan)
+    coords = {group.name: list(group.levels), f"{group.name}_coef": list(group.coefs)}
+    effects = draws_of(posterior[name].sel(coords).transpose("chain", "draw", *coords))
+    between = np.var(effects.mean(axis=(0, 1)), axis=0, ddof=1)
+    within = np.mean(np.var(effects, axis=2, ddof=1), axis=(0, 1))
+    return np.asarray(1.0 - np.divide(between, within, out=np.ones_like(within), where=within > 0))

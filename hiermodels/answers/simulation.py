@@ -1,0 +1,301 @@
+"""Responses drawn from any model that a formula can say, at parameters that are given."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xarray as xr
+
+from hiermodels.answers.new_levels import effect_factor
+from hiermodels.answers.predictors import GroupEffects, linear_draws, parameter_draws
+from hiermodels.answers.residual_rows import draw_residual_rows
+from hiermodels.answers.rows import all_groups, own_rows, parameter_designs, predictor_of
+from hiermodels.answers.vocabulary import Variable, variables
+from hiermodels.engines.responses import PARAMETERS, draw_response
+from hiermodels.errors import DataError, FitError
+from hiermodels.spec.design import Design, build_design
+from hiermodels.spec.families import Family, as_family
+from hiermodels.spec.formula import ModelFormula, parse_formula
+from hiermodels.spec.names import effect_name, indexed
+
+Floats = npt.NDArray[np.float64]
+_ONE = np.zeros(1, dtype=np.intp)
+
+
+def simulate_response(
+    formula: str | Sequence[str],
+    data: pd.DataFrame,
+    params: Mapping[str, Any],
+    *,
+    family: str | Family = "gaussian",
+    link: str | None = None,
+    seed: int | None = None,
+) -> "pd.Series[float]":
+    """Draw a response from a model at given parameters.
+
+    Parameters
+    ----------
+    formula : str or list of str
+        As :class:`hiermodels.Model` takes it. The response need not be a column of ``data``.
+    data : pandas.DataFrame
+        Predictors, groupings, and whatever else the formula names. Rows with missing values get a
+        missing response.
+    params : mapping of str
+        By the posterior's names: ``Intercept``; ``b`` (a number, a sequence, or a mapping by
+        coefficient) or single coefficients by name; ``sd_<g>``; ``cor_<g>`` (a matrix, or one
+        number for two effects; independent where not given); ``sigma`` and the family's other
+        parameters; ``ar``, ``cosy``, ``cor_residual``. Elements may be named too:
+        ``"sd_Subject[Days]"``. ``r_<g>`` (levels, effects) fixes the group effects, which are
+        drawn else.
+    family : str or Family
+    link : str, optional
+    seed : int, optional
+        The same seed gives the same response.
+
+    Returns
+    -------
+    pandas.Series
+        Indexed as the data, named as the response; for an ordered response categories from 1.
+
+    Raises
+    ------
+    FitError
+        A parameter is missing, unknown, or of the wrong shape or range.
+    FormulaError, DataError
+        As for :class:`hiermodels.Model`.
+
+    Examples
+    --------
+    >>> import hiermodels as hm
+    >>> data = hm.load_dataset("sleepstudy")
+    >>> y = hm.simulate(
+    ...     "Reaction ~ Days + (Days | Subject)", data,
+    ...     {"Intercept": 250, "Days": 10, "sd_Subject": [25, 6], "cor_Subject": 0.1, "sigma": 25},
+    ...     seed=1)
+    >>> y.shape, y.name
+    ((180,), 'Reaction')
+    """
+    parsed = formula if isinstance(formula, ModelFormula) else parse_formula(formula)
+    chosen = as_family(family, link)
+    if not isinstance(data, pd.DataFrame):
+        raise DataError(f"data must be a pandas DataFrame; got {type(data).__name__}.")
+    frame = _with_response(parsed, data.reset_index(drop=True), chosen, params)
+    design = build_design(parsed, frame, chosen)
+    rng = np.random.default_rng(seed)
+    values = draw_from(design, chosen, parameter_point(design, chosen, params, rng), rng)
+    out = np.full(len(frame), np.nan)
+    out[design.data.index.to_numpy()] = values
+    return pd.Series(out, index=data.index, name=design.response)
+
+
+def draw_from(
+    design: Design, family: Family, point: xr.Dataset, rng: np.random.Generator
+) -> Floats:
+    """Draw the response of every row at a posterior of one draw, (n,).
+
+    Parameters
+    ----------
+    design : Design
+    family : Family
+    point : xarray.Dataset
+        As :func:`parameter_point` returns it: every variable of the posterior, group effects too.
+    rng : numpy.random.Generator
+    """
+    formulas = [own.name for own in parameter_designs(design)]
+    every = frozenset(all_groups(design))
+    rows = own_rows(design, ["", *formulas], every)
+    effects = GroupEffects(every, frozenset(), "error", 0)
+    eta = linear_draws(design, point, rows, _ONE, effects)
+    if design.residual is not None and "sigma" not in formulas:
+        if design.weights is not None:
+            raise FitError(
+                "weights() multiplies log likelihoods, which names no distribution to draw from. "
+                "Use precision() where variances are meant, or leave weights() out."
+            )
+        mean = np.asarray(family.linkinv(eta))
+        return np.asarray((mean + draw_residual_rows(design, point, _ONE, rng))[0])
+    names = PARAMETERS.get(family.name, ())
+    values = parameter_draws(design, point, rows, _ONE, effects, names)
+    drawn = draw_response(family, eta, values, rng, design.trials)
+    return np.asarray(drawn[0] + (1.0 if family.name == "cumulative" else 0.0))
+
+
+# --- the parameters ---------------------------------------------------------------------------
+
+
+def parameter_point(
+    design: Design, family: Family, params: Mapping[str, Any], rng: np.random.Generator
+) -> xr.Dataset:
+    """Return a posterior of one draw from parameters by name; group effects are drawn.
+
+    Raises
+    ------
+    FitError
+        A parameter is missing, unknown, or of the wrong shape or range.
+    """
+    known = variables(design, family)
+    given = dict(params)
+    point: dict[str, xr.DataArray] = {}
+    for variable in known:
+        value = _value(variable, given, design)
+        if value is None and variable.needed:
+            raise FitError(
+                f"The parameter {variable.name!r}{_labels(variable)} is not given. The model's are "
+                f"{_names(known)}."
+            )
+        if value is not None:
+            _check(variable, value)
+            coords = {dim: list(labels) for dim, labels in variable.labels}
+            dims = ("chain", "draw", *coords)
+            point[variable.name] = xr.DataArray(value[None, None], dims=dims, coords=coords)
+    if given:
+        odd = next(iter(given))
+        close = difflib.get_close_matches(str(odd), [v.name for v in known], n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise FitError(f"The model has no parameter {odd!r}.{hint} It has {_names(known)}.")
+    dataset = xr.Dataset(point)
+    return dataset.assign(_drawn_effects(design, dataset, rng))
+
+
+def _names(known: Sequence[Variable]) -> str:
+    return ", ".join(v.name for v in known)
+
+
+def _labels(variable: Variable) -> str:
+    """Return a variable's labels for a message."""
+    if not variable.labels:
+        return ""
+    return f" ({', '.join(variable.labels[-1][1])})"
+
+
+def _value(variable: Variable, given: dict[str, Any], design: Design) -> Floats | None:
+    """Take what is given for a variable out of the parameters, as an array of its shape."""
+    whole = given.pop(variable.name, None)
+    if len(variable.labels) != 1:
+        return None if whole is None else _array(variable, whole)
+    labels = variable.labels[0][1]
+    elements = {}
+    for k, label in enumerate(labels):
+        for key in (indexed(variable.name, label), label):
+            taken = variable.name == "b" or key != label
+            if taken and key in given:
+                elements[k] = given.pop(key)
+    if whole is None and not elements:
+        return None
+    values = np.full(len(labels), np.nan) if whole is None else _array(variable, whole)
+    for k, value in elements.items():
+        values[k] = _number(variable, value)
+    missing = [labels[k] for k in np.flatnonzero(np.isnan(values))]
+    if missing:
+        raise FitError(f"The parameter {indexed(variable.name, missing[0])!r} is not given.")
+    return values
+
+
+def _number(variable: Variable, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise FitError(f"{variable.name} is given {value!r}, which is no number.") from None
+
+
+def _array(variable: Variable, value: Any) -> Floats:
+    """Return a value as an array of the variable's shape."""
+    shape = variable.shape
+    if isinstance(value, Mapping):
+        labels = variable.labels[0][1] if len(shape) == 1 else ()
+        odd = [str(key) for key in value if key not in labels]
+        if odd or not labels:
+            raise FitError(
+                f"{variable.name} is given {odd[0] if odd else 'a mapping'!r}; its labels are "
+                f"{', '.join(labels) or 'none'}."
+            )
+        return np.array([_number(variable, value.get(label, np.nan)) for label in labels])
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise FitError(f"{variable.name} is given {value!r}, which is no number.") from None
+    if variable.kind == "correlation" and array.ndim == 0 and shape == (2, 2):
+        return np.array([[1.0, array], [array, 1.0]])
+    if array.ndim == 0 and shape in ((), (1,)):
+        return array.reshape(shape)
+    if array.shape != shape:
+        wanted = " × ".join(str(size) for size in shape) or "one number"
+        raise FitError(
+            f"{variable.name} has shape {array.shape}; wanted is {wanted}{_labels(variable)}."
+        )
+    return array.copy()
+
+
+def _check(variable: Variable, value: Floats) -> None:
+    """Raise FitError where a value is out of its range."""
+    if not np.isfinite(value).all():
+        raise FitError(f"{variable.name} must be finite; got {value.tolist()}.")
+    positive = variable.kind == "sd" or variable.name in ("sigma", "nu", "shape", "phi")
+    if positive and (value < 0).any():
+        raise FitError(f"{variable.name} must not be negative; got {value.tolist()}.")
+    if variable.name == "zi" and not ((value >= 0) & (value <= 1)).all():
+        raise FitError(f"zi is a probability; got {float(value)}.")
+    if variable.name in ("ar", "cosy") and not (np.abs(value) < 1).all():
+        raise FitError(f"{variable.name} lies between -1 and 1; got {float(value)}.")
+    if variable.name == "cutpoints" and not (np.diff(value) > 0).all():
+        raise FitError(f"cutpoints must ascend; got {value.tolist()}.")
+    if variable.kind == "correlation":
+        symmetric = np.allclose(value, value.T) and np.allclose(np.diag(value), 1.0)
+        if not symmetric or np.linalg.eigvalsh(value)[0] < -1e-8:
+            raise FitError(
+                f"{variable.name} is no correlation matrix: it must be symmetric, with ones on "
+                "its diagonal, and without negative eigenvalues."
+            )
+
+
+def _drawn_effects(
+    design: Design, point: xr.Dataset, rng: np.random.Generator
+) -> dict[str, xr.DataArray]:
+    """Return draws of the group effects that were not given."""
+    found: dict[str, xr.DataArray] = {}
+    for parameter in ("", *(own.name for own in parameter_designs(design))):
+        linear = predictor_of(design, parameter)
+        for group in linear.groups:
+            name = effect_name(group.name, parameter)
+            if name in point:
+                continue
+            factor = effect_factor(point, linear, group, parameter, _ONE)[0]
+            values = rng.standard_normal((len(group.levels), len(group.coefs))) @ factor.T
+            dims = ("chain", "draw", group.name, f"{group.name}_coef")
+            coords = {group.name: list(group.levels), dims[3]: list(group.coefs)}
+            found[name] = xr.DataArray(values[None, None], dims=dims, coords=coords)
+    return found
+
+
+# --- a response that fits the family ----------------------------------------------------------
+
+
+def _with_response(
+    formula: ModelFormula, data: pd.DataFrame, family: Family, params: Mapping[str, Any]
+) -> pd.DataFrame:
+    """Return the data with a stand-in for the response, which the design needs and nothing uses."""
+    right = {name for expression in formula.factors.values() for name in expression.columns}
+    right |= {name for bar in formula.bars for name in bar.group}
+    right |= {name for offset in formula.offsets for name in offset.columns}
+    frame = data.copy()
+    for name in formula.response.columns:
+        if name not in right:
+            frame[name] = _stand_in(family, len(frame), params)
+    return frame
+
+
+def _stand_in(family: Family, n: int, params: Mapping[str, Any]) -> Any:
+    """Return values that the family allows, not all the same."""
+    turn = np.arange(n)
+    if family.name == "cumulative":
+        count = np.size(params.get("cutpoints", ())) + 1
+        labels = [str(k + 1) for k in range(count)]
+        return pd.Categorical([labels[k] for k in turn % count], categories=labels, ordered=True)
+    if family.name == "beta":
+        return 0.25 + 0.5 * (turn % 2)
+    if family.name in ("gaussian", "t", "gamma"):
+        return 1.0 + turn % 2
+    return turn % 2

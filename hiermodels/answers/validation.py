@@ -1,0 +1,152 @@
+"""What cross-validation finds: expected log predictive densities, with their diagnostics."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xarray as xr
+from arviz_stats.utils import ELPDDataLOO, ELPDDataLOOKFold
+
+if TYPE_CHECKING:
+    from hiermodels.fitting.model import Model
+
+Floats = npt.NDArray[np.float64]
+Kind = Literal["loo", "logo", "kfold"]
+_TITLES: Final = {
+    "loo": "Leave-one-row-out cross-validation",
+    "logo": "Leave-one-group-out cross-validation",
+    "kfold": "K-fold cross-validation",
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class CrossValidation:
+    """The expected log predictive density of a model, by leaving data out.
+
+    Attributes
+    ----------
+    kind : {"loo", "logo", "kfold"}
+    model : Model
+    unit : str
+        What is left out at a time: ``"row"``, or the name of a grouping.
+    pointwise : pandas.DataFrame
+        One line for each row of the data (indexed as they are) or level left out. ``elpd``, the
+        log predictive density of its response given all that was kept; ``pareto_k`` of its
+        importance weights, NaN where none were needed; ``refitted``, whether the model was
+        fitted again without it. By rows also ``p``, how much better the row was predicted when
+        it was seen; by levels ``n``, the rows of the level; by folds ``fold``.
+    n_draws : int
+        Posterior draws.
+    good_k : float
+        Largest Pareto k with which importance sampling may be trusted for so many draws.
+    how : str
+        What was integrated out, in words.
+
+    References
+    ----------
+    .. [1] Vehtari, Gelman and Gabry (2017), https://doi.org/10.1007/s11222-016-9696-4.
+    .. [2] Vehtari et al. (2024), Pareto smoothed importance sampling,
+       https://jmlr.org/papers/v25/19-556.html.
+    """
+
+    kind: Kind
+    model: "Model"
+    unit: str
+    pointwise: pd.DataFrame
+    n_draws: int
+    good_k: float
+    how: str
+
+    @property
+    def elpd(self) -> float:
+        """Sum of the expected log predictive densities: larger is better."""
+        return math.fsum(self.pointwise["elpd"])
+
+    @property
+    def se(self) -> float:
+        """Standard error of `elpd` over the units left out; NaN of a single one."""
+        values = self.pointwise["elpd"].to_numpy()
+        return float(np.sqrt(len(values) * np.var(values, ddof=1))) if len(values) > 1 else np.nan
+
+    @property
+    def p(self) -> float:
+        """Effective number of parameters; NaN where whole groups were left out."""
+        return math.fsum(self.pointwise["p"]) if "p" in self.pointwise else math.nan
+
+    @property
+    def high_k(self) -> pd.DataFrame:
+        """The lines of `pointwise` whose importance weights may not be trusted."""
+        table = self.pointwise
+        if "pareto_k" not in table:
+            return table.iloc[:0]
+        return table[(table["pareto_k"] > self.good_k) & ~table["refitted"]]
+
+    @property
+    def text(self) -> str:
+        """Whether the estimate may be trusted, in words."""
+        table = self.pointwise
+        n, what = len(table), "rows" if self.unit == "row" else f"levels of {self.unit}"
+        if self.kind == "kfold":
+            return f"{table['fold'].nunique()} refits, each without one fold."
+        parts = []
+        refitted = int(table["refitted"].sum())
+        if refitted:
+            parts.append(
+                f"The model was fitted again without {refitted} of {n:,} {what}, whose Pareto k "
+                f"was above {self.good_k:.2f}."
+            )
+        bad, k = self.high_k, table["pareto_k"].to_numpy()
+        weighted = k[~table["refitted"].to_numpy() & np.isfinite(k)]
+        if len(bad):
+            worst = bad["pareto_k"].idxmax()
+            parts.append(
+                f"{len(bad):,} of {n:,} {what} have a Pareto k above {self.good_k:.2f} (largest "
+                f"{bad['pareto_k'].max():.2f}: {worst}): importance sampling may be off for them. "
+                "Leave them out by fitting again: refit=True."
+            )
+        elif weighted.size:
+            parts.append(
+                f"{'The other' if refitted else 'All'} Pareto k are below {self.good_k:.2f} "
+                f"(largest {weighted.max():.2f}): importance sampling may be trusted."
+            )
+        return " ".join(parts)
+
+    def to_arviz(self) -> Any:
+        """Return the same as ArviZ's ``ELPDData``, for its own functions and plots."""
+        table, dim = self.pointwise, "obs" if self.unit == "row" else self.unit
+        coords = {dim: np.arange(len(table)) if self.unit == "row" else table.index.to_numpy()}
+        elpd = xr.DataArray(table["elpd"].to_numpy(), dims=[dim], coords=coords)
+        common: dict[str, Any] = {
+            "elpd": self.elpd,
+            "se": self.se,
+            "p": self.p,
+            "n_samples": self.n_draws,
+            "n_data_points": len(table),
+            "scale": "log",
+            "warning": bool(len(self.high_k)),
+            "elpd_i": elpd,
+        }
+        if self.kind == "kfold":
+            common |= {"good_k": None, "pareto_k": None}
+            return ELPDDataLOOKFold(**common, n_folds=int(table["fold"].nunique()))
+        # a refit needs no weights, so that its k counts against nothing
+        k = np.where(table["refitted"], 0.0, np.nan_to_num(table["pareto_k"].to_numpy()))
+        return ELPDDataLOO(
+            **common, good_k=self.good_k, pareto_k=xr.DataArray(k, dims=[dim], coords=coords)
+        )
+
+    def __repr__(self) -> str:
+        """Return elpd, its standard error, p, and whether they may be trusted."""
+        what = "rows" if self.unit == "row" else f"levels of {self.unit}"
+        lines = [
+            f"{_TITLES[self.kind]} of {self.model.formula}",
+            f"{len(self.pointwise):,} {what}; {self.how}.",
+            "",
+            f"  elpd {self.elpd:11.1f}   se {self.se:.1f}",
+        ]
+        if not math.isnan(self.p):
+            lines.append(f"  p    {self.p:11.1f}")
+        return "\n".join([*lines, "", self.text])

@@ -1,0 +1,116 @@
+"""Every variant of every study against the numbers that its file gives, and its posterior."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import hiermodels as hm
+from hiermodels.errors import DataError, SamplingWarning
+from hiermodels.library.datasets import FOLDER_VARIABLE, SOURCES
+from hiermodels.library.studies import study_names
+
+# Optimisers stop at about 1e-8 of the likelihood; two of them agree within a thousandth of what is
+# known about an estimate. Laplace's inner tolerances leave a fiftieth of a standard error.
+LOGLIK, SHARE = {"laplace": 1e-3}, {"laplace": 0.02}
+SLOW = {("patents", "year_and_patent"), ("patents", "patent"), ("speed_dating", "file_columns")}
+# Wide crossings and thousands of effects take tens of seconds.
+VARIANTS = [(name, key) for name in study_names() for key in hm.load_study(name).variants]
+
+
+@pytest.fixture
+def data_folder(monkeypatch, reference_dir):
+    monkeypatch.setenv(FOLDER_VARIABLE, str(reference_dir / "data"))
+
+
+def references():
+    for name in study_names():
+        for key, variant in hm.load_study(name).variants.items():
+            for method in variant.references:
+                yield pytest.param(name, key, method, id=f"{name}-{key}-{method}")
+
+
+def estimate_of(study, key, method):
+    model = study.model(key)
+    if method == "ols":
+        return hm.mle(model, "reml"), hm.mle(model, "ml").loglik
+    if method.startswith("agq"):
+        found = hm.mle(model, "agq", points=int(method.removeprefix("agq")))
+        return found, found.loglik
+    found = hm.mle(model, method)
+    return found, found.loglik
+
+
+@pytest.mark.parametrize(("name", "key", "method"), list(references()))
+def test_a_variant_gives_the_numbers_of_its_reference(data_folder, name, key, method):
+    study = hm.load_study(name)
+    variant = study.variant(key)
+    known = variant.references[method]
+    ours, loglik = estimate_of(study, key, method)
+    kind = "laplace" if method.startswith("agq") else method
+    if known.loglik is not None:
+        below = LOGLIK.get(kind, 1e-5)
+        assert known.loglik - below <= loglik <= known.loglik + max(below, 1e-4)
+    share = SHARE.get(kind, 1e-3)
+    summary = ours.summary()
+    assert set(known.estimates) <= set(summary.index)
+    sds = [k for k in known.estimates if k.startswith(("sd_", "sigma"))]
+    total = sum(known.estimates[k] ** 2 for k in sds)
+    for parameter, value in known.estimates.items():
+        mine = float(summary.loc[parameter, "estimate"])
+        if parameter in known.se:
+            assert abs(mine - value) <= share * known.se[parameter]
+            assert summary.loc[parameter, "se"] == pytest.approx(known.se[parameter], rel=share)
+        elif parameter in sds:
+            assert abs(mine**2 - value**2) <= share * total
+        elif not ours.singular:
+            assert mine == pytest.approx(value, rel=1e-3, abs=1e-3)
+    assert ours.singular == (method in variant.singular)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [pytest.param(*pair, marks=pytest.mark.slow) if pair in SLOW else pair for pair in VARIANTS],
+)
+def test_a_variant_is_sampled_without_a_warning(data_folder, name, key):
+    study = hm.load_study(name)
+    variant = study.variant(key)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", SamplingWarning)
+        fit = study.model(key).fit(seed=1, progress=False)
+    said = [str(w.message) for w in caught if issubclass(w.category, SamplingWarning)]
+    if variant.warns is None:
+        assert said == []
+    else:
+        assert variant.warns in said[0]
+    means = fit.summary()["mean"]
+    assert np.isfinite(means).all()
+
+
+def test_the_studies_are_those_that_were_promised():
+    assert set(study_names()) == {
+        "sleepstudy", "bounce", "gpa", "pupils", "nurses", "science", "chickweight",
+        "speed_dating", "sociometric", "patents", "eight_schools", "dyestuff", "dyestuff2",
+        "random_slopes_simulated",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_a_study_says_where_its_data_come_from(name):
+    study = hm.load_study(name)
+    source = SOURCES[study.data]
+    assert (study.title, study.citation, study.origin) == (
+        source.title,
+        source.citation,
+        source.origin,
+    )
+    assert study.question.count(".") + study.question.count("?") >= 2
+    assert study.main in study.variants
+    assert all(r.tool for v in study.variants.values() for r in v.references.values())
+
+
+def test_a_wrong_name_is_answered_with_the_right_ones():
+    with pytest.raises(DataError, match="Did you mean 'pupils'"):
+        hm.load_study("pupil")
+    with pytest.raises(DataError, match=r"no variant 'corelated'\. Did you mean 'correlated'"):
+        hm.load_study("sleepstudy").variant("corelated")
