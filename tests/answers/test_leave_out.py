@@ -368,3 +368,18 @@ def test_every_field_of_a_design_is_known_to_the_cut():
     for record, names in known.items():
         assert set(record.__dataclass_fields__) <= set(names.split()), record.__name__
     assert subset.ROWWISE >= {"y", "X", "z", "offset"}
+
+
+def test_a_row_of_weight_two_is_two_rows_left_out_at_once():
+    priors = {"Intercept": "Normal(10, 5)", "b": "Normal(0, 1)", "sd": "HalfNormal(1)"}
+    priors["sigma"] = "HalfNormal(2)"
+    data = frame().assign(two=2.0)
+    weighted = hm.Model("y | weights(two) ~ x + (1 | a)", data, priors=priors)
+    twice = hm.Model("y ~ x + (1 | a)", pd.concat([data, data], ignore_index=True), priors=priors)
+    x = np.random.default_rng(1).normal(0, 0.4, (2, 2))
+    (part,) = row_terms(weighted.marginal, weighted.design, weighted.resolved, x)
+    whole, n = log_density(twice)(x), len(data)
+    for row in (0, 7, 20):
+        rest = twice.on_rows(np.setdiff1d(np.arange(2 * n), [row, row + n]))
+        found = part.left_out[:, part.rows == row][:, 0]
+        np.testing.assert_allclose(found, whole - log_density(rest)(x), rtol=1e-10, atol=1e-10)
