@@ -82,9 +82,9 @@ def compare_rivals(fit: Fit) -> Rivals:
     Returns
     -------
     Rivals
-        Its ``table`` is indexed by parameter, with columns mean, median, sd (posterior), mcse;
-        reml and ml (for other families than the Gaussian: laplace); complete (one regression for
-        all, where the parameter is part of it); flag, true where mean and reml part by more than
+        Its ``table`` is indexed by parameter, with columns mean, median, sd, ci_low and ci_high
+        (posterior; 95 %, equal-tailed), mcse; reml and ml (for other families than the Gaussian:
+        laplace); complete (one regression for all, where the parameter is part of it); flag, true where mean and reml part by more than
         the larger of 4 Monte Carlo errors and a quarter of the posterior sd; and the flag's
         reason: non-convergence, boundary, few groups, prior weight, or skewness.
 
@@ -124,12 +124,24 @@ def compare_rivals(fit: Fit) -> Rivals:
     for name, draws in scalars(dataset(fit, "posterior"), labels(fit)):
         sd = float(draws.std(ddof=1))
         mcse = sd / float(np.sqrt(convergence(draws).ess_bulk))
-        own = [float(draws.mean()), float(np.median(draws)), sd, mcse]
+        low, median, high = np.quantile(draws, (0.025, 0.5, 0.975))
+        own = [float(draws.mean()), float(median), sd, float(low), float(high), mcse]
         rivals = {method: values.get(name, np.nan) for method, values in found.items()}
         flag, reason = _flag(name, draws, mcse, rivals[methods[0]], doubt)
         rows.append([*own, *rivals.values(), complete_value(name, complete), flag, reason])
         names.append(name)
-    columns = ["mean", "median", "sd", "mcse", *methods, "complete", "flag", "reason"]
+    columns = [
+        "mean",
+        "median",
+        "sd",
+        "ci_low",
+        "ci_high",
+        "mcse",
+        *methods,
+        "complete",
+        "flag",
+        "reason",
+    ]
     index = pd.Index(names, name="parameter", dtype=object)
     table = pd.DataFrame(rows, columns=columns, index=index)
     return Rivals(table, estimates, _notes(estimates))

@@ -215,17 +215,19 @@ def choose(levels: Sequence[str], n: int, effects: npt.ArrayLike | None = None) 
 
 
 @dataclass(frozen=True)
-class PopulationEllipse:
-    """Where two coefficients of the groups lie in the population.
+class CoefficientEllipse:
+    """Where two coefficients lie: those of all groups in the population, or of one group.
 
     Attributes
     ----------
     effects : tuple of str
         The two effects.
     centre : ndarray, shape (2,)
-        Posterior means of the population coefficients; 0 for an effect without one.
+        Posterior means: of the population coefficients, 0 for an effect without one; or of a
+        group's.
     covariance : ndarray, shape (2, 2)
-        Posterior mean of the covariance of the group effects.
+        Posterior mean of the covariance of the group effects; or the posterior covariance of a
+        group's coefficients.
     """
 
     effects: tuple[str, str]
@@ -233,7 +235,7 @@ class PopulationEllipse:
     covariance: Floats
 
     def outline(self, prob: float, points: int = 181) -> Floats:
-        """Return the ellipse that holds this share of a normal population, (points, 2)."""
+        """Return the ellipse that holds this share of a normal distribution, (points, 2)."""
         angle = np.linspace(0, 2 * np.pi, points)
         values, vectors = np.linalg.eigh(self.covariance)
         radius = np.sqrt(-2 * np.log1p(-prob)) * np.sqrt(np.maximum(values, 0))
@@ -243,7 +245,7 @@ class PopulationEllipse:
 
 def population_ellipse(
     fit: Fitted, group: str | None = None, effects: tuple[str, str] | None = None
-) -> PopulationEllipse:
+) -> CoefficientEllipse:
     """Return the population's centre and covariance of two effects of a grouping factor.
 
     Parameters
@@ -256,7 +258,7 @@ def population_ellipse(
 
     Returns
     -------
-    PopulationEllipse
+    CoefficientEllipse
 
     Raises
     ------
@@ -282,7 +284,7 @@ def population_ellipse(
     shared = float(np.mean(first * second * together))
     covariance = np.array([[np.mean(first**2), shared], [shared, np.mean(second**2)]])
     centre = np.array([means.get(a, 0.0), means.get(b, 0.0)])
-    return PopulationEllipse((a, b), centre, covariance)
+    return CoefficientEllipse((a, b), centre, covariance)
 
 
 def _two_effects(group: Group, effects: tuple[str, str] | None) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from hiermodels.errors import FitError
 from hiermodels.fitting.fit import Fit
 from hiermodels.show.plots.style import (
     COMPLETE,
+    GRID,
     OWN,
     PARTIAL,
     POPULATION,
@@ -60,7 +61,9 @@ def plot_estimates(fit: Fit | Rivals, *, max_parameters: int = 24) -> Figure:
         _line(ax, row, rivals)
         text = f"{name} *" if row["flag"] else name
         ax.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=SMALL)
-    handles = [Line2D([], [], color=PARTIAL, marker="o", lw=1.8, label="posterior mean ± 2 sd")]
+    handles = [
+        Line2D([], [], color=PARTIAL, marker="o", lw=1.8, label="posterior mean, 95 % interval")
+    ]
     for name in rivals:
         if shown[name].notna().any():
             marker, colour, label = _MARKS[name]
@@ -69,9 +72,10 @@ def plot_estimates(fit: Fit | Rivals, *, max_parameters: int = 24) -> Figure:
             )
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=SMALL,
                   frameon=False)  # fmt: skip
-    text = "Posterior beside its rivals"
+    first = "REML" if "reml" in shown.columns else "Laplace"
+    text = "Posterior beside its rivals, each parameter on an axis of its own"
     if shown["flag"].any():
-        text += "; *: they part by more than a quarter of the posterior sd"
+        text += f"; *: mean and {first} part by more than a quarter of the posterior sd"
     if len(shown) < len(table):
         text += f"; the first {len(shown)} of {len(table)} parameters"
     figure.suptitle(wrapped(text, 80), fontsize=10, x=0.01, ha="left")
@@ -81,10 +85,12 @@ def plot_estimates(fit: Fit | Rivals, *, max_parameters: int = 24) -> Figure:
 def _line(ax: Axes, row: "pd.Series[float]", rivals: list[str]) -> None:
     """Draw one parameter: interval, posterior mean, and the rivals near enough to be shown."""
     mean, sd = float(row["mean"]), float(row["sd"])
-    ax.hlines(0, mean - 2 * sd, mean + 2 * sd, color=PARTIAL, lw=1.8)
+    ends = float(row["ci_low"]), float(row["ci_high"])
+    ax.hlines(0, *ends, color=PARTIAL, lw=1.8)
     ax.plot([mean], [0], "o", color=PARTIAL, ms=5)
     reach = 4.0 * sd or 1.0
-    low, high = mean - 2.4 * sd, mean + 2.4 * sd
+    margin = 0.1 * (ends[1] - ends[0]) or 0.1 * max(abs(mean), 1.0)
+    low, high = ends[0] - margin, ends[1] + margin
     for name in rivals:
         value = float(row[name])
         if np.isnan(value):
@@ -96,7 +102,9 @@ def _line(ax: Axes, row: "pd.Series[float]", rivals: list[str]) -> None:
         if hollow:
             ax.annotate(f"{value:.3g}", (at, 0), (0, 5), textcoords="offset points",
                         fontsize=7, ha="center")  # fmt: skip
-        low, high = min(low, at - 0.2 * sd), max(high, at + 0.2 * sd)
+        low, high = min(low, at - margin), max(high, at + margin)
+    if low < 0 < high:
+        ax.axvline(0, color=GRID, lw=1.2, zorder=0)
     ax.set_xlim(low, high)
     ax.set_ylim(-1, 1)
     ax.set_yticks([])

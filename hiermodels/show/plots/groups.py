@@ -140,9 +140,7 @@ def _limits(ax: Axes, lines: pd.DataFrame, points: pd.DataFrame) -> None:
 def _words(body: SubFigure, fit: Fitted, lines: pd.DataFrame, count: int, width: int) -> None:
     """Write title and axis labels."""
     about = lines.attrs
-    response = short(fit.model.design.response, 40)
-    if fit.model.family.name in ("bernoulli", "binomial"):
-        response = f"share of successes, {response}"
+    response = _response_name(fit)
     along = "row within the group" if about["x"] is None else short(about["x"], 40)
     which = f"{count} of {about['n_levels']:,} levels"
     if count == about["n_levels"]:
@@ -152,6 +150,16 @@ def _words(body: SubFigure, fit: Fitted, lines: pd.DataFrame, count: int, width:
     body.suptitle(wrapped(plain(head), width), fontsize=10, x=0.01, ha="left")
     body.supxlabel(plain(along), fontsize=9)
     body.supylabel(plain(response), fontsize=9)
+
+
+def _response_name(fit: Fitted) -> str:
+    """Return what the vertical axis shows."""
+    design, family = fit.model.design, fit.model.family.name
+    response = short(design.response, 40)
+    if family == "bernoulli":
+        success = design.response_levels[1] if design.response_levels else "1"
+        return f"probability of {response} = {short(success, 20)}"
+    return f"share of successes, {response}" if design.trials is not None else response
 
 
 def _held_text(fit: Fitted, about: Mapping[Hashable, Any]) -> str:

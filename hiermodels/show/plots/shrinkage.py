@@ -1,35 +1,39 @@
 """Shrinkage: from each group's own estimate to the partially pooled one."""
 
+from typing import Literal
+
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
-from matplotlib.transforms import Bbox
 
 from hiermodels.answers.fitted import Fitted, find_group
-from hiermodels.answers.shrinkage import (
-    PopulationEllipse,
-    choose,
-    group_estimates,
-    population_ellipse,
-)
+from hiermodels.answers.movements import level_ellipses, movements, typical_distances
+from hiermodels.answers.shrinkage import choose, group_estimates, population_ellipse
+from hiermodels.answers.units import effect_units
+from hiermodels.errors import FitError
+from hiermodels.show.plots.plane import Plane, draw_plane, shrinkage_title
 from hiermodels.show.plots.style import (
     COMPLETE,
     FAINT,
     OWN,
     PARTIAL,
-    POPULATION,
     axes,
+    coefficient_label,
     legend_below,
     percent,
     plain,
-    root,
+    row_axis,
     short,
     short_names,
     tidy,
     title,
 )
+from hiermodels.spec.design import Group
+
+Floats = npt.NDArray[np.float64]
+_MEDIAN = "median of levels of like size"
 
 
 def plot_shrinkage(
@@ -37,14 +41,18 @@ def plot_shrinkage(
     group: str | None = None,
     ax: Axes | None = None,
     *,
-    effects: tuple[str, str] | None = None,
+    effects: str | tuple[str, str] | None = None,
+    by: Literal["size"] | None = None,
     max_levels: int = 40,
+    max_ellipses: int = 3,
 ) -> Axes:
     """Draw how far partial pooling moves each group from its own estimate.
 
     With two effects or more: the plane of two, an arrow from the group's own estimate to the
-    partially pooled one, the population's centre and the ellipses that hold 50 % and 95 % of it.
-    With one effect: for each group its own estimate joined to the posterior mean and interval.
+    partially pooled one, the posterior ellipses of a few groups, the population's centre and the
+    ellipses that hold 50 % and 95 % of it. With one effect: for each group its own estimate
+    joined to the posterior mean and interval. With ``by="size"``: the distance that each group is
+    moved, against its number of rows.
 
     Parameters
     ----------
@@ -52,11 +60,17 @@ def plot_shrinkage(
     group : str, optional
         The grouping factor, the first by default.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; a new figure by default.
-    effects : tuple of str, optional
-        Which two effects span the plane; the first two by default.
+        Where to draw; a new figure (``ax.figure`` of what is returned) by default.
+    effects : str or tuple of str, optional
+        One effect, or the two that span the plane; by default the first two, or the only one.
+    by : {"size"}, optional
+        What to draw one effect against, the first unless ``effects`` names one.
     max_levels : int
         With more levels, this many are drawn, evenly spread over the ranks; the title says so.
+        ``by="size"`` draws all.
+    max_ellipses : int
+        How many groups get their posterior ellipse, spread over the ranks of the second effect;
+        none where the draws of the group effects were left out.
 
     Returns
     -------
@@ -66,143 +80,106 @@ def plot_shrinkage(
     ------
     FitError
         No groups, or none of these names.
+
+    Examples
+    --------
+    >>> import hiermodels as hm
+    >>> model = hm.Model("Yield ~ 1 + (1 | Batch)", hm.load_dataset("Dyestuff"))
+    >>> ax = hm.plot_shrinkage(model.fit(seed=1, progress=False))
+    >>> ax.get_xlabel()
+    'Intercept of each level (Yield)'
     """
     _, g = find_group(fit, group)
+    if by not in (None, "size"):
+        raise FitError(f"got by={by!r}; allowed are None and 'size' (against numbers of rows)")
+    if by == "size":
+        if effects is not None and not isinstance(effects, str):
+            raise FitError(f"got effects={effects!r} and by='size', which draws one: name it")
+        return _by_size(ax, movements(fit, effects, g.name), effect_units(fit.model, g))
     table = group_estimates(fit, group=g.name)
-    if len(g.coefs) == 1 and effects is None:
-        return _one_effect(ax, table, g.name, max_levels)
-    ellipse = population_ellipse(fit, g.name, effects)
-    a, b = (table[table["effect"] == e].set_index("level") for e in ellipse.effects)
-    plane = pd.DataFrame(
-        {"own_x": a["no_pool"], "own_y": b["no_pool"], "x": a["mean"], "y": b["mean"]}
-    )
-    return _plane(ax, plane, ellipse, g.name, max_levels)
-
-
-# --- two effects ----------------------------------------------------------------------------
+    if isinstance(effects, str) or (len(g.coefs) == 1 and effects is None):
+        effect = effects if isinstance(effects, str) else g.coefs[0]
+        if effect not in g.coefs:
+            raise FitError(f"got effects={effect!r}; {g.name} has {', '.join(g.coefs)}")
+        unit = effect_units(fit.model, g)[effect]
+        return _one_effect(ax, table[table["effect"] == effect], g, unit, max_levels)
+    return draw_plane(ax, _plane(fit, g, table, effects, (max_levels, max_ellipses)))
 
 
 def _plane(
-    ax: Axes | None, plane: pd.DataFrame, ellipse: PopulationEllipse, group: str, most: int
-) -> Axes:
-    """Draw the plane of two effects."""
-    ax = axes(ax, 5.5, 5.4)
-    shown = list(choose([str(v) for v in plane.index], most, plane["y"]))
-    both = plane.loc[shown]
-    arrows = both.dropna()
-    for prob, style in ((0.5, (0, (4, 2))), (0.95, (0, (1, 1.5)))):
-        line = ellipse.outline(prob)
-        ax.plot(line[:, 0], line[:, 1], color=POPULATION, linewidth=1.3, linestyle=style)
-    if len(shown) < len(plane):
-        ax.plot(plane["x"], plane["y"], ".", color=FAINT, markersize=2, alpha=0.5, zorder=1)
-    ax.plot(arrows["own_x"], arrows["own_y"], "o", color=OWN, fillstyle="none", markersize=5)
-    ax.plot(both["x"], both["y"], "o", color=PARTIAL, markersize=4)
-    centre = ellipse.centre
-    ax.plot([centre[0]], [centre[1]], "D", color=POPULATION, markersize=8, markeredgecolor="k")
-    outside = _limits(ax, plane, arrows, ellipse)
-    _arrows(ax, arrows)
-    label_x, label_y = (
-        plain(f"{short(e, 40)} (population + group effect)") for e in ellipse.effects
+    fit: Fitted,
+    g: Group,
+    table: pd.DataFrame,
+    effects: tuple[str, str] | None,
+    most: tuple[int, int],
+) -> Plane:
+    """Return what the plane of two effects shows: at most so many arrows and ellipses."""
+    population = population_ellipse(fit, g.name, effects)
+    a, b = (table[table["effect"] == e].set_index("level") for e in population.effects)
+    points = pd.DataFrame(
+        {"own_x": a["no_pool"], "own_y": b["no_pool"], "x": a["mean"], "y": b["mean"]}
     )
-    ax.set_xlabel(label_x, fontsize=9)
-    ax.set_ylabel(label_y, fontsize=9)
+    shown = choose([str(v) for v in points.index], most[0], points["y"])
+    known = points.loc[list(shown)].dropna()
+    some: tuple[str, ...] = ()
+    if most[1] > 0 and len(known):
+        some = choose([str(v) for v in known.index], most[1], known["y"])
+    levels = level_ellipses(fit, some, g.name, population.effects)
+    units = effect_units(fit.model, g)
+    x, y = (units[e] for e in population.effects)
+    return Plane(points, shown, population, levels, (x, y), g.name, len(g.coefs))
+
+
+# --- by the number of rows --------------------------------------------------------------------
+
+
+def _by_size(ax: Axes | None, table: pd.DataFrame, units: dict[str, str]) -> Axes:
+    """Draw the distance that each level is moved against its number of rows."""
+    group, effect = str(table.attrs["group"]), str(table.attrs["effect"])
+    known = table.dropna(subset=["distance"])
+    ax = axes(ax, 5.6, 4.0)
+    typical = typical_distances(table)
+    many = len(known) > 150
+    ax.plot(known["n"], known["distance"], "o", color=PARTIAL, ms=2.5 if many else 4.5,
+            alpha=0.35 if many else 0.75)  # fmt: skip
+    ax.plot(typical["n"], typical["distance"], "D-", color=OWN, lw=1.6, ms=5, mfc="white")
+    row_axis(ax, table["n"].to_numpy())
+    beyond = _distance_limit(ax, known["distance"].to_numpy())
+    ax.set_xlabel(plain(f"rows of each level of {short(group, 30)}"), fontsize=9)
+    what = f"distance moved ({short(units[effect], 40)})"
+    ax.set_ylabel(plain(what), fontsize=9)
     tidy(ax, "both")
-    _plane_legend(ax, all_shown=len(shown) == len(plane))
-    missing = int(both["own_x"].isna().sum())
-    title(ax, _plane_title(group, len(shown), len(plane), missing, outside))
-    if len(plane) <= most:
-        _label_points(ax, both)
+    handles = [
+        Line2D([], [], color=PARTIAL, marker="o", ls="", label="a level"),
+        Line2D([], [], color=OWN, lw=1.6, marker="D", mfc="white", label=_MEDIAN),
+    ]
+    legend_below(ax, handles, 2)
+    text = f"How far partial pooling moves {len(table):,} levels of {short(group, 30)} from their "
+    text += f"own estimates, by size: {short(effect, 30)}"
+    if table["n"].nunique() == 1:
+        text += f"; all have {table['n'].iloc[0]:,} rows"
+    missing = len(table) - len(known)
+    if missing:
+        text += f"; {missing:,} without an own estimate"
+    if beyond:
+        text += f"; {beyond:,} beyond the upper edge"
+    title(ax, plain(text))
     return ax
 
 
-def _plane_title(group: str, shown: int, total: int, missing: int, outside: int) -> str:
-    """Return what is seen, and what is not."""
-    count = f"all {total:,} levels" if shown == total else f"{shown} of {total:,} levels"
-    text = f"Shrinkage by {short(group, 30)}: own estimates and partial pooling, {count}"
-    if missing:
-        text += f"; {missing} without an own estimate"
-    if outside:
-        text += f"; {outside} own estimate{'s' if outside > 1 else ''} beyond the edges"
-    return plain(text)
+def _distance_limit(ax: Axes, distance: Floats) -> int:
+    """Set limits from 0 that no wild level can stretch; return how many lie beyond them."""
+    if not len(distance):
+        return 0
+    top = min(float(distance.max()), 2.0 * float(np.quantile(distance, 0.98))) or 1.0
+    ax.set_ylim(-0.03 * top, 1.06 * top)
+    return int((distance > 1.06 * top).sum())
 
 
-def _limits(ax: Axes, plane: pd.DataFrame, arrows: pd.DataFrame, ellipse: PopulationEllipse) -> int:
-    """Set limits that no wild own estimate can stretch; return how many lie beyond them."""
-    outline = ellipse.outline(0.95)
-    inside = np.ones(len(arrows), dtype=bool)
-    for k, (own, pooled) in enumerate((("own_x", "x"), ("own_y", "y"))):
-        core = np.concatenate([outline[:, k], plane[pooled].to_numpy(), [ellipse.centre[k]]])
-        low, high = float(core.min()), float(core.max())
-        room = 0.6 * (high - low)
-        values = arrows[own].to_numpy()
-        near = values[(values > low - room) & (values < high + room)]
-        low, high = min(low, near.min(initial=low)), max(high, near.max(initial=high))
-        margin = 0.05 * (high - low) or 1.0
-        (ax.set_xlim, ax.set_ylim)[k](low - margin, high + margin)
-        inside &= (values > low - margin) & (values < high + margin)
-    return int((~inside).sum())
+# --- one effect -------------------------------------------------------------------------------
 
 
-def _arrows(ax: Axes, arrows: pd.DataFrame) -> None:
-    """Draw an arrow from each own estimate to the partially pooled one."""
-    properties = {"arrowstyle": "-|>", "color": FAINT, "shrinkA": 3, "shrinkB": 2.5}
-    properties |= {"mutation_scale": 8, "linewidth": 0.9}
-    for own_x, own_y, x, y in arrows[["own_x", "own_y", "x", "y"]].to_numpy():
-        mark = ax.annotate("", (x, y), (own_x, own_y), arrowprops=properties, zorder=1.5)
-        if mark.arrow_patch is not None:
-            mark.arrow_patch.set_clip_box(ax.bbox)
-
-
-def _plane_legend(ax: Axes, *, all_shown: bool) -> None:
-    """Name the marks below the axes, where they cover nothing."""
-    handles = [
-        Line2D([], [], color=OWN, marker="o", fillstyle="none", linestyle="", label="own estimate"),
-        Line2D([], [], color=PARTIAL, marker="o", linestyle="", label="partial pooling"),
-        Line2D([], [], color=POPULATION, marker="D", linestyle="", label="population mean"),
-        Line2D([], [], color=POPULATION, linestyle=(0, (4, 2)), label="50 % of groups"),
-        Line2D([], [], color=POPULATION, linestyle=(0, (1, 1.5)), label="95 % of groups"),
-    ]
-    if not all_shown:
-        other = "partial pooling, the other levels"
-        handles.append(Line2D([], [], color=FAINT, marker=".", linestyle="", label=other))
-    legend_below(ax, handles, 3)
-
-
-def _label_points(ax: Axes, points: pd.DataFrame) -> None:
-    """Write level names beside their partially pooled points, where there is room."""
-    figure = root(ax)
-    figure.draw_without_rendering()
-    scale = figure.dpi / 72
-    at = ax.transData.transform(points[["x", "y"]].to_numpy())
-    own = ax.transData.transform(points[["own_x", "own_y"]].dropna().to_numpy())
-    marks = np.concatenate([at, own]) if len(own) else at
-    taken: list[Bbox] = []
-    for (x, y), name in zip(at, short_names(list(points.index), 16), strict=True):
-        width, height = 0.62 * 7 * scale * len(name), 8.5 * scale
-        for dx, dy in ((4, -3), (-4, -3), (0, 5), (0, -12)):
-            left = x + dx * scale - (0 if dx > 0 else width if dx < 0 else width / 2)
-            box = Bbox.from_bounds(left, y + dy * scale, width, height)
-            covered = (
-                (marks[:, 0] > box.x0 - 2)
-                & (marks[:, 0] < box.x1 + 2)
-                & (marks[:, 1] > box.y0 - 2)
-                & (marks[:, 1] < box.y1 + 2)
-            ).any()
-            inside = ax.bbox.containsx(box.x0) and ax.bbox.containsx(box.x1)
-            inside = inside and ax.bbox.containsy(box.y0) and ax.bbox.containsy(box.y1)
-            if inside and not covered and not any(box.overlaps(other) for other in taken):
-                taken.append(box)
-                corner = ax.transData.inverted().transform((box.x0, box.y0))
-                x0, y0 = float(corner[0]), float(corner[1])
-                text = ax.text(x0, y0, name, fontsize=7, color="#333333", va="bottom")
-                text.set_path_effects([withStroke(linewidth=2, foreground="white")])
-                break
-
-
-# --- one effect -----------------------------------------------------------------------------
-
-
-def _one_effect(ax: Axes | None, table: pd.DataFrame, group: str, most: int) -> Axes:
+def _one_effect(ax: Axes | None, table: pd.DataFrame, g: Group, unit: str, most: int) -> Axes:
     """Draw own estimate, posterior mean and interval of each level, by its mean."""
     shown = choose([str(v) for v in table["level"]], most, table["mean"])
     rows = table.set_index("level").loc[list(shown)]
@@ -219,12 +196,15 @@ def _one_effect(ax: Axes | None, table: pd.DataFrame, group: str, most: int) -> 
     ax.set_ylim(-0.8, len(rows) - 0.2)
     tidy(ax, "x")
     ax.tick_params(axis="y", length=0)
-    ax.set_xlabel(plain(f"{short(effect, 40)} (population + group effect)"), fontsize=9)
-    ax.set_ylabel(plain(short(group, 40)), fontsize=9)
+    ax.set_xlabel(coefficient_label(effect, unit), fontsize=9)
+    ax.set_ylabel(plain(short(g.name, 40)), fontsize=9)
     outside = _one_limits(ax, rows)
     missing = int(rows["no_pool"].isna().sum())
     _one_legend(ax, float(table.attrs.get("prob", 0.95)))
-    title(ax, _plane_title(group, len(rows), len(table), missing, outside))
+    text = shrinkage_title(g.name, len(rows), len(table), missing, outside)
+    if len(g.coefs) > 1:
+        text += f"; {plain(short(effect, 30))}, one of {len(g.coefs)} effects"
+    title(ax, text)
     return ax
 
 

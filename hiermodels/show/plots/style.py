@@ -4,6 +4,9 @@ import textwrap
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
+import numpy.typing as npt
+from matplotlib import ticker
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -142,6 +145,26 @@ def legend_below(ax: Axes, handles: Sequence[Artist], columns: int) -> None:
         fontsize=SMALL,
         frameon=False,
     )
+
+
+def coefficient_label(effect: str, unit: str) -> str:
+    """Return the label of an axis along the coefficients of levels, with its unit."""
+    return plain(f"{short(effect, 30)} of each level ({short(unit, 40)})")
+
+
+def row_axis(ax: Axes, n: npt.NDArray[np.int_]) -> None:
+    """Give numbers of rows a logarithmic axis where they differ by much, with whole ticks."""
+    least, most = float(n.min()), float(n.max())
+    if most > 8 * max(1.0, least):
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f"{v:,.0f}"))
+        ax.xaxis.set_minor_formatter(ticker.NullFormatter())
+        ax.set_xlim(least / 1.25, most * 1.25)
+    else:
+        pad = max(1.0, 0.15 * (most - least))
+        ax.set_xlim(least - pad, most + pad)
+        ax.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
 
 
 def percent(prob: float) -> str:
