@@ -27,6 +27,7 @@ from hiermodels.errors import (
 
 if TYPE_CHECKING:
     from hiermodels.answers.likelihood_ratio import lrt
+    from hiermodels.bambi_bridge import from_bambi, to_bambi
     from hiermodels.fitting.estimate import Estimate
     from hiermodels.fitting.estimation import mle
     from hiermodels.fitting.fit import Fit
@@ -60,6 +61,7 @@ __all__ = [
     "PriorError",
     "SamplingWarning",
     "__version__",
+    "from_bambi",
     "load",
     "load_dataset",
     "lrt",
@@ -69,6 +71,7 @@ __all__ = [
     "plot_shrinkage",
     "plot_varcorr",
     "report",
+    "to_bambi",
 ]
 
 # public name -> (module, name there)
@@ -78,6 +81,7 @@ _LAZY = {
     "Fit": ("hiermodels.fitting.fit", "Fit"),
     "Model": ("hiermodels.fitting.model", "Model"),
     "Prior": ("hiermodels.spec.priors", "Prior"),
+    "from_bambi": ("hiermodels.bambi_bridge", "from_bambi"),
     "load": ("hiermodels.fitting.io", "load"),
     "load_dataset": ("hiermodels.library.datasets", "load_dataset"),
     "lrt": ("hiermodels.answers.likelihood_ratio", "lrt"),
@@ -87,6 +91,7 @@ _LAZY = {
     "plot_shrinkage": ("hiermodels.show.plots", "plot_shrinkage"),
     "plot_varcorr": ("hiermodels.show.plots", "plot_varcorr"),
     "report": ("hiermodels.show.reporting", "write_report"),
+    "to_bambi": ("hiermodels.bambi_bridge", "to_bambi"),
 }
 
 if not TYPE_CHECKING:  # type checkers see the imports above, and so a misspelt name too

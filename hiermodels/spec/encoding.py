@@ -5,15 +5,22 @@ An :class:`Encoding` is learnt once and never changes; applying it works on copi
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from formulaic import ModelSpec
 from numpy.typing import NDArray
 
 from hiermodels.errors import DataError, UnknownColumnError
-from hiermodels.spec.coding import Column, code_columns, evaluate_factors, stack
+from hiermodels.spec.coding import (
+    Column,
+    code_columns,
+    evaluate_factors,
+    evaluate_number,
+    stack,
+)
 from hiermodels.spec.expressions import Expression, unknown_column
 from hiermodels.spec.frame import as_predictor, check_frame, check_unique
 from hiermodels.spec.functions import level_label
@@ -25,6 +32,23 @@ class Levels:
 
     labels: tuple[str, ...]
     ordered: bool
+
+
+@dataclass(frozen=True)
+class NewRows:
+    """New rows of one linear predictor, raw scale.
+
+    Attributes
+    ----------
+    X : ndarray (rows, p)
+    z : tuple of ndarray (rows, q)
+        One for each bar.
+    offset : ndarray (rows,)
+    """
+
+    X: NDArray[Any]
+    z: tuple[NDArray[Any], ...]
+    offset: NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -43,6 +67,11 @@ class Encoding:
     bars : tuple of formulaic.ModelSpec
     formulas : tuple of str
         The formula of the common part, then of each bar.
+    offsets : tuple of Expression
+    ordinal : bool
+        Whether the intercept's column is left out, for cutpoints.
+    parameters : mapping of str to Encoding
+        The codings of the formulas for parameters, by name.
     """
 
     factors: Mapping[str, Expression]
@@ -51,6 +80,9 @@ class Encoding:
     common: ModelSpec
     bars: tuple[ModelSpec, ...]
     formulas: tuple[str, ...]
+    offsets: tuple[Expression, ...] = ()
+    ordinal: bool = False
+    parameters: Mapping[str, "Encoding"] = field(default_factory=dict)
 
     def columns(self, frame: pd.DataFrame) -> tuple[tuple[Column, ...], ...]:
         """Return the columns of the common part and of each bar for new rows.
@@ -69,16 +101,42 @@ class Encoding:
             predictors = {"": pd.Series(0.0, index=frame.index)}
         values = evaluate_factors(self.factors, predictors, copy.deepcopy(dict(self.states)))
         specs = (self.common, *self.bars)
-        return tuple(
+        common, *bars = (
             code_columns(formula, values, frame.index, spec)[0]
             for formula, spec in zip(self.formulas, specs, strict=True)
         )
+        if self.ordinal:
+            common = tuple(column for column in common if column.parts)
+        return common, *bars
 
     def matrices(self, frame: pd.DataFrame) -> tuple[NDArray[Any], tuple[NDArray[Any], ...]]:
         """Return X (rows, p) and, for each bar, z (rows, q) for new rows."""
         coded = self.columns(frame)
         arrays = [stack(columns, len(frame)) for columns in coded]
         return arrays[0], tuple(arrays[1:])
+
+    def rows(self, frame: pd.DataFrame) -> NewRows:
+        """Return X, each bar's z and the offset for new rows, which need no response.
+
+        Raises
+        ------
+        DataError
+            As for :meth:`columns`, and where an offset's column is missing.
+        """
+        X, z = self.matrices(frame)
+        offset = np.zeros(len(frame))
+        for expression in self.offsets:
+            columns = {name: self._number(frame, name) for name in expression.columns}
+            offset = offset + evaluate_number(expression, columns, "offset")
+        return NewRows(X, z, offset)
+
+    def _number(self, frame: pd.DataFrame, name: str) -> "pd.Series[Any]":
+        """Return a column of an offset."""
+        if name not in frame.columns:
+            raise UnknownColumnError(unknown_column(name, [str(c) for c in frame.columns]))
+        if frame[name].isna().any():
+            raise DataError(f"The column {name!r} of the new data has missing values.")
+        return as_predictor(frame[name], name)
 
     def _predictor(self, frame: pd.DataFrame, name: str) -> "pd.Series[Any]":
         if name not in frame.columns:

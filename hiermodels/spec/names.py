@@ -22,6 +22,8 @@ RESERVED: frozenset[str] = frozenset(
         "shape",
         "phi",
         "zi",
+        "cutpoints",
+        "cutpoint",
         "sd",
         "cor",
         "r",
@@ -41,31 +43,42 @@ RESERVED: frozenset[str] = frozenset(
 SIGMA_DIM = "sigma_stratum"
 SIGMA_DIM_BIS = "sigma_stratum_bis"
 SIGMA_COEF_DIM = "sigma_coef"
+CUTPOINT_DIM = "cutpoint"
 
 
-def sd_name(group: str) -> str:
+def of_parameter(parameter: str, name: str) -> str:
+    """Return a name of a parameter's linear predictor: ``shape_b``; of the mean: ``b``."""
+    return f"{parameter}_{name}" if parameter else name
+
+
+def sd_name(group: str, parameter: str = "") -> str:
     """Return the variable of a grouping's standard deviations."""
-    return f"sd_{group}"
+    return of_parameter(parameter, f"sd_{group}")
 
 
-def cor_name(group: str) -> str:
+def cor_name(group: str, parameter: str = "") -> str:
     """Return the variable of a grouping's correlation matrix."""
-    return f"cor_{group}"
+    return of_parameter(parameter, f"cor_{group}")
 
 
-def effect_name(group: str) -> str:
+def effect_name(group: str, parameter: str = "") -> str:
     """Return the variable of a grouping's effects."""
-    return f"r_{group}"
+    return of_parameter(parameter, f"r_{group}")
 
 
-def coef_dim(group: str) -> str:
+def nu_name(group: str, parameter: str = "") -> str:
+    """Return the variable of the degrees of freedom of a grouping's Student effects."""
+    return of_parameter(parameter, f"nu_{group}")
+
+
+def coef_dim(group: str, parameter: str = "") -> str:
     """Return the dim along a grouping's effects."""
-    return f"{group}_coef"
+    return of_parameter(parameter, f"{group}_coef")
 
 
-def coef_dim_bis(group: str) -> str:
+def coef_dim_bis(group: str, parameter: str = "") -> str:
     """Return the second dim of a grouping's correlation matrix."""
-    return f"{group}_coef_bis"
+    return of_parameter(parameter, f"{group}_coef_bis")
 
 
 def indexed(variable: str, *labels: str) -> str:
@@ -73,11 +86,32 @@ def indexed(variable: str, *labels: str) -> str:
     return f"{variable}[{', '.join(labels)}]"
 
 
-def check_group_names(groups: Sequence[str]) -> None:
-    """Raise DataError where a grouping's name would collide with a variable or a dim."""
+def check_group_names(
+    groups: Sequence[str], parameters: Sequence[str] = (), by: Sequence[str] = ()
+) -> None:
+    """Raise DataError where a grouping's name would collide with a variable or a dim.
+
+    Parameters
+    ----------
+    groups : sequence of str
+    parameters : sequence of str
+        The family's parameters, which may have coefficients and groups of their own.
+    by : sequence of str
+        Columns of subpopulations, which name dims.
+    """
+    reserved = set(RESERVED)
+    for parameter in parameters:
+        reserved |= {of_parameter(parameter, name) for name in ("Intercept", "b", "coef")}
+        reserved |= {parameter, of_parameter(parameter, "sd"), of_parameter(parameter, "cor")}
     taken: dict[str, str] = {}
+    for column in by:
+        if column in reserved or "/" in column or "[" in column:
+            raise DataError(
+                f"The subpopulations of gr() may not be called {column!r}: that is a name of the "
+                f"posterior, or holds '/' or '['. Rename the column."
+            )
     for group in groups:
-        if group in RESERVED:
+        if group in reserved:
             raise DataError(
                 f"A grouping may not be called {group!r}: that is a name of the posterior. "
                 f"Rename the column, for instance to {group + '_id'!r}."
@@ -87,18 +121,22 @@ def check_group_names(groups: Sequence[str]) -> None:
                 f"The grouping {group!r} holds '/' or '[', which names of variables and files "
                 "cannot. Rename the column."
             )
-        made = (
-            sd_name(group),
-            cor_name(group),
-            effect_name(group),
-            group,
-            coef_dim(group),
-            coef_dim_bis(group),
-        )
-        for name in made:
+        for name in (group, *_made_names(group, parameters)):
             if taken.get(name, group) != group:
                 raise DataError(
                     f"The groupings {taken[name]!r} and {group!r} both need the name {name!r}. "
                     "Rename one of the columns."
                 )
             taken[name] = group
+    for column in by:
+        if taken.get(column, column) != column:
+            raise DataError(
+                f"The subpopulations {column!r} and the grouping {taken[column]!r} both need the "
+                f"name {column!r}. Rename one of the columns."
+            )
+
+
+def _made_names(group: str, parameters: Sequence[str]) -> list[str]:
+    """Return the names of variables and dims that a grouping may need."""
+    makers = (sd_name, cor_name, effect_name, nu_name, coef_dim, coef_dim_bis)
+    return [make(group, parameter) for parameter in ("", *parameters) for make in makers]

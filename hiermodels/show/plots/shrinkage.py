@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 
-from hiermodels.answers.fitted import Fitted, find_group
+from hiermodels.answers.fitted import Fitted, find_pooled_group
 from hiermodels.answers.shrinkage import (
     PopulationEllipse,
     choose,
@@ -67,7 +67,7 @@ def plot_shrinkage(
     FitError
         No groups, or none of these names.
     """
-    _, g = find_group(fit, group)
+    _, g = find_pooled_group(fit, group)
     table = group_estimates(fit, group=g.name)
     if len(g.coefs) == 1 and effects is None:
         return _one_effect(ax, table, g.name, max_levels)
