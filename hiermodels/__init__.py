@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from hiermodels.answers.validation import CrossValidation
     from hiermodels.answers.variance_shares import explained as r2
     from hiermodels.answers.variance_shares import intraclass as icc
+    from hiermodels.bambi_bridge import from_bambi, to_bambi
     from hiermodels.fitting.estimate import Estimate
     from hiermodels.fitting.estimation import mle
     from hiermodels.fitting.fit import Fit
@@ -88,6 +89,7 @@ __all__ = [
     "compare",
     "compare_estimates",
     "comparisons",
+    "from_bambi",
     "hypothesis",
     "icc",
     "kfold",
@@ -115,48 +117,51 @@ __all__ = [
     "shrinkage_demo",
     "simulate",
     "slopes",
+    "to_bambi",
 ]
 
 # public name -> (module, name there)
 _LAZY = {
-    "plot_shrinkage_demo": ("hiermodels.show.plots", "plot_shrinkage_demo"),
-    "plot_pooling": ("hiermodels.show.plots", "plot_pooling"),
-    "plot_estimates": ("hiermodels.show.plots", "plot_estimates"),
-    "shrinkage_demo": ("hiermodels.answers.shrinkage_panels", "simulate_panels"),
-    "simulate": ("hiermodels.answers.simulation", "simulate_response"),
-    "rank_groups": ("hiermodels.answers.ranking", "rank_levels"),
-    "r2": ("hiermodels.answers.variance_shares", "explained"),
-    "pooling": ("hiermodels.answers.pooling_factors", "measure_pooling"),
-    "icc": ("hiermodels.answers.variance_shares", "intraclass"),
-    "compare_estimates": ("hiermodels.answers.rivals", "compare_rivals"),
     "Contrasts": ("hiermodels.answers.contrasted", "Contrasts"),
+    "CrossValidation": ("hiermodels.answers.validation", "CrossValidation"),
     "Estimate": ("hiermodels.fitting.estimate", "Estimate"),
     "Family": ("hiermodels.spec.families", "Family"),
     "Fit": ("hiermodels.fitting.fit", "Fit"),
     "Model": ("hiermodels.fitting.model", "Model"),
     "Prediction": ("hiermodels.answers.predicted", "Prediction"),
     "Prior": ("hiermodels.spec.priors", "Prior"),
-    "CrossValidation": ("hiermodels.answers.validation", "CrossValidation"),
     "compare": ("hiermodels.answers.model_comparison", "compare"),
-    "kfold": ("hiermodels.answers.folds", "kfold"),
+    "compare_estimates": ("hiermodels.answers.rivals", "compare_rivals"),
     "comparisons": ("hiermodels.answers.contrasts", "comparisons"),
+    "from_bambi": ("hiermodels.bambi_bridge", "from_bambi"),
     "hypothesis": ("hiermodels.answers.hypotheses", "hypothesis"),
-    "slopes": ("hiermodels.answers.contrasts", "slopes"),
+    "icc": ("hiermodels.answers.variance_shares", "intraclass"),
+    "kfold": ("hiermodels.answers.folds", "kfold"),
+    "list_studies": ("hiermodels.library.studies", "list_studies"),
     "load": ("hiermodels.fitting.io", "load"),
+    "load_dataset": ("hiermodels.library.datasets", "load_dataset"),
+    "load_study": ("hiermodels.library.studies", "load_study"),
     "logo": ("hiermodels.answers.leave_group_out", "logo"),
     "loo": ("hiermodels.answers.leave_one_out", "loo"),
-    "pointwise_log_likelihood": ("hiermodels.answers.pointwise", "pointwise_log_likelihood"),
-    "load_dataset": ("hiermodels.library.datasets", "load_dataset"),
-    "list_studies": ("hiermodels.library.studies", "list_studies"),
-    "load_study": ("hiermodels.library.studies", "load_study"),
     "lrt": ("hiermodels.answers.likelihood_ratio", "lrt"),
     "mle": ("hiermodels.fitting.estimation", "mle"),
     "plot_caterpillar": ("hiermodels.show.plots", "plot_caterpillar"),
+    "plot_estimates": ("hiermodels.show.plots", "plot_estimates"),
     "plot_groups": ("hiermodels.show.plots", "plot_groups"),
+    "plot_pooling": ("hiermodels.show.plots", "plot_pooling"),
     "plot_shrinkage": ("hiermodels.show.plots", "plot_shrinkage"),
+    "plot_shrinkage_demo": ("hiermodels.show.plots", "plot_shrinkage_demo"),
     "plot_varcorr": ("hiermodels.show.plots", "plot_varcorr"),
+    "pointwise_log_likelihood": ("hiermodels.answers.pointwise", "pointwise_log_likelihood"),
+    "pooling": ("hiermodels.answers.pooling_factors", "measure_pooling"),
     "predict": ("hiermodels.answers.prediction", "predict"),
+    "r2": ("hiermodels.answers.variance_shares", "explained"),
+    "rank_groups": ("hiermodels.answers.ranking", "rank_levels"),
     "report": ("hiermodels.show.reporting", "write_report"),
+    "shrinkage_demo": ("hiermodels.answers.shrinkage_panels", "simulate_panels"),
+    "simulate": ("hiermodels.answers.simulation", "simulate_response"),
+    "slopes": ("hiermodels.answers.contrasts", "slopes"),
+    "to_bambi": ("hiermodels.bambi_bridge", "to_bambi"),
 }
 
 if not TYPE_CHECKING:  # type checkers see the imports above, and so a misspelt name too

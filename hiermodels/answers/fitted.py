@@ -136,6 +136,38 @@ def find_group(fit: Fitted, name: str | None = None) -> tuple[int, Group]:
     raise FitError(f"got group {name!r}; the model's groups are {known}")
 
 
+def has_own_rows(fit: Fitted, group: Group) -> bool:
+    """Return whether every row belongs to one level of a grouping whose sds all levels share.
+
+    Only then can a level's own regression be held against what pooling makes of it.
+    """
+    first = fit.model.design.terms[group.terms[0]]
+    return first.by is None and first.members is None
+
+
+def find_pooled_group(fit: Fitted, name: str | None = None) -> tuple[int, Group]:
+    """Return what :func:`find_group` returns, of a grouping whose levels have rows of their own.
+
+    Parameters
+    ----------
+    fit : Fit
+    name : str, optional
+
+    Raises
+    ------
+    FitError
+        As for :func:`find_group`; or the grouping is ``mm()`` or ``gr(by=)``.
+    """
+    found = find_group(fit, name)
+    if not has_own_rows(fit, found[1]):
+        raise FitError(
+            f"the levels of {found[1].name!r} share rows (mm()) or have spreads by subpopulation "
+            "(gr(by=)), so no regression of a level on its own can be compared with the pooled "
+            "one; use fit.ranef() and fit.varcorr()"
+        )
+    return found
+
+
 def population_draws(fit: Fitted) -> tuple[tuple[str, ...], Floats]:
     """Return the population coefficients and their draws (S, p), chains and draws together."""
     names, draws = population(dataset(fit, "posterior"))

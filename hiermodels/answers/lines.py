@@ -15,7 +15,7 @@ from hiermodels.answers.fitted import (
     Fitted,
     dataset,
     effect_means,
-    find_group,
+    find_pooled_group,
     population_draws,
     population_means,
 )
@@ -213,7 +213,7 @@ def group_lines(
     check_prob(prob)
     if grid < 2:
         raise FitError(f"got grid={grid}; a line needs at least 2 points")
-    _, g = find_group(fit, group)
+    _, g = find_pooled_group(fit, group)
     design = fit.model.design
     x = _check_x(design, x, g)
     picked = _check_levels(g, groups, _ordering(fit, g, x), max_groups)
@@ -359,7 +359,7 @@ def group_points(
         Columns level, x, y; y is the share of successes for the binomial family.
     """
     design = fit.model.design
-    _, g = find_group(fit, group)
+    _, g = find_pooled_group(fit, group)
     y = np.asarray(design.y, dtype=np.float64)
     if design.trials is not None:
         y = y / np.asarray(design.trials, dtype=np.float64)

@@ -17,7 +17,7 @@ from hiermodels.answers.fitted import (
     coefficients,
     dataset,
     effect_means,
-    find_group,
+    find_pooled_group,
     group_columns,
     population_draws,
     population_means,
@@ -138,7 +138,7 @@ def group_estimates(fit: Fitted, prob: float = 0.95, group: str | None = None) -
     more, the correlation of the effects may carry it outside. Gelman, Hill (2007), section 12.2,
     doi:10.1017/CBO9780511790942.
     """
-    _, chosen = find_group(fit, group)
+    _, chosen = find_pooled_group(fit, group)
     groups = fit.model.design.groups if group is None else (chosen,)
     partial = coefficients(fit, prob, group)
     complete = complete_estimates(fit)
@@ -265,7 +265,7 @@ def population_ellipse(
     FitError
         The factor has fewer than two effects, or not these.
     """
-    _, found = find_group(fit, group)
+    _, found = find_pooled_group(fit, group)
     a, b = _two_effects(found, effects)
     names, draws = population_draws(fit)
     means = dict(zip(names, draws.mean(axis=0), strict=True))

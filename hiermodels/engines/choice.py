@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from hiermodels.engines.assembly import check_simple_residual
+from hiermodels.engines.assembly import check_independent
 from hiermodels.engines.marginal import unsupported
 from hiermodels.engines.native import native_unavailable
 from hiermodels.errors import EngineError
@@ -57,22 +57,22 @@ def choose_engine(design: Design, family: Family, priors: ResolvedPriors, engine
     if engine not in ENGINES:
         raise EngineError(f"engine must be one of {', '.join(map(repr, ENGINES))}; got {engine!r}.")
     if engine == "conditional":
-        check_simple_residual(design)
+        check_independent(design)
         return Choice("conditional", "asked for")
     why_not = unsupported(design, family, priors) or native_unavailable()
     if engine == "marginal":
         if why_not is not None:
             raise EngineError(f"The marginal engine cannot run this model: {why_not}.")
         return Choice("marginal", "asked for")
-    only_marginal = design.residual is not None and not design.residual.simple
-    if only_marginal and why_not is not None:
-        raise EngineError(
-            f"This residual structure needs the marginal engine, which cannot run it: {why_not}."
-        )
+    if design.residual is not None and not design.residual.independent:
+        if why_not is not None:
+            raise EngineError(
+                f"This residual structure needs the marginal engine, which cannot run it: "
+                f"{why_not}."
+            )
+        return Choice("marginal", "the residual structure needs it")
     if why_not is not None:
         return Choice("conditional", why_not)
-    if only_marginal:
-        return Choice("marginal", "the residual structure needs it")
     return _cheaper(design, priors)
 
 

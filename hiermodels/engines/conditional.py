@@ -4,12 +4,15 @@ Group effects stand among the coordinates. The density is that of the unconstrai
 normalising constant and Jacobian included, so that it equals PyMC's.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.special import expit
 
 from hiermodels.engines.buffers import NDIM
 from hiermodels.engines.calling import CompiledDensity
+from hiermodels.engines.collapsing import collapse
 from hiermodels.engines.densities import density_callback
 from hiermodels.engines.packing import pack
 from hiermodels.engines.problem import (
@@ -18,10 +21,12 @@ from hiermodels.engines.problem import (
     ConditionalProblem,
     Floats,
     Layout,
+    ParameterBlock,
+    ParameterSlices,
     PriorRow,
     layout,
-    supports,
 )
+from hiermodels.engines.supported import supports
 from hiermodels.errors import EngineError
 
 __all__ = [
@@ -31,12 +36,43 @@ __all__ = [
     "Coordinates",
     "Density",
     "Layout",
+    "ParameterBlock",
+    "ParameterCoordinates",
+    "ParameterSlices",
     "PriorRow",
     "constrain",
     "layout",
     "log_density",
     "supports",
 ]
+
+
+@dataclass(frozen=True, eq=False)
+class ParameterCoordinates:
+    """Constrained values of one further parameter; the leading dimensions are those of the draws.
+
+    Parameters
+    ----------
+    values
+        Its values on the response scale, (..., S): one, one for each stratum, or the increasing
+        cutpoints; (..., 0) for a linear predictor.
+    coef
+        Coefficients of its linear predictor, (..., p), link scale; (..., 0) for values.
+    sds, chols, effects, nus
+        Of its bars, as in `Coordinates`.
+
+    Examples
+    --------
+    >>> ParameterCoordinates(np.ones((4, 1)), np.ones((4, 0))).values.shape
+    (4, 1)
+    """
+
+    values: Floats
+    coef: Floats
+    sds: tuple[Floats, ...] = ()
+    chols: tuple[Floats, ...] = ()
+    effects: tuple[Floats, ...] = ()
+    nus: tuple[Floats | None, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +84,19 @@ class Coordinates:
     coef
         Population coefficients, (..., p), link scale.
     sds
-        By bar, sds of the group effects, (..., q).
+        By bar, sds of the group effects, (..., q); (..., B, q) where the bar has `by`.
     chols
         By bar, Cholesky factor of the correlation matrix, (..., q, q); the identity where
-        uncorrelated.
+        uncorrelated; (..., B, q, q) where the bar has `by`.
     effects
         By bar, the group effects, (..., J, q).
     sigma
-        Residual sd, (...); None where the model has none.
+        Residual sd, (...); None where the model has none, or not one for all rows.
+    parameters
+        By name, the problem's `parameters`.
+    nus
+        By bar, degrees of freedom, (...); None where the effects are normal. Empty where no
+        engine has set it: all normal.
 
     Examples
     --------
@@ -68,10 +109,14 @@ class Coordinates:
     chols: tuple[Floats, ...]
     effects: tuple[Floats, ...]
     sigma: Floats | None
+    parameters: Mapping[str, ParameterCoordinates] = field(default_factory=dict)
+    nus: tuple[Floats | None, ...] = ()
 
 
 class Density(CompiledDensity):
     """The log density of one problem, ready to be called many times.
+
+    Rows that the likelihood cannot tell apart are merged first; see `collapse`.
 
     Parameters
     ----------
@@ -98,7 +143,7 @@ class Density(CompiledDensity):
         reason = supports(problem)
         if reason is not None:
             raise EngineError(f"The native engine cannot run this model: {reason}.")
-        buffer = pack(problem)
+        buffer = pack(collapse(problem))
         super().__init__(buffer, int(density_callback().address), int(buffer[NDIM]))
 
 
@@ -159,7 +204,7 @@ def _correlation_factor(y: Floats, q: int) -> Floats:
 
 
 def constrain(problem: ConditionalProblem, draws: Floats) -> Coordinates:
-    """Turn unconstrained vectors into coefficients, sds, correlations, effects and sigma.
+    """Turn unconstrained vectors into coefficients, sds, effects, sigma and other parameters.
 
     Parameters
     ----------
@@ -192,22 +237,67 @@ def constrain(problem: ConditionalProblem, draws: Floats) -> Coordinates:
     parts = problem.layout
     if draws.shape[-1] != parts.ndim:
         raise EngineError(f"The draws have {draws.shape[-1]} coordinates, the model {parts.ndim}.")
-    lead = draws.shape[:-1]
-    sds, chols, effects = [], [], []
-    for bar, part in zip(problem.bars, parts.bars, strict=True):
-        sd = np.exp(draws[..., part.sds])
-        if bar.n_correlations:
-            chol = _correlation_factor(draws[..., part.correlations], bar.q)
-        else:
-            chol = np.broadcast_to(np.eye(bar.q), (*lead, bar.q, bar.q))
-        values = draws[..., part.effects].reshape(*lead, bar.n_levels, bar.q)
-        if not bar.centred:
-            values = values @ np.swapaxes(sd[..., :, None] * chol, -1, -2)
-        elif bar.shift is not None:
-            flat = bar.shift.reshape(-1, bar.shift.shape[2])
-            values = values - (draws[..., parts.coef] @ flat.T).reshape(values.shape)
-        sds.append(sd)
-        chols.append(chol)
-        effects.append(values)
+    coef = draws[..., parts.coef]
+    bars = [_effects(*pair, coef, draws) for pair in zip(problem.bars, parts.bars, strict=True)]
+    parameters = {
+        block.name: _parameter(block, own, draws)
+        for block, own in zip(problem.parameters, parts.parameters, strict=False)
+    }
     sigma = None if parts.sigma is None else np.exp(draws[..., parts.sigma])
-    return Coordinates(draws[..., parts.coef], tuple(sds), tuple(chols), tuple(effects), sigma)
+    sds, chols, effects, nus = _by_part(bars)
+    return Coordinates(coef, sds, chols, effects, sigma, parameters, nus)
+
+
+_Part = tuple[Floats, Floats, Floats, Floats | None]
+
+
+def _by_part(
+    bars: list[_Part],
+) -> tuple[tuple[Floats, ...], tuple[Floats, ...], tuple[Floats, ...], tuple[Floats | None, ...]]:
+    """Return sds, factors, effects and degrees of freedom of all bars."""
+    return (
+        tuple(bar[0] for bar in bars),
+        tuple(bar[1] for bar in bars),
+        tuple(bar[2] for bar in bars),
+        tuple(bar[3] for bar in bars),
+    )
+
+
+def _parameter(block: ParameterBlock, part: ParameterSlices, draws: Floats) -> ParameterCoordinates:
+    """Return one further parameter's values."""
+    coef, values = draws[..., part.coef], draws[..., part.values]
+    if block.link == "ordered":
+        steps = np.concatenate([values[..., :1], np.exp(values[..., 1:])], axis=-1)
+        values = np.cumsum(steps, axis=-1)
+    elif block.link == "logit":
+        values = expit(values)
+    else:
+        values = np.exp(values)
+    bars = [_effects(*pair, coef, draws) for pair in zip(block.bars, part.bars, strict=True)]
+    return ParameterCoordinates(values, coef, *_by_part(bars))
+
+
+def _effects(bar: BarBlock, part: BarSlices, coef: Floats, draws: Floats) -> _Part:
+    """Return one bar's sds, factors, effects and degrees of freedom."""
+    lead = draws.shape[:-1]
+    shape = lead if bar.by is None else (*lead, bar.n_by)
+    sd = np.exp(draws[..., part.sds]).reshape(*shape, bar.q)
+    chol = np.broadcast_to(np.eye(bar.q), (*shape, bar.q, bar.q))
+    if bar.n_correlations:
+        own = draws[..., part.correlations].reshape(*shape, bar.n_correlations)
+        chol = _correlation_factor(own, bar.q)
+    values = draws[..., part.effects].reshape(*lead, bar.n_levels, bar.q)
+    values = values[..., np.argsort(bar.order), :] if bar.by is not None else values
+    if not bar.centred:
+        factor = sd[..., :, None] * chol
+        if bar.cov is not None:
+            values = np.linalg.cholesky(bar.cov) @ values
+        if bar.by is None:
+            values = values @ np.swapaxes(factor, -1, -2)
+        else:
+            values = (factor[..., bar.by, :, :] @ values[..., None])[..., 0]
+    elif bar.shift is not None:
+        flat = bar.shift.reshape(-1, bar.shift.shape[2])
+        values = values - (coef @ flat.T).reshape(values.shape)
+    nu = None if part.nu is None else np.exp(draws[..., part.nu])
+    return sd, chol, values, nu

@@ -20,202 +20,111 @@ import numpy as np
 from numba import types
 from numba.np.numpy_support import carray
 
-from hiermodels.engines import buffers, groupwise, rowwise
+from hiermodels.engines import (
+    bars,
+    buffers,
+    elementary,
+    families_of_two,
+    gammas,
+    groupwise,
+    likelihoods,
+    normals,
+    ordinal,
+    passes,
+    rowwise,
+)
+from hiermodels.engines.bars import after, before
 from hiermodels.engines.buffers import (
-    AT_A,
-    AT_B,
     AT_BARS,
-    AT_C,
-    AT_COEF_PRIORS,
-    AT_CORRELATION,
-    AT_DRAWS,
-    AT_OFFSET,
-    AT_POSITIONS,
-    AT_SD_PRIORS,
-    AT_SDS,
-    AT_SHIFT,
-    AT_SIGMA_PRIOR,
-    AT_X,
-    AT_Z,
+    AT_COORDINATES,
+    AT_PREDICTORS,
+    AT_PRIORS,
     BAR,
     BARS,
-    BINOMIAL,
-    CENTRED,
-    COEFS,
     CONSTANT,
+    COUNT,
     EFFECTS,
-    FAMILY,
     FIRST_EFFECT,
     FIRST_MATRIX,
-    GAUSSIAN,
-    GAUSSIAN_ERRORS,
-    HAS_SIGMA,
     HEAD,
+    KIND,
     LEVELS,
-    LKJ_ETA,
+    LINEAR,
     MATRICES,
     NDIM,
+    ORDERED,
+    PREDICTOR,
+    PREDICTORS,
     PRIOR,
-    ROWS,
-    SHIFTED,
     SIZE,
     TOTAL,
-    WEIGHT,
 )  # fmt: skip
-from hiermodels.engines.groupwise import (
-    chain_factor,
-    coefficient_prior,
-    fill_factor,
-    gather,
-    lkj_prior,
-    sd_prior,
-    shift_back,
-    shift_gradient,
-    spread,
-    whiten,
-)
-from hiermodels.engines.rowwise import (
-    add_columns,
-    add_effects,
-    binomial,
-    gaussian,
-    gaussian_errors,
-    poisson,
-    strict,
-    sum_columns,
-    sum_effects,
-)
+from hiermodels.engines.elementary import strict
+from hiermodels.engines.groupwise import coefficient_prior, sd_prior
+from hiermodels.engines.likelihoods import likelihood
 
 # numba carries no types: mypy cannot see through its decorators.
 # mypy: disallow-untyped-decorators=False, disallow-untyped-calls=False
 
 LOGGER = logging.getLogger("hiermodels")
 
-BLOCK: Final = 512
 SUCCESS, GRADIENT_NOT_FINITE, VALUE_NOT_FINITE, WRONG_DIMENSION = 0, 3, 4, -1
-
-
-@strict
-def likelihood(buf: Any, beta: Any, b: Any, log_sigma: float, g_beta: Any, g: Any) -> Any:
-    """Return the log likelihood and its derivative by log sigma; add the others to g_beta and g."""
-    n, p, family = int(buf[ROWS]), beta.shape[0], int(buf[FAMILY])
-    at_x, at_bars = int(buf[AT_X]), int(buf[AT_BARS])
-    columns = buf[at_x : at_x + n * p]
-    scratch = np.empty(2 * BLOCK)
-    variance = math.exp(2.0 * log_sigma)
-    value, slope = 0.0, 0.0
-    for lo in range(0, n, BLOCK):
-        hi = min(lo + BLOCK, n)
-        eta = scratch[: hi - lo]
-        d = scratch[BLOCK : BLOCK + hi - lo]
-        eta[:] = buf[int(buf[AT_OFFSET]) + lo : int(buf[AT_OFFSET]) + hi]
-        first = buf[int(buf[AT_A]) + lo : int(buf[AT_A]) + hi]
-        second = buf[int(buf[AT_B]) + lo : int(buf[AT_B]) + hi]
-        add_columns(columns, beta, lo, eta)
-        for k in range(int(buf[BARS])):
-            bar = buf[at_bars + k * BAR : at_bars + (k + 1) * BAR]
-            at = int(bar[AT_POSITIONS])
-            positions = buf[at + lo : at + hi].view(np.int64)
-            for a in range(int(bar[SIZE])):
-                at = int(bar[AT_Z]) + a * n
-                add_effects(buf[at + lo : at + hi], positions, b[a:], eta)
-        if family == GAUSSIAN:
-            part, part_slope = gaussian(eta, first, second, variance, d)
-        elif family == GAUSSIAN_ERRORS:
-            third = buf[int(buf[AT_C]) + lo : int(buf[AT_C]) + hi]
-            part, part_slope = gaussian_errors(eta, first, second, third, variance, d)
-        elif family == BINOMIAL:
-            part, part_slope = binomial(eta, first, second, d)
-        else:
-            part, part_slope = poisson(eta, first, second, d)
-        value += part
-        slope += part_slope
-        sum_columns(columns, d, lo, g_beta)
-        for k in range(int(buf[BARS])):
-            bar = buf[at_bars + k * BAR : at_bars + (k + 1) * BAR]
-            at = int(bar[AT_POSITIONS])
-            positions = buf[at + lo : at + hi].view(np.int64)
-            for a in range(int(bar[SIZE])):
-                at = int(bar[AT_Z]) + a * n
-                sum_effects(buf[at + lo : at + hi], positions, d, g[a:])
-    if family == GAUSSIAN:
-        value -= buf[WEIGHT] * log_sigma
-        slope -= buf[WEIGHT]
-    return value, slope
 
 
 # --- the whole density ----------------------------------------------------------------------------
 
 
 @strict
-def _before(buf: Any, bar: Any, x: Any, grad: Any, b: Any, u: Any, factor: Any, back: Any) -> float:
-    """Write the effects of one bar into b; return its priors and add their gradients."""
-    q, levels = int(bar[SIZE]), int(bar[LEVELS])
-    at_sds, at_y, at = int(bar[AT_SDS]), int(bar[AT_CORRELATION]), int(bar[AT_DRAWS])
-    sds, y, draws = x[at_sds : at_sds + q], x[at_y:at], x[at : at + q * levels]
+def _priors(buf: Any, record: Any, x: Any, grad: Any) -> float:
+    """Return the priors of one predictor's coefficients or values; add their gradients."""
+    at, table = int(record[AT_COORDINATES]), int(record[AT_PRIORS])
+    count = int(record[COUNT])
     value = 0.0
-    for a in range(q):
-        row = int(bar[AT_SD_PRIORS]) + a * PRIOR
-        part, slope = sd_prior(buf[row : row + PRIOR], sds[a])
+    if record[KIND] == ORDERED:
+        return _ordered_priors(buf[table:], x[at : at + count], grad[at : at + count])
+    for k in range(count):
+        row = buf[table + k * PRIOR : table + (k + 1) * PRIOR]
+        if record[KIND] == LINEAR:
+            part, slope = coefficient_prior(row, x[at + k])
+        else:
+            part, slope = sd_prior(row, x[at + k])
         value += part
-        grad[at_sds + a] += slope
-    correlated = bar[LKJ_ETA] > 0.0
-    if correlated:
-        value += lkj_prior(y, q, bar[LKJ_ETA], grad[at_y:at])
-    log_determinant = fill_factor(sds, y, q, correlated, factor)
-    if bar[CENTRED] == 0.0:
-        return value + spread(draws, factor, q, levels, b)
-    b[:] = draws
-    if bar[SHIFTED] != 0.0:
-        p, at_shift = int(buf[COEFS]), int(bar[AT_SHIFT])
-        shift_back(buf[at_shift : at_shift + q * levels * p], x[:p], b)
-        draws = b
-    w = grad[at : at + q * levels]
-    value += whiten(draws, factor, q, levels, u, w, back)
-    for i in range(w.shape[0]):
-        w[i] = -w[i]
-    chain_factor(sds, y, q, correlated, factor, back, grad[at_sds : at_sds + q], grad[at_y:at])
-    for a in range(q):
-        grad[at_sds + a] -= levels
-    for i in range(at_y, at):
-        grad[i] += levels * math.tanh(x[i])
-    return value - levels * log_determinant
+        grad[at + k] += slope
+    return value
 
 
 @strict
-def _after(buf: Any, bar: Any, x: Any, grad: Any, g: Any, factor: Any, back: Any) -> None:
-    """Carry the likelihood's gradient by the effects of one bar back to its coordinates."""
-    q, levels = int(bar[SIZE]), int(bar[LEVELS])
-    at_sds, at_y, at = int(bar[AT_SDS]), int(bar[AT_CORRELATION]), int(bar[AT_DRAWS])
-    if bar[CENTRED] != 0.0:
-        for i in range(q * levels):
-            grad[at + i] += g[i]
-        if bar[SHIFTED] != 0.0:
-            p, at_shift = int(buf[COEFS]), int(bar[AT_SHIFT])
-            shift = buf[at_shift : at_shift + q * levels * p]
-            shift_gradient(shift, grad[at : at + q * levels], grad[:p])
-        return
-    end = at + q * levels
-    gather(g, x[at:end], factor, q, levels, grad[at:end], back)
-    sds, y = x[at_sds : at_sds + q], x[at_y:at]
-    g_sds, g_y = grad[at_sds : at_sds + q], grad[at_y:at]
-    chain_factor(sds, y, q, bar[LKJ_ETA] > 0.0, factor, back, g_sds, g_y)
+def _ordered_priors(table: Any, x: Any, grad: Any) -> float:
+    """Return the priors of increasing cutpoints, with the Jacobian of their log differences."""
+    count = x.shape[0]
+    slopes = np.empty(count)
+    value, cut = 0.0, 0.0
+    for k in range(count):
+        cut = x[0] if k == 0 else cut + math.exp(x[k])
+        part, slopes[k] = coefficient_prior(table[k * PRIOR : (k + 1) * PRIOR], cut)
+        value += part
+    later = 0.0
+    for k in range(count - 1, 0, -1):
+        later += slopes[k]
+        value += x[k]
+        grad[k] += 1.0 + later * math.exp(x[k])
+    grad[0] += later + slopes[0]
+    return value
 
 
 @strict
 def evaluate(buf: Any, x: Any, grad: Any) -> float:
     """Return the log density at x (ndim,) and write its gradient (ndim,)."""
-    p, effects, matrices = int(buf[COEFS]), int(buf[EFFECTS]), int(buf[MATRICES])
-    scratch = np.zeros(3 * effects + 2 * matrices)
+    effects, matrices = int(buf[EFFECTS]), int(buf[MATRICES])
+    scratch = np.zeros(4 * effects + 2 * matrices)
     b, g, u = scratch[:effects], scratch[effects : 2 * effects], scratch[2 * effects :]
-    factors, backs = scratch[3 * effects :], scratch[3 * effects + matrices :]
+    pull, factors = scratch[3 * effects :], scratch[4 * effects :]
+    backs = scratch[4 * effects + matrices :]
     grad[:] = 0.0
     value = buf[CONSTANT]
-    for k in range(p):
-        at = int(buf[AT_COEF_PRIORS]) + k * PRIOR
-        part, slope = coefficient_prior(buf[at : at + PRIOR], x[k])
-        value += part
-        grad[k] += slope
+    for k in range(int(buf[PREDICTORS])):
+        at = int(buf[AT_PREDICTORS]) + k * PREDICTOR
+        value += _priors(buf, buf[at : at + PREDICTOR], x, grad)
     at_bars = int(buf[AT_BARS])
     for k in range(int(buf[BARS])):
         bar = buf[at_bars + k * BAR : at_bars + (k + 1) * BAR]
@@ -223,26 +132,22 @@ def evaluate(buf: Any, x: Any, grad: Any) -> float:
         lo, m = int(bar[FIRST_EFFECT]), int(bar[FIRST_MATRIX])
         hi = lo + q * int(bar[LEVELS])
         factor, back = factors[m : m + q * q], backs[m : m + q * q]
-        value += _before(buf, bar, x, grad, b[lo:hi], u[lo:hi], factor, back)
-    log_sigma = 0.0
-    if buf[HAS_SIGMA] != 0.0:
-        last = x.shape[0] - 1
-        at = int(buf[AT_SIGMA_PRIOR])
-        log_sigma = x[last]
-        part, slope = sd_prior(buf[at : at + PRIOR], log_sigma)
-        value += part
-        grad[last] += slope
-    part, slope = likelihood(buf, x[:p], b, log_sigma, grad[:p], g)
-    value += part
-    if buf[HAS_SIGMA] != 0.0:
-        grad[x.shape[0] - 1] += slope
+        value += before(buf, bar, x, grad, b[lo:hi], u[lo:hi], pull[lo:hi], factor, back)
+    value += likelihood(buf, x, b, grad, g)
     for k in range(int(buf[BARS])):
         bar = buf[at_bars + k * BAR : at_bars + (k + 1) * BAR]
         q = int(bar[SIZE])
         lo, m = int(bar[FIRST_EFFECT]), int(bar[FIRST_MATRIX])
         hi = lo + q * int(bar[LEVELS])
-        _after(buf, bar, x, grad, g[lo:hi], factors[m : m + q * q], backs[m : m + q * q])
+        factor, back = factors[m : m + q * q], backs[m : m + q * q]
+        after(buf, bar, x, grad, g[lo:hi], u[lo:hi], pull[lo:hi], factor, back)
     return float(value)
+
+
+_KERNELS: Final = (
+    bars, buffers, elementary, families_of_two, gammas, groupwise, likelihoods, normals, ordinal,
+    passes, rowwise,
+)  # fmt: skip
 
 
 def _source_digest() -> int:
@@ -252,7 +157,7 @@ def _source_digest() -> int:
     function closes over: the digest, closed over, makes it notice the other files.
     """
     digest = hashlib.sha256()
-    for module in (buffers, groupwise, rowwise):
+    for module in _KERNELS:
         digest.update(inspect.getsource(module).encode())
     return int.from_bytes(digest.digest()[:6], "big")
 

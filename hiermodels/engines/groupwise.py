@@ -12,6 +12,7 @@ import math
 from typing import Any
 
 from hiermodels.engines.buffers import (
+    BETA,
     GAMMA,
     HALF_NORMAL,
     HALF_T,
@@ -19,7 +20,7 @@ from hiermodels.engines.buffers import (
     NORMAL,
     STUDENT_T,
 )
-from hiermodels.engines.rowwise import loop, strict
+from hiermodels.engines.elementary import loop, strict
 
 # numba carries no types: mypy cannot see through its decorators.
 # mypy: disallow-untyped-decorators=False, disallow-untyped-calls=False
@@ -41,7 +42,10 @@ def coefficient_prior(row: Any, x: float) -> Any:
 
 @strict
 def sd_prior(row: Any, x: float) -> Any:
-    """Return the value and the derivative by x = log s of a prior of s, Jacobian included."""
+    """Return the value and the derivative by x = log s of a prior of s, Jacobian included.
+
+    For a beta prior of a probability x is its log odds.
+    """
     code = int(row[0])
     if code == HALF_T:
         h = 2.0 * (x - row[2]) - row[3]
@@ -57,6 +61,11 @@ def sd_prior(row: Any, x: float) -> Any:
     if code == INVERSE_GAMMA:
         rate = row[2] * math.exp(-x)
         return -row[1] * x - rate, rate - row[1]
+    if code == BETA:
+        t = math.exp(-abs(x))
+        near, far = 1.0 / (1.0 + t), t / (1.0 + t)
+        value = -(row[1] + row[2]) * math.log1p(t) - (row[2] * max(x, 0.0) + row[1] * max(-x, 0.0))
+        return value, row[1] * (far if x > 0.0 else near) - row[2] * (near if x > 0.0 else far)
     t = (x - row[1]) / row[2]
     return -0.5 * t * t, -t / row[2]
 
@@ -133,22 +142,28 @@ def chain_factor(
 
 @loop
 def shift_back(shift: Any, beta: Any, b: Any) -> None:
-    """Take shift times the coefficients off b, (rows of b, coefficients): effects are left."""
-    p = beta.shape[0]
-    for i in range(b.shape[0]):
-        total = 0.0
-        for k in range(p):
-            total += shift[i * p + k] * beta[k]
-        b[i] -= total
+    """Take shift times the coefficients off b: effects are left.
+
+    shift: for each coefficient that it takes up the coefficient's place, then a number by effect.
+    """
+    size = b.shape[0]
+    for at in range(0, shift.shape[0], size + 1):
+        f = beta[int(shift[at])]
+        column = shift[at + 1 : at + 1 + size]
+        for i in range(size):
+            b[i] -= column[i] * f
 
 
 @loop
 def shift_gradient(shift: Any, g: Any, g_beta: Any) -> None:
     """Add the coefficients' part of the gradient g by the shifted effects."""
-    p = g_beta.shape[0]
-    for i in range(g.shape[0]):
-        for k in range(p):
-            g_beta[k] -= shift[i * p + k] * g[i]
+    size = g.shape[0]
+    for at in range(0, shift.shape[0], size + 1):
+        column = shift[at + 1 : at + 1 + size]
+        total = 0.0
+        for i in range(size):
+            total += column[i] * g[i]
+        g_beta[int(shift[at])] -= total
 
 
 @loop

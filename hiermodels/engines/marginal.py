@@ -160,6 +160,9 @@ def unsupported(design: Design, family: Family, priors: ResolvedPriors) -> str |
             "group effects can be integrated out exactly for Gaussian models with the identity "
             f"link only, not for family {family.name} with link {family.link}"
         )
+    reason = not_integrable(design)
+    if reason is not None:
+        return reason
     rows = [(_row(prior), COEF_KINDS) for prior in priors.coef]
     rows += [(_row(prior), SD_KINDS) for own in priors.terms for prior in own.sd]
     for row, kinds in rows:
@@ -167,6 +170,24 @@ def unsupported(design: Design, family: Family, priors: ResolvedPriors) -> str |
             return f"the kernel has no prior {row.kind}"
     if design.residual is not None:
         return design.residual.reason
+    return None
+
+
+def not_integrable(design: Design) -> str | None:
+    """Return why group effects of a Gaussian model cannot be integrated out here, else None.
+
+    Parameters
+    ----------
+    design : Design
+    """
+    if design.censoring is not None or design.truncation is not None:
+        what = "cens()" if design.censoring is not None else "trunc()"
+        return f"responses under {what} are not normal, so nothing can be integrated out exactly"
+    odd = next((term for term in design.terms if not term.plain), None)
+    if odd is not None:
+        return f"the bar by {odd.group} has a structure of its own (gr() or mm())"
+    if design.parameters:
+        return design.residual.reason if design.residual else None
     return None
 
 

@@ -21,13 +21,13 @@ from hiermodels.engines import (
     arrow_gradient,
     arrow_layout,
     buffers,
+    elementary,
     groupwise,
     lanes,
     lanes_gradient,
     lanes_layout,
     residual_kernels,
     residual_matrices,
-    rowwise,
 )
 from hiermodels.engines.arrow import forward
 from hiermodels.engines.arrow_dense import second_moments
@@ -59,6 +59,7 @@ from hiermodels.engines.densities import (
     WRONG_DIMENSION,
     _callback,
 )
+from hiermodels.engines.elementary import strict
 from hiermodels.engines.groupwise import (
     chain_factor,
     coefficient_prior,
@@ -76,7 +77,6 @@ from hiermodels.engines.residual_kernels import (
     residual_weights,
 )
 from hiermodels.engines.residual_kernels import CONSTANT as LOG_CONSTANT
-from hiermodels.engines.rowwise import strict
 from hiermodels.spec.compiling import cached_kernel
 
 __all__ = ["cached_kernel", "marginal_callback", "source_digest"]
@@ -241,8 +241,8 @@ def source_digest() -> int:
     """Return a number that changes with the source of any kernel; see `densities`."""
     digest = hashlib.sha256()
     modules = (
-        arrow, arrow_dense, arrow_gradient, arrow_layout, buffers, groupwise, lanes, lanes_gradient,
-        lanes_layout, residual_kernels, residual_matrices, rowwise,
+        arrow, arrow_dense, arrow_gradient, arrow_layout, buffers, elementary, groupwise, lanes,
+        lanes_gradient, lanes_layout, residual_kernels, residual_matrices,
     )  # fmt: skip
     for module in modules:
         digest.update(inspect.getsource(module).encode())

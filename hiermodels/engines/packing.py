@@ -1,12 +1,16 @@
 """A model written into the flat buffer that the compiled kernel reads."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import betaln, gammaln
 
 from hiermodels.engines import buffers
-from hiermodels.engines.problem import BarBlock, ConditionalProblem, Floats, PriorRow
+from hiermodels.engines.blocks import BarBlock, Floats, ParameterBlock, PriorRow
+from hiermodels.engines.family_packing import FamilyRows, family_rows
+from hiermodels.engines.problem import BarSlices, ConditionalProblem, ParameterSlices
 
 _LOG_2PI = math.log(2.0 * math.pi)
 
@@ -78,6 +82,8 @@ def pack_prior(prior: PriorRow) -> _Packed:
         case "LogNormal":
             constant = -0.5 * _LOG_2PI - math.log(args[1])
             return buffers.LOG_NORMAL, args[0], args[1], 0.0, constant
+        case "Beta":
+            return buffers.BETA, args[0], args[1], 0.0, -float(betaln(args[0], args[1]))
     raise KeyError(prior.kind)
 
 
@@ -109,26 +115,6 @@ def lkj_constant(eta: float, q: int) -> float:
     alpha = eta + 0.5 * (q - 2 - j)
     terms = betaln(alpha, alpha) + (2.0 * alpha - 1.0) * math.log(2.0)
     return -float(np.sum((q - 1 - j) * terms))
-
-
-def _family(problem: ConditionalProblem) -> tuple[int, list[Floats], float, float]:
-    """Return code, up to three arrays of rows, the constant and the total weight."""
-    y = problem.y
-    w = np.ones_like(y) if problem.weights is None else problem.weights
-    if problem.family == "gaussian":
-        constant, total = -0.5 * _LOG_2PI * float(w.sum()), float(w.sum())
-        if problem.se is not None and problem.sigma_prior is not None:
-            return buffers.GAUSSIAN_ERRORS, [y, w, problem.se**2], constant, total
-        precision = np.ones_like(y) if problem.precision is None else problem.precision
-        if problem.se is not None:
-            precision, total = problem.se**-2.0, 0.0
-        constant += 0.5 * float(w @ np.log(precision))
-        return buffers.GAUSSIAN, [y, w * precision], constant, total
-    if problem.family == "poisson":
-        return buffers.POISSON, [w * y, w], -float(w @ gammaln(y + 1.0)), 0.0
-    trials = np.ones_like(y) if problem.trials is None else problem.trials
-    ways = gammaln(trials + 1.0) - gammaln(y + 1.0) - gammaln(trials - y + 1.0)
-    return buffers.BINOMIAL, [w * y, w * (trials - y)], float(w @ ways), 0.0
 
 
 class _Writer:
@@ -176,53 +162,149 @@ def pack(problem: ConditionalProblem) -> Floats:
     """
     writer = _Writer()
     head = np.zeros(buffers.HEAD)
-    family, rows, constant, head[buffers.WEIGHT] = _family(problem)
-    head[buffers.FAMILY] = family
-    head[buffers.NDIM] = problem.layout.ndim
-    head[buffers.ROWS], head[buffers.COEFS] = problem.X.shape
-    head[buffers.AT_OFFSET] = writer.add(problem.offset)
-    head[buffers.AT_X] = writer.add(problem.X.T.ravel())
-    for place, values in zip((buffers.AT_A, buffers.AT_B, buffers.AT_C), rows, strict=False):
-        head[place] = writer.add(values)
-    head[buffers.AT_COEF_PRIORS], part = writer.priors(problem.coef_priors)
-    constant += part
-    if problem.sigma_prior is not None:
-        head[buffers.HAS_SIGMA] = 1.0
-        head[buffers.AT_SIGMA_PRIOR], part = writer.priors((problem.sigma_prior,))
-        constant += part
-    records = np.zeros((len(problem.bars), buffers.BAR))
-    for k, bar in enumerate(problem.bars):
-        slices = problem.layout.bars[k]
-        records[k, buffers.AT_SDS] = slices.sds.start
-        records[k, buffers.AT_CORRELATION] = slices.correlations.start
-        records[k, buffers.AT_DRAWS] = slices.effects.start
-        records[k, buffers.FIRST_EFFECT] = head[buffers.EFFECTS]
-        records[k, buffers.FIRST_MATRIX] = head[buffers.MATRICES]
-        head[buffers.EFFECTS] += bar.n_levels * bar.q
-        head[buffers.MATRICES] += bar.q**2
-        constant += _pack_bar(bar, records[k], writer)
-    head[buffers.BARS] = len(problem.bars)
-    head[buffers.AT_BARS] = writer.add(records.ravel())
-    head[buffers.CONSTANT], head[buffers.TOTAL] = constant, writer.end
+    head[buffers.NDIM], head[buffers.ROWS] = problem.layout.ndim, len(problem.y)
+    head[buffers.CONSTANT] = problem.constant
+    _pack_family(family_rows(problem), head, writer)
+    parts = problem.layout
+    population = ParameterBlock("mu", problem.link, (), None, problem.X, problem.offset)
+    population = replace(population, coef_priors=problem.coef_priors, bars=problem.bars)
+    slices = ParameterSlices("mu", slice(0, 0), parts.coef, parts.bars)
+    predictors: list[Floats] = []
+    bars: list[Floats] = []
+    pairs = zip((population, *problem.blocks), (slices, *parts.parameters), strict=True)
+    for block, own in pairs:
+        record = _pack_predictor(block, own, head, writer)
+        record[buffers.FIRST_BAR] = len(bars)
+        for bar, part in zip(block.bars, own.bars, strict=True):
+            bars += _pack_bar(bar, part, own.coef, head, writer)
+        record[buffers.LAST_BAR] = len(bars)
+        predictors.append(record)
+    head[buffers.PREDICTORS] = len(predictors)
+    head[buffers.AT_PREDICTORS] = writer.add(np.concatenate(predictors))
+    head[buffers.BARS] = len(bars)
+    head[buffers.AT_BARS] = writer.add(np.concatenate(bars) if bars else np.zeros(0))
+    head[buffers.TOTAL] = writer.end
     buffer = np.concatenate([head, *writer.parts])
     buffer.flags.writeable = False
     return buffer
 
 
-def _pack_bar(bar: BarBlock, record: Floats, writer: _Writer) -> float:
-    """Write one bar; return the constant of its priors."""
-    record[buffers.SIZE], record[buffers.LEVELS] = bar.q, bar.n_levels
+def _pack_family(family: FamilyRows, head: Floats, writer: _Writer) -> None:
+    """Write what the family reads by row, and its terms of one parameter alone."""
+    head[buffers.FAMILY], head[buffers.WEIGHT] = family.code, family.weight
+    head[buffers.EACH_ROW] = family.each_row
+    head[buffers.CONSTANT] += family.constant
+    places = (buffers.AT_A, buffers.AT_B, buffers.AT_C, buffers.AT_D)
+    for place, values in zip(places, family.rows, strict=False):
+        head[place] = writer.add(values)
+    if family.extra is not None:
+        head[buffers.AT_EXTRA] = writer.add(family.extra)
+    if family.special is None:
+        return
+    head[buffers.SPECIAL] = family.special.code
+    # Fewer than none: every row stands for itself.
+    head[buffers.SPECIALS] = -1.0
+    table = family.special.table()
+    y, w = family.special.y, family.special.w
+    if table is not None:
+        index, y, w = table
+        head[buffers.SPECIALS] = len(y)
+        head[buffers.AT_SPECIAL_INDEX] = writer.add(index)
+    head[buffers.AT_SPECIAL_Y], head[buffers.AT_SPECIAL_WEIGHT] = writer.add(y), writer.add(w)
+
+
+def _pack_predictor(
+    block: ParameterBlock, part: ParameterSlices, head: Floats, writer: _Writer
+) -> Floats:
+    """Write one predictor without its bars; return its record."""
+    record = np.zeros(buffers.PREDICTOR)
+    if block.X is None:
+        kind = buffers.ONE if block.index is None else buffers.STRATA
+        if block.link == "ordered":
+            kind = buffers.ORDERED
+            head[buffers.CUTPOINTS] = len(block.values)
+        if block.index is not None:
+            record[buffers.AT_INDEX] = writer.add(block.index.astype(np.int64).view(np.float64))
+        priors, start = block.values, part.values.start
+    else:
+        kind, priors, start = buffers.LINEAR, block.coef_priors, part.coef.start
+        offset = np.zeros(len(block.X)) if block.offset is None else block.offset
+        record[buffers.AT_OFFSET] = writer.add(offset)
+        record[buffers.AT_X] = writer.add(block.X.T.ravel())
+    record[buffers.KIND], record[buffers.COUNT] = kind, len(priors)
+    record[buffers.AT_COORDINATES] = start
+    record[buffers.AT_PRIORS], constant = writer.priors(priors)
+    head[buffers.CONSTANT] += constant
+    return record
+
+
+def _pack_bar(
+    bar: BarBlock, part: BarSlices, coef: slice, head: Floats, writer: _Writer
+) -> list[Floats]:
+    """Write one bar of the predictor with these coefficients; return a record by subpopulation."""
+    order, sizes = bar.order, bar.sizes
+    first = int(head[buffers.EFFECTS])
+    places = np.empty(bar.n_levels, np.int64)
+    places[order] = np.arange(bar.n_levels)
+    members = bar.index[:, None] if bar.members is None else bar.members
+    weights = np.ones(members.shape) if bar.member_weights is None else bar.member_weights
+    positions = places[members.T] * bar.q + first
+    # By membership, by effect: the rows.
+    z = weights.T[:, None, :] * bar.z.T[None, :, :]
+    records = []
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    for k, (start, size) in enumerate(zip(starts, sizes, strict=True)):
+        own = order[start : start + size]
+        record = _pack_scale(bar, part, own, int(start), k, head, writer)
+        record[buffers.AT_BETA] = coef.start
+        records.append(record)
+    records[0][buffers.MEMBERS] = members.shape[1]
+    records[0][buffers.AT_POSITIONS] = writer.add(positions.ravel().view(np.float64))
+    records[0][buffers.AT_Z] = writer.add(z.ravel())
+    if bar.cov is not None:
+        # Non-centred: the covariance's determinant is in no term.
+        records[0][buffers.AT_COV] = writer.add(np.linalg.cholesky(bar.cov).ravel())
+    if bar.nu_prior is not None:
+        records[0][buffers.AT_NU_PRIOR], constant = writer.priors((bar.nu_prior,))
+        head[buffers.CONSTANT] += constant
+    return records
+
+
+def _pack_scale(
+    bar: BarBlock,
+    part: BarSlices,
+    levels: NDArray[np.intp],
+    start: int,
+    k: int,
+    head: Floats,
+    writer: _Writer,
+) -> Floats:
+    """Write the scale of one subpopulation, whose levels begin at a place of the effects."""
+    q = bar.q
+    record = np.zeros(buffers.BAR)
+    record[buffers.SIZE], record[buffers.LEVELS] = q, len(levels)
     record[buffers.CENTRED] = float(bar.centred)
-    record[buffers.AT_SD_PRIORS], constant = writer.priors(bar.sd_priors)
-    positions = bar.index.astype(np.int64) * bar.q
-    record[buffers.AT_POSITIONS] = writer.add(
-        (positions + int(record[buffers.FIRST_EFFECT])).view(np.float64)
-    )
-    record[buffers.AT_Z] = writer.add(bar.z.T.ravel())
+    record[buffers.AT_SDS] = part.sds.start + k * q
+    record[buffers.AT_CORRELATION] = part.correlations.start + k * bar.n_correlations
+    record[buffers.AT_DRAWS] = part.effects.start + start * q
+    record[buffers.FIRST_EFFECT] = head[buffers.EFFECTS]
+    record[buffers.FIRST_MATRIX] = head[buffers.MATRICES]
+    head[buffers.EFFECTS] += len(levels) * q
+    head[buffers.MATRICES] += q**2
+    priors = bar.every_sd_prior[k * q : (k + 1) * q]
+    record[buffers.AT_SD_PRIORS], constant = writer.priors(priors)
     if bar.shift is not None and bar.shift.any():
-        record[buffers.SHIFTED] = 1.0
-        record[buffers.AT_SHIFT] = writer.add(np.ascontiguousarray(bar.shift).ravel())
-    if bar.lkj_eta is not None and bar.q > 1:
+        columns = bar.shift[levels].reshape(len(levels) * q, -1).T
+        taken = np.flatnonzero(bar.shift.any(axis=(0, 1)))
+        record[buffers.SHIFTED] = len(taken)
+        shifts = np.column_stack([taken.astype(np.float64), columns[taken]])
+        record[buffers.AT_SHIFT] = writer.add(shifts.ravel())
+    if bar.lkj_eta is not None and q > 1:
         record[buffers.LKJ_ETA] = bar.lkj_eta
-        constant += lkj_constant(bar.lkj_eta, bar.q)
-    return constant - 0.5 * _LOG_2PI * bar.n_levels * bar.q
+        constant += lkj_constant(bar.lkj_eta, q)
+    scale = _LOG_2PI
+    if part.nu is not None:
+        record[buffers.AT_NU] = part.nu
+        scale = math.log(math.pi)
+    head[buffers.CONSTANT] += constant - 0.5 * scale * len(levels) * q
+    return record

@@ -6,7 +6,14 @@ from typing import Final
 import numpy as np
 
 from hiermodels.engines.conditional import Density
-from hiermodels.engines.problem import ConditionalProblem, Floats, PriorRow
+from hiermodels.engines.problem import (
+    BarBlock,
+    BarSlices,
+    ConditionalProblem,
+    Floats,
+    ParameterBlock,
+    PriorRow,
+)
 
 ATTEMPTS: Final = 50
 
@@ -26,7 +33,8 @@ def spread_of_response(problem: ConditionalProblem) -> float:
     Returns
     -------
     float
-        sd of y - offset for Gaussian models (1 where that is 0), 1 on the link scale otherwise.
+        sd of y - offset for Gaussian and t models (1 where that is 0), 1 on the link scale
+        otherwise.
 
     Examples
     --------
@@ -36,7 +44,7 @@ def spread_of_response(problem: ConditionalProblem) -> float:
     >>> spread_of_response(problem)
     1.0
     """
-    if problem.family != "gaussian":
+    if problem.family not in ("gaussian", "t"):
         return 1.0
     sd = float(np.std(problem.y - problem.offset)) if problem.y.size else 0.0
     return sd if 0.0 < sd < math.inf else 1.0
@@ -74,12 +82,65 @@ def _root_mean_square(columns: Floats) -> Floats:
     return np.where(rms > 0.0, rms, 1.0)
 
 
+def _propose_bars(
+    bars: tuple[BarBlock, ...],
+    parts: tuple[BarSlices, ...],
+    coef: Floats,
+    spread: float,
+    rng: np.random.Generator,
+    x: Floats,
+) -> None:
+    """Write the starting coordinates of a predictor's bars."""
+    for bar, part in zip(bars, parts, strict=True):
+        scales = np.tile(spread / _root_mean_square(bar.z), bar.n_by)
+        pairs = zip(bar.every_sd_prior, scales, strict=True)
+        log_sds = np.array([_log_sd(prior, float(scale), rng) for prior, scale in pairs])
+        x[part.sds] = log_sds
+        x[part.correlations] = rng.uniform(-0.3, 0.3, bar.n_by * bar.n_correlations)
+        effects = rng.uniform(-0.5, 0.5, (bar.n_levels, bar.q))
+        if bar.centred:
+            own = 0 if bar.by is None else bar.by
+            effects = effects * np.exp(log_sds).reshape(bar.n_by, bar.q)[own]
+        if bar.shift is not None:
+            effects = effects + bar.shift @ coef
+        x[part.effects] = effects[bar.order].ravel()
+        if part.nu is not None and bar.nu_prior is not None:
+            x[part.nu] = _typical(bar.nu_prior)[0] + 0.25 * rng.uniform(-1.0, 1.0)
+
+
+def _near(prior: PriorRow, spread: float, rng: np.random.Generator) -> float:
+    """Return a starting log sd near the data's, within the prior's reach."""
+    typical, width = _typical(prior)
+    lowest = -math.inf if prior.kind in _FALLING else typical - 2.0 * width
+    near = min(max(math.log(spread), lowest), typical + 2.0 * width)
+    return near + 0.25 * width * float(rng.uniform(-1.0, 1.0))
+
+
+def _values(block: ParameterBlock, spread: float, rng: np.random.Generator) -> Floats:
+    """Return the starting coordinates of a parameter's values."""
+    count = len(block.values)
+    jitter = rng.uniform(-1.0, 1.0, count)
+    if block.link == "ordered":
+        # Spread over where a standard predictor's categories lie, on the priors' scale.
+        centre = np.mean([_centre(prior)[0] for prior in block.values])
+        step = math.log(min(2.0 / max(count - 1, 1), 1.0))
+        start = centre - 0.5 * (count - 1) * math.exp(step) + 0.2 * jitter[0]
+        return np.concatenate([[start], step + 0.2 * jitter[1:]])
+    if block.link == "logit":
+        odds = [math.log(prior.args[0] / prior.args[1]) for prior in block.values]
+        return np.clip(odds, -3.0, 3.0) + 0.5 * jitter
+    if block.name == "sigma":
+        return np.array([_near(prior, spread, rng) for prior in block.values])
+    return np.array([_typical(prior)[0] for prior in block.values]) + 0.5 * jitter
+
+
 def propose(problem: ConditionalProblem, rng: np.random.Generator) -> Floats:
     """Return one random starting point, not yet checked.
 
     Coefficients stand at their priors' centres plus a jitter of at most the prior's scale and of
     what moves the linear predictor by the response's sd; sds are typical of their priors, sigma
-    near the response's sd within the prior's reach, effects and correlations near 0.
+    near the response's sd within the prior's reach, effects and correlations near 0, further
+    parameters typical of their priors.
 
     Parameters
     ----------
@@ -107,24 +168,19 @@ def propose(problem: ConditionalProblem, rng: np.random.Generator) -> Floats:
     centres = np.array([_centre(prior) for prior in problem.coef_priors]).reshape(-1, 2)
     reach = np.minimum(centres[:, 1], spread / _root_mean_square(problem.X))
     x[parts.coef] = centres[:, 0] + reach * rng.uniform(-1.0, 1.0, len(centres))
-    for bar, part in zip(problem.bars, parts.bars, strict=True):
-        scales = spread / _root_mean_square(bar.z)
-        pairs = zip(bar.sd_priors, scales, strict=True)
-        log_sds = np.array([_log_sd(prior, float(scale), rng) for prior, scale in pairs])
-        x[part.sds] = log_sds
-        x[part.correlations] = rng.uniform(-0.3, 0.3, bar.n_correlations)
-        effects = rng.uniform(-0.5, 0.5, (bar.n_levels, bar.q))
-        if bar.centred:
-            effects = effects * np.exp(log_sds)
-        if bar.shift is not None:
-            effects = effects + bar.shift @ x[parts.coef]
-        x[part.effects] = effects.ravel()
-    if parts.sigma is not None and problem.sigma_prior is not None:
-        typical, width = _typical(problem.sigma_prior)
-        falling = problem.sigma_prior.kind in _FALLING
-        lowest = -math.inf if falling else typical - 2.0 * width
-        near = min(max(math.log(spread), lowest), typical + 2.0 * width)
-        x[parts.sigma] = near + 0.25 * width * rng.uniform(-1.0, 1.0)
+    _propose_bars(problem.bars, parts.bars, x[parts.coef], spread, rng, x)
+    if parts.sigma is not None:
+        sigma = next(block for block in problem.blocks if block.name == "sigma").values[0]
+        x[parts.sigma] = _near(sigma, spread, rng)
+    for block, own in zip(problem.blocks, parts.parameters, strict=True):
+        if own.values.start == parts.sigma:
+            continue
+        x[own.values] = _values(block, spread, rng)
+        location = np.array([_centre(prior) for prior in block.coef_priors]).reshape(-1, 2)
+        if block.X is not None:
+            reach = np.minimum(location[:, 1], 0.5 / _root_mean_square(block.X))
+            x[own.coef] = location[:, 0] + reach * rng.uniform(-1.0, 1.0, len(location))
+        _propose_bars(block.bars, own.bars, x[own.coef], 0.5, rng, x)
     return x
 
 

@@ -12,8 +12,9 @@ import xarray as xr
 
 from hiermodels.errors import FitError
 from hiermodels.spec.design import Design
-from hiermodels.spec.distributions import as_prior
-from hiermodels.spec.priors import ResolvedPriors, TermPriors
+from hiermodels.spec.distributions import Prior, as_prior
+from hiermodels.spec.predictors import Predictor
+from hiermodels.spec.priors import ParameterPriors, ResolvedPriors, TermPriors
 from hiermodels.spec.residual_priors import ResidualPriors
 
 FORMAT = 1
@@ -202,6 +203,29 @@ def _decode(array: xr.DataArray) -> "pd.Series[Any]":
     return texts.astype(dtype) if dtype in ("str", "string") else texts
 
 
+# --- known covariances ----------------------------------------------------------------------
+
+
+def covariances_to_dataset(covariances: dict[str, pd.DataFrame]) -> xr.Dataset:
+    """Return known covariances between levels as variables, with their levels."""
+    variables: dict[str, tuple[tuple[str, str], np.ndarray]] = {}
+    coords: dict[str, list[str]] = {}
+    for name, frame in covariances.items():
+        dims = (f"{name}_level", f"{name}_level_bis")
+        variables[name] = (dims, frame.to_numpy())
+        coords |= {dim: [str(label) for label in frame.index] for dim in dims}
+    return xr.Dataset(variables, coords=coords)
+
+
+def covariances_from_dataset(dataset: xr.Dataset) -> dict[str, pd.DataFrame]:
+    """Return the covariances that :func:`covariances_to_dataset` was given."""
+    found = {}
+    for name, array in dataset.data_vars.items():
+        labels = [str(label) for label in array[array.dims[0]].values]
+        found[str(name)] = pd.DataFrame(array.values, labels, labels)
+    return found
+
+
 # --- priors ---------------------------------------------------------------------------------
 
 
@@ -210,45 +234,95 @@ def priors_to_dict(priors: ResolvedPriors) -> dict[str, Any]:
     return {
         "coef": [prior.exact for prior in priors.coef],
         "T": priors.T.tolist(),
-        "terms": [
+        "terms": [_term_to_dict(term) for term in priors.terms],
+        "parameters": [
             {
-                "sd": [prior.exact for prior in term.sd],
-                "cor": None if term.cor is None else term.cor.exact,
-                "T": term.T.tolist(),
+                "name": own.name,
+                "link": own.link,
+                "value": [prior.exact for prior in own.value],
+                "coef": [prior.exact for prior in own.coef],
+                "T": own.T.tolist(),
+                "terms": [_term_to_dict(term) for term in own.terms],
             }
-            for term in priors.terms
+            for own in priors.parameters
         ],
+        "shift": priors.shift.tolist(),
         "sigma": None if priors.sigma is None else priors.sigma.exact,
         "residual": None if priors.residual is None else priors.residual.as_dict(),
         "table": priors.table.to_dict(orient="list"),
     }
 
 
+def _term_to_dict(term: TermPriors) -> dict[str, Any]:
+    return {
+        "sd": [prior.exact for prior in term.sd],
+        "cor": None if term.cor is None else term.cor.exact,
+        "T": term.T.tolist(),
+        "nu": None if term.nu is None else term.nu.exact,
+    }
+
+
 def priors_from_dict(values: dict[str, Any], design: Design) -> ResolvedPriors:
     """Return the resolved priors of a saved fit, on its design."""
-    p = len(design.coefs)
-    T = np.asarray(values["T"], dtype=np.float64).reshape(p, p)
-    terms = []
-    for own, term in zip(values["terms"], design.terms, strict=True):
-        q = len(term.coefs)
-        own_T = np.asarray(own["T"], dtype=np.float64).reshape(q, q)
-        terms.append(
-            TermPriors(
-                sd=tuple(as_prior(text) for text in own["sd"]),
-                cor=None if own["cor"] is None else as_prior(own["cor"]),
-                T=own_T,
-                # equal to z @ T, but free of cancellation where the bar is centred
-                z=term.z_centred + term.z @ (own_T - term.T),
-            )
-        )
+    T, X = _coordinates(values["T"], design)
+    # files of the first version have no parameters
+    shift = np.asarray(values.get("shift", design.shift), dtype=np.float64)
+    if design.thresholds:
+        X = X + (shift - design.shift)
     return ResolvedPriors(
-        coef=tuple(as_prior(text) for text in values["coef"]),
+        coef=_priors(values["coef"]),
         T=T,
-        X=design.X_centred + design.X @ (T - design.T),
-        terms=tuple(terms),
+        X=X,
+        terms=_terms(values["terms"], design),
         sigma=None if values["sigma"] is None else as_prior(values["sigma"]),
         residual=_residual_priors(values["residual"], design),
         table=pd.DataFrame(values["table"]),
+        parameters=tuple(_parameter(own, design) for own in values.get("parameters", ())),
+        shift=shift,
+    )
+
+
+def _priors(texts: list[str]) -> tuple[Prior, ...]:
+    return tuple(as_prior(text) for text in texts)
+
+
+def _coordinates(T: Any, part: Predictor) -> tuple[np.ndarray, np.ndarray]:
+    """Return T (p, p) and the columns of its coordinates (n, p)."""
+    p = len(part.coefs)
+    own = np.asarray(T, dtype=np.float64).reshape(p, p)
+    # equal to X @ T, but free of cancellation where predictors are centred
+    return own, part.X_centred + part.X @ (own - part.T)
+
+
+def _terms(values: list[dict[str, Any]], part: Predictor) -> tuple[TermPriors, ...]:
+    """Return the priors of a predictor's bars."""
+    terms = []
+    for own, term in zip(values, part.terms, strict=True):
+        q = len(term.coefs)
+        T = np.asarray(own["T"], dtype=np.float64).reshape(q, q)
+        nu = own.get("nu")
+        terms.append(
+            TermPriors(
+                sd=_priors(own["sd"]),
+                cor=None if own["cor"] is None else as_prior(own["cor"]),
+                T=T,
+                # equal to z @ T, but free of cancellation where the bar is centred
+                z=term.z_centred + term.z @ (T - term.T),
+                nu=None if nu is None else as_prior(nu),
+            )
+        )
+    return tuple(terms)
+
+
+def _parameter(values: dict[str, Any], design: Design) -> ParameterPriors:
+    """Return the priors of one parameter."""
+    name, link = str(values["name"]), str(values["link"])
+    part = next((own for own in design.parameters if own.name == name), None)
+    if part is None:
+        return ParameterPriors(name, link, _priors(values["value"]))
+    T, X = _coordinates(values["T"], part)
+    return ParameterPriors(
+        name, link, (), _priors(values["coef"]), T, X, _terms(values["terms"], part)
     )
 
 

@@ -13,6 +13,7 @@ import xarray as xr
 
 from hiermodels.errors import FitError
 from hiermodels.fitting.draws import GroupLabels, empty_table, population, sd_of, tails
+from hiermodels.spec.names import of_parameter
 
 Floats = npt.NDArray[np.float64]
 
@@ -53,7 +54,7 @@ def ranef(
     columns = ["group", "effect", "level", "mean", "sd", "ci_low", "ci_high"]
     parts, normal = [], []
     for g in groups:
-        name = f"r_{g.name}"
+        name = g.effects
         levels = levels_of(posterior, group_effects, g)
         moments = _moments(group_effects, g)
         if name in posterior:
@@ -70,7 +71,7 @@ def ranef(
                 f"the effects of {g.name!r} are neither in the posterior ({name}) nor in "
                 f"group_effects ({name}_mean, {name}_sd): fit the model again"
             )
-        parts.append(_long(g.name, g.coefs, levels, (mean, sd, low, high)))
+        parts.append(_long(g.name, g.shown, levels, (mean, sd, low, high)))
     out = pd.concat(parts, ignore_index=True) if parts else empty_table(columns, prob)
     out.attrs.update(prob=prob, normal_interval=tuple(normal))
     return out
@@ -86,12 +87,12 @@ def levels_of(posterior: xr.Dataset, moments: xr.Dataset | None, g: GroupLabels)
 
 def _moments(group_effects: xr.Dataset | None, g: GroupLabels) -> tuple[Floats, Floats] | None:
     """Return the stored mean and sd (J, q) of a factor's effects, or None."""
-    if group_effects is None or f"r_{g.name}_mean" not in group_effects:
+    if group_effects is None or f"{g.effects}_mean" not in group_effects:
         return None
-    at = {f"{g.name}_coef": list(g.coefs)}
-    dims = (g.name, f"{g.name}_coef")
+    at = {g.dim: list(g.coefs)}
+    dims = (g.name, g.dim)
     mean, sd = (
-        np.asarray(group_effects[f"r_{g.name}_{what}"].sel(at).transpose(*dims).values, float)
+        np.asarray(group_effects[f"{g.effects}_{what}"].sel(at).transpose(*dims).values, float)
         for what in ("mean", "sd")
     )
     return mean, sd
@@ -99,9 +100,9 @@ def _moments(group_effects: xr.Dataset | None, g: GroupLabels) -> tuple[Floats, 
 
 def effect_draws(posterior: xr.Dataset, g: GroupLabels) -> Floats:
     """Return the draws (S, J, q) of a factor's effects, S chains and draws together."""
-    array = posterior[f"r_{g.name}"].transpose("chain", "draw", g.name, f"{g.name}_coef")
-    if [str(c) for c in array[f"{g.name}_coef"].values] != list(g.coefs):
-        array = array.sel({f"{g.name}_coef": list(g.coefs)})
+    array = posterior[g.effects].transpose("chain", "draw", g.name, g.dim)
+    if [str(c) for c in array[g.dim].values] != list(g.coefs):
+        array = array.sel({g.dim: list(g.coefs)})
     values = np.asarray(array.values)
     return values.reshape(-1, *values.shape[2:])
 
@@ -177,10 +178,10 @@ def coef(
         interval of a sum are not known and are NaN.
     """
     columns = ["group", "effect", "level", "mean", "sd", "ci_low", "ci_high"]
-    names, fixed = population(posterior)
-    flat = fixed.reshape(fixed.shape[0] * fixed.shape[1], len(names))
     parts = []
     for g in groups:
+        names, fixed = population(posterior, g.parameter)
+        flat = fixed.reshape(fixed.shape[0] * fixed.shape[1], len(names))
         levels = levels_of(posterior, group_effects, g)
         shift = np.zeros((len(flat), len(g.coefs)))
         for k, c in enumerate(g.coefs):
@@ -188,8 +189,9 @@ def coef(
                 shift[:, k] = flat[:, names.index(c)]
         values = _sums(posterior, group_effects, g, shift, prob)
         order = [*names, *(c for c in g.coefs if c not in names)]
+        shown = [of_parameter(g.parameter, c) for c in order]
         parts.append(
-            _long(g.name, order, levels, _with_constants(order, g, names, flat, values, prob))
+            _long(g.name, shown, levels, _with_constants(order, g, names, flat, values, prob))
         )
     out = pd.concat(parts, ignore_index=True) if parts else empty_table(columns, prob)
     out.attrs["prob"] = prob
@@ -205,7 +207,7 @@ def _sums(
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """Return mean, sd, interval (J, q) of group effects plus ``shift`` (S, q)."""
     moments = _moments(group_effects, g)
-    if f"r_{g.name}" in posterior:
+    if g.effects in posterior:
         mean, sd, low, high = _summarise(effect_draws(posterior, g), prob, shift)
         exact = moments[0] + shift.mean(axis=0) if moments else mean
         return exact, sd, low, high

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiermodels.engines.likelihood_problem import Estimation, estimation_problem
+from hiermodels.engines.marginal import not_integrable
 from hiermodels.engines.optimise import Optimum
 from hiermodels.engines.profiling import (
     EffectMoments,
@@ -98,6 +99,9 @@ def _check(model: object, method: str) -> None:
             "mle() takes Gaussian models with the identity link; this model has "
             f"family={family.name!r} with the link {family.link}. Use model.fit()."
         )
+    reason = not_integrable(model.design)
+    if reason is not None:
+        raise EngineError(f"mle() cannot estimate this model: {reason}. Use model.fit().")
     if method not in METHODS:
         raise EngineError(f"got method={method!r}; allowed are 'reml' and 'ml'.")
     _check_occasions(model)

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
 
 from hiermodels.errors import FitError
 from hiermodels.fitting import archive, effects, tables
 from hiermodels.fitting.diagnostics import Diagnosis, diagnose_draws
-from hiermodels.fitting.draws import GroupLabels, group_labels, sd_of, tails
-from hiermodels.spec.names import effect_name
+from hiermodels.fitting.draws import GroupLabels, all_group_labels, sd_of, tails
+from hiermodels.fitting.predictor_draws import expected_draws
 
 if TYPE_CHECKING:
     from hiermodels.fitting.model import Model
@@ -91,9 +90,11 @@ class Fit:
         Returns
         -------
         pandas.DataFrame
-            Indexed by coefficient, link scale, raw scale of the predictors.
+            Indexed by coefficient, link scale, raw scale of the predictors; after the mean's
+            the cutpoints of an ordinal model and the coefficients of parameters with a formula,
+            as ``shape_b[x]``, each on its link.
         """
-        return tables.fixef(self.posterior, prob)
+        return tables.fixef(self.posterior, prob, self.model.resolved.parameters)
 
     def ranef(self, prob: float = 0.95) -> pd.DataFrame:
         """Return group effects (deviations from the population).
@@ -136,7 +137,7 @@ class Fit:
         pandas.DataFrame
             Columns group, effect, variance, sd, sd_ci_low, sd_ci_high, var_prop.
         """
-        return tables.varcorr(self.posterior, group_labels(self.model.design), prob)
+        return tables.varcorr(self.posterior, all_group_labels(self.model.design), prob)
 
     def correlations(self, prob: float = 0.95) -> pd.DataFrame:
         """Return correlations of the group effects.
@@ -147,7 +148,7 @@ class Fit:
             Columns group, effect1, effect2, mean, ci_low, ci_high; empty where effects are
             independent.
         """
-        return tables.correlations(self.posterior, group_labels(self.model.design), prob)
+        return tables.correlations(self.posterior, all_group_labels(self.model.design), prob)
 
     def summary(self, prob: float = 0.95) -> pd.DataFrame:
         """Return every scalar parameter: coefficients, sds, correlations (lower triangle), sigma.
@@ -158,10 +159,11 @@ class Fit:
             Indexed by name, such as ``sd_Subject[Days]``, with mean, sd, ci_low, ci_high,
             ess_bulk, ess_tail, r_hat.
         """
-        return tables.summary(self.posterior, group_labels(self.model.design), prob)
+        labels = all_group_labels(self.model.design)
+        return tables.summary(self.posterior, labels, prob, self.model.resolved.parameters)
 
     def _groups(self, function: str) -> tuple[GroupLabels, ...]:
-        groups = group_labels(self.model.design)
+        groups = all_group_labels(self.model.design)
         if not groups:
             raise FitError(
                 f"{function}() needs groups, and the formula {self.model.formula} has no bar. "
@@ -178,7 +180,8 @@ class Fit:
         -------
         pandas.DataFrame
             Columns mean, sd, ci_low, ci_high on the response scale (for a binomial family the
-            expected number of successes), indexed as the data.
+            expected number of successes, for an ordinal one the mean of the categories numbered
+            from 1; before truncation), indexed as the data.
 
         Raises
         ------
@@ -192,7 +195,7 @@ class Fit:
         step = max(1, _BLOCK // total)
         for start in range(0, design.n, step):
             rows = slice(start, min(start + step, design.n))
-            mu = self._expected(rows)
+            mu = expected_draws(self.posterior, design, self.model.family, rows)
             ends = np.quantile(mu, (low, high), axis=0)
             sd = sd_of(mu)
             found[rows] = np.column_stack([mu.mean(axis=0), sd, ends[0], ends[1]])
@@ -209,31 +212,8 @@ class Fit:
         """
         design = self.model.design
         mean = self.fitted()["mean"].to_numpy()
-        return pd.Series(design.y - mean, index=design.data.index, name="residual")
-
-    def _expected(self, rows: slice) -> NDArray[np.float64]:
-        """Return draws of the expected response of some rows (draws, rows)."""
-        design, posterior = self.model.design, self.posterior
-        total = posterior.sizes["chain"] * posterior.sizes["draw"]
-        eta = np.zeros((total, rows.stop - rows.start)) + design.offset[rows]
-        if design.intercept is not None:
-            eta += posterior["Intercept"].values.reshape(total, 1)
-        if design.slopes:
-            columns = [k for k in range(len(design.coefs)) if k != design.intercept]
-            eta += posterior["b"].values.reshape(total, -1) @ design.X[rows][:, columns].T
-        for group in design.groups:
-            name = effect_name(group.name)
-            if name not in posterior:
-                raise FitError(
-                    f"The draws of {name} were left out, being beyond memory. Fit again with a "
-                    "larger memory, such as memory='8 GB'."
-                )
-            draws = posterior[name].values
-            draws = draws.reshape(total, *draws.shape[2:])
-            z = np.concatenate([design.terms[k].z[rows] for k in group.terms], axis=1)
-            eta += np.einsum("dnq,nq->dn", draws[:, group.index[rows]], z)
-        mu: NDArray[np.float64] = np.asarray(self.model.family.linkinv(eta))
-        return mu if design.trials is None else mu * design.trials[rows]
+        first = 1.0 if self.model.family.ordinal else 0.0
+        return pd.Series(design.y + first - mean, index=design.data.index, name="residual")
 
     # --- keeping
 

@@ -1,8 +1,10 @@
 """Saved fits read back: the model is made again from the file, nothing is computed anew."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,12 +16,14 @@ from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.model import Model
 from hiermodels.spec.design import Design, build_design
 from hiermodels.spec.distributions import as_prior
-from hiermodels.spec.families import Family
+from hiermodels.spec.families import Family, as_family
 from hiermodels.spec.formula import parse_formula
 from hiermodels.spec.frame import Dropped
 
 
-def load(path: str | Path, data: pd.DataFrame | None = None) -> Fit:
+def load(
+    path: str | Path, data: pd.DataFrame | None = None, family: "str | Family | Any" = None
+) -> Fit:
     """Read a fit that ``fit.save`` wrote.
 
     Parameters
@@ -28,6 +32,8 @@ def load(path: str | Path, data: pd.DataFrame | None = None) -> Fit:
     data : pandas.DataFrame, optional
         The data of the fit; needed only where they were beyond ``memory`` and so are not in the
         file.
+    family : Family, optional
+        The family of the fit; needed only where it was a user's own, which a file cannot hold.
 
     Returns
     -------
@@ -49,14 +55,28 @@ def load(path: str | Path, data: pd.DataFrame | None = None) -> Fit:
     """
     tree = archive.read(path)
     try:
-        return Fit(_model(tree, path, data), tree)
+        return Fit(_model(tree, path, data, family), tree)
     except FitError:
         raise
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise archive.damaged(path, error) from error
 
 
-def _model(tree: xr.DataTree, path: str | Path, data: pd.DataFrame | None) -> Model:
+def _family(attrs: Mapping[Any, Any], path: str | Path, given: Any) -> Family:
+    """Return the family of a saved fit: by its name, or a user's own that is given."""
+    name = str(attrs["family"])
+    if not attrs.get("own_family", 0):
+        return Family(name, str(attrs["link"]))
+    found = None if given is None else as_family(given)
+    if found is None or found.own is None or found.name != name:
+        raise FitError(
+            f"{str(path)!r} holds a fit of a family of your own, {name!r}, which a file cannot "
+            "hold. Give it: hm.load(path, family=family)."
+        )
+    return found
+
+
+def _model(tree: xr.DataTree, path: str | Path, data: pd.DataFrame | None, given: Any) -> Model:
     """Return the model of a saved fit."""
     attrs = tree.attrs
     if "used_data" in tree.children:
@@ -68,10 +88,13 @@ def _model(tree: xr.DataTree, path: str | Path, data: pd.DataFrame | None) -> Mo
             f"{str(path)!r} holds the draws but not the data, which were beyond memory when the "
             "model was fitted. Give them: hm.load(path, data=frame)."
         )
-    family = Family(str(attrs["family"]), str(attrs["link"]))
+    family = _family(attrs, path, given)
     formula = parse_formula(str(attrs["formula"]))
+    covariances = None
+    if "covariances" in tree.children:
+        covariances = archive.covariances_from_dataset(tree["covariances"].to_dataset())
     try:
-        design = build_design(formula, frame, family)
+        design = build_design(formula, frame, family, covariances)
     except DataError as error:
         raise FitError(f"The data given for {str(path)!r} are not those of the fit: {error}") from (
             error

@@ -14,13 +14,9 @@ import pandas as pd
 import pymc as pm
 import xarray as xr
 
-from hiermodels.engines.assembly import (
-    Centred,
-    check_centred,
-    choose_forms,
-    conditional_problem,
-)
+from hiermodels.engines.assembly import conditional_problem
 from hiermodels.engines.choice import ENGINES, choose_engine
+from hiermodels.engines.forms import Centred, check_centred, choose_forms
 from hiermodels.engines.marginal import MarginalProblem, marginal_problem
 from hiermodels.errors import EngineError, SamplingWarning
 from hiermodels.fitting import archive
@@ -36,7 +32,7 @@ from hiermodels.fitting.sampling import (
     run_conditional,
     run_marginal,
 )
-from hiermodels.spec.design import Design, build_design
+from hiermodels.spec.design import Design, build_design, known_covariances
 from hiermodels.spec.distributions import as_prior
 from hiermodels.spec.families import Family, as_family
 from hiermodels.spec.formula import ModelFormula, parse_formula
@@ -53,12 +49,15 @@ class Model:
 
     Parameters
     ----------
-    formula : str
-        In lme4's grammar, such as ``"y ~ x + (x | g)"``.
+    formula : str or list of str
+        In lme4's grammar, such as ``"y ~ x + (x | g)"``; in a list the formulas of the family's
+        parameters follow, on their links: ``["y ~ x + (x | g)", "shape ~ z + (1 | g)"]``.
     data : pandas.DataFrame
         Rows with a missing value in a column in use are left out, counted and reported.
     family : str or Family
-        ``"gaussian"``, ``"bernoulli"``, ``"binomial"`` or ``"poisson"``.
+        ``"gaussian"``, ``"t"``, ``"bernoulli"``, ``"binomial"``, ``"beta_binomial"``,
+        ``"poisson"``, ``"negativebinomial"``, ``"gamma"``, ``"beta"``, ``"cumulative"``,
+        ``"zero_inflated_poisson"`` or ``"zero_inflated_negativebinomial"``.
     priors : dict, optional
         By name of the posterior or of a coefficient: ``{"sd": "HalfNormal(sigma=2)"}``; see
         :attr:`priors` for all of them.
@@ -72,6 +71,10 @@ class Model:
         Whether group effects are sampled as they are (centred) or as standard normal scores, for
         all bars or by grouping. ``"auto"`` takes the centred form where the data say more about
         a group than the population does.
+    covariances : dict of str to pandas.DataFrame or array, optional
+        Known covariances between the levels of a grouping, such as relationship matrices, by the
+        names in the formula: ``{"K": frame}`` for ``(1 | gr(g, cov=K))``. A frame's rows and
+        columns are called as the levels, in any order; an array is in the levels' order.
 
     Raises
     ------
@@ -96,6 +99,7 @@ class Model:
         link: str | None = None,
         engine: str = "auto",
         centred: Centred = "auto",
+        covariances: Mapping[str, Any] | None = None,
     ) -> None:
         if engine not in ENGINES:
             raise EngineError(
@@ -103,7 +107,7 @@ class Model:
             )
         parsed = formula if isinstance(formula, ModelFormula) else parse_formula(formula)
         chosen = as_family(family, link)
-        design = build_design(parsed, data, chosen)
+        design = build_design(parsed, data, chosen, covariances)
         resolved = resolve_priors(design, chosen, priors)
         user = {key: as_prior(value) for key, value in (priors or {}).items()}
         check_centred(design, centred)
@@ -163,6 +167,11 @@ class Model:
     def design(self) -> Design:
         """Response, model matrix and one term for each bar."""
         return self._design
+
+    @property
+    def covariances(self) -> dict[str, pd.DataFrame]:
+        """The known covariances between levels in use, by name."""
+        return known_covariances(self._design)
 
     @property
     def resolved(self) -> ResolvedPriors:
@@ -354,16 +363,19 @@ class Model:
             "observed_data": xr.Dataset({archive.response_name(design): (OBS, design.y)}),
             "constant_data": _constant_data(design),
         }
-        if design.groups:
+        if moments.data_vars:
             groups["group_effects"] = moments
         if kept:
             groups["used_data"] = archive.frame_to_dataset(design.data)
+        if self.covariances:
+            groups["covariances"] = archive.covariances_to_dataset(self.covariances)
         tree = xr.DataTree.from_dict(groups)
         tree.attrs.update(
             {
                 "formula": self._formula.text,
                 "family": self._family.name,
                 "link": self._family.link,
+                "own_family": int(self._family.own is not None),
                 "priors": json.dumps({key: prior.exact for key, prior in self._user.items()}),
                 "resolved": json.dumps(archive.priors_to_dict(self._resolved)),
                 "centred": json.dumps(self._forms_to_keep()),
@@ -406,4 +418,11 @@ def _constant_data(design: Design) -> xr.Dataset:
         values = getattr(design, name)
         if values is not None:
             variables[name] = (OBS, values)
+    if design.censoring is not None:
+        variables["censoring"] = (OBS, design.censoring.kind.astype(np.int8))
+        variables["upper"] = (OBS, design.censoring.upper)
+    if design.truncation is not None:
+        for name, bound in (("lb", design.truncation.lower), ("ub", design.truncation.upper)):
+            if bound is not None:
+                variables[name] = (OBS, bound)
     return xr.Dataset(variables, coords={OBS: np.arange(design.n)})

@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 
 from hiermodels.engines.choice import Choice
+from hiermodels.spec.additions import Censoring, Truncation
 from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family
+from hiermodels.spec.predictors import Group, Predictor
 
 
 def notes(design: Design) -> list[str]:
@@ -15,9 +17,15 @@ def notes(design: Design) -> list[str]:
     found = []
     if design.dropped.n:
         found.append(f"{design.dropped}.")
-    if design.response_levels:
+    if design.thresholds:
+        found.append(f"{design.response}: categories {' < '.join(design.response_levels)}.")
+    elif design.response_levels:
         failure, success = design.response_levels
         found.append(f"{design.response}: success is {success!r}, failure is {failure!r}.")
+    if design.censoring is not None:
+        found.append(_censored(design.censoring))
+    if design.truncation is not None:
+        found.append(_truncated(design.truncation))
     if design.weights is not None:
         found.append(
             "weights() multiplies each row's log likelihood; for variances "
@@ -28,6 +36,41 @@ def notes(design: Design) -> list[str]:
     if design.residual is not None and design.residual.note:
         found.append(design.residual.note)
     return found
+
+
+def _count(part: Predictor) -> str:
+    """Return how many coefficients a linear predictor has."""
+    size = len(part.coefs)
+    cutpoints = f" and {part.thresholds} cutpoints" if part.thresholds else ""
+    return f"{size} population coefficient{'s' * (size != 1)}{cutpoints}"
+
+
+def _group_text(group: Group) -> str:
+    """Return one grouping's levels, rows and effects."""
+    rows = group.n_rows
+    per = f"{rows.min()}" if rows.min() == rows.max() else f"{rows.min()} to {rows.max()}"
+    return (
+        f"Group {group.name}: {len(group.levels):,} levels, {per} rows each "
+        f"(median {np.median(rows):g}); {', '.join(group.coefs)}"
+    )
+
+
+def _censored(censoring: Censoring) -> str:
+    """Return how many responses are bounds."""
+    words = {-1: "from above (left)", 1: "from below (right)", 2: "by an interval"}
+    counts = {kind: int(np.sum(censoring.kind == kind)) for kind in words}
+    said = [f"{count:,} {words[kind]}" for kind, count in counts.items() if count]
+    return f"cens(): responses known {', '.join(said)}." if said else "cens(): none is censored."
+
+
+def _truncated(truncation: Truncation) -> str:
+    """Return between what bounds responses are recorded."""
+    found = []
+    for word, bound in (("from", truncation.lower), ("up to", truncation.upper)):
+        if bound is not None:
+            low, high = float(bound.min()), float(bound.max())
+            found.append(f"{word} {low:g}" if low == high else f"{word} {low:g} to {high:g} by row")
+    return f"trunc(): only responses {' '.join(found)} are recorded."
 
 
 def model_text(
@@ -54,18 +97,16 @@ def model_text(
     head = [
         f"Model: {formula}",
         f"Family: {family.name} ({family.link} link)",
-        f"Data: {design.n:,} rows, {len(design.coefs)} population coefficients",
+        f"Data: {design.n:,} rows, {_count(design)}",
         *(f"Note: {note}" for note in notes(design)),
+        *(_group_text(group) for group in design.groups),
     ]
-    for group in design.groups:
-        rows = group.n_rows
-        per = f"{rows.min()}" if rows.min() == rows.max() else f"{rows.min()} to {rows.max()}"
-        head.append(
-            f"Group {group.name}: {len(group.levels):,} levels, {per} rows each "
-            f"(median {np.median(rows):g}); {', '.join(group.coefs)}"
-        )
     if not design.groups:
-        head.append("Groups: none (a plain regression)")
+        nothing = "none (a plain regression)" if not design.parameters else "none of the mean"
+        head.append(f"Groups: {nothing}")
+    for part in design.parameters:
+        head.append(f"Parameter {part.name} ({part.link} link): {_count(part)}")
+        head += [f"  {_group_text(group)}" for group in part.groups]
     with pd.option_context("display.width", 200, "display.max_colwidth", 60):
         table = priors.to_string(index=False, max_rows=60)
     bars = [

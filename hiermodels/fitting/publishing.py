@@ -3,18 +3,21 @@
 After this module nobody can tell which engine ran.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from hiermodels.engines.conditional import Coordinates
+from hiermodels.engines.conditional import Coordinates, ParameterCoordinates
 from hiermodels.engines.marginal_effects import EffectMoments
+from hiermodels.engines.residual_packing import constrain_residual
 from hiermodels.fitting.diagnostics import EXACT
-from hiermodels.spec.design import Design, Group
+from hiermodels.spec.design import Design
 from hiermodels.spec.names import (
+    CUTPOINT_DIM,
     SIGMA_COEF_DIM,
     SIGMA_DIM,
     SIGMA_DIM_BIS,
@@ -22,12 +25,27 @@ from hiermodels.spec.names import (
     coef_dim_bis,
     cor_name,
     effect_name,
+    nu_name,
+    of_parameter,
     sd_name,
 )
-from hiermodels.spec.priors import ResolvedPriors
+from hiermodels.spec.predictors import Group, Predictor
+from hiermodels.spec.priors import ResolvedPriors, TermPriors
 
 Array = NDArray[np.float64]
 _DRAWS = ("chain", "draw")
+_Variables = dict[str, tuple[tuple[str, ...], Array]]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One linear predictor's draws: the mean's, or a parameter's (``of`` is its name)."""
+
+    design: Predictor
+    T: Array
+    terms: Sequence[TermPriors]
+    draws: Coordinates | ParameterCoordinates
+    of: str = ""
 
 
 def publish(
@@ -63,68 +81,137 @@ def publish(
     """
     n_chains, n_draws = coordinates.coef.shape[:2]
     coords: dict[str, Any] = {"chain": np.arange(n_chains), "draw": np.arange(n_draws)}
-    variables: dict[str, tuple[tuple[str, ...], Array]] = {}
-    raw = coordinates.coef @ priors.T.T
-    if design.intercept is not None:
-        variables["Intercept"] = (_DRAWS, raw[..., design.intercept])
-    if design.slopes:
-        coords["coef"] = list(design.slopes)
-        slopes = [k for k in range(len(design.coefs)) if k != design.intercept]
-        variables["b"] = ((*_DRAWS, "coef"), raw[..., slopes])
+    variables: _Variables = {}
+    moments: _Variables = {}
+    parts = _parts(coordinates, design, priors)
+    size = sum(effects.nbytes for part in parts for effects in part.draws.effects)
+    _publish_coefficients(parts[0], variables, coords)
     if residual is None:
-        residual = {} if coordinates.sigma is None else {"sigma": coordinates.sigma}
+        residual = _residual_draws(coordinates, design, priors)
     _publish_residual(residual, design, variables, coords)
-    moments: dict[str, tuple[tuple[str, ...], Array]] = {}
-    size = sum(effects.nbytes for effects in coordinates.effects)
-    for group in design.groups:
-        _publish_group(group, coordinates, design, priors, size <= memory, variables, moments)
-        if exact is not None:
-            moments |= _exact_moments(group, exact, priors)
-        coords[group.name] = list(group.levels)
-        coords[coef_dim(group.name)] = list(group.coefs)
-        if cor_name(group.name) in variables:
-            coords[coef_dim_bis(group.name)] = list(group.coefs)
+    _publish_values(coordinates, design, priors, variables, coords)
+    for part in parts:
+        if part.of:
+            _publish_coefficients(part, variables, coords)
+        for group in part.design.groups:
+            _publish_group(part, group, size <= memory, variables, moments, coords)
+            if exact is not None and not part.of:
+                moments |= _exact_moments(group, exact, priors)
     posterior = xr.Dataset(variables, coords=coords)
     if exact is not None:
         for group in design.groups:
             if effect_name(group.name) in posterior:
                 posterior[effect_name(group.name)].attrs[EXACT] = 1
-    of_moments = [dim for g in design.groups for dim in (g.name, coef_dim(g.name))]
-    moment_coords = {name: coords[name] for name in of_moments}
-    return posterior, xr.Dataset(moments, coords=moment_coords)
+    dims = {dim for own, _ in moments.values() for dim in own}
+    return posterior, xr.Dataset(moments, coords={name: coords[name] for name in dims})
 
 
-def _publish_group(
-    group: Group,
+def _parts(coordinates: Coordinates, design: Design, priors: ResolvedPriors) -> list[_Part]:
+    """Return the mean's draws, then those of every parameter with a formula."""
+    own = {parameter.name: parameter for parameter in priors.parameters}
+    return [
+        _Part(design, priors.T, priors.terms, coordinates),
+        *(
+            _Part(
+                part,
+                own[part.name].T,
+                own[part.name].terms,
+                coordinates.parameters[part.name],
+                part.name,
+            )
+            for part in design.parameters
+        ),
+    ]
+
+
+def _publish_coefficients(part: _Part, variables: _Variables, coords: dict[str, Any]) -> None:
+    """Add one predictor's intercept and other coefficients, raw scale."""
+    raw = part.draws.coef @ part.T.T
+    at, slopes = part.design.intercept, part.design.slopes
+    if at is not None:
+        variables[of_parameter(part.of, "Intercept")] = (_DRAWS, raw[..., at])
+    if slopes:
+        dim = of_parameter(part.of, "coef")
+        coords[dim] = list(slopes)
+        columns = [k for k in range(len(part.design.coefs)) if k != at]
+        variables[of_parameter(part.of, "b")] = ((*_DRAWS, dim), raw[..., columns])
+
+
+def _residual_draws(
+    coordinates: Coordinates, design: Design, priors: ResolvedPriors
+) -> dict[str, Array]:
+    """Return the residual sds as the posterior calls them."""
+    residual, own = design.residual, coordinates.parameters.get("sigma")
+    if coordinates.sigma is not None and (residual is None or residual.simple):
+        return {} if residual is None else {"sigma": coordinates.sigma}
+    if residual is None or priors.residual is None or own is None or not residual.n_sigma:
+        return {}
+    phi = np.log(own.values) if own.values.shape[-1] else own.coef
+    return constrain_residual(residual, priors.residual, phi)
+
+
+def _publish_values(
     coordinates: Coordinates,
     design: Design,
     priors: ResolvedPriors,
+    variables: _Variables,
+    coords: dict[str, Any],
+) -> None:
+    """Add the parameters that have no formula: one value each, and the cutpoints."""
+    for own in priors.parameters:
+        if own.linear:
+            continue
+        values = coordinates.parameters[own.name].values
+        if own.name != "cutpoints":
+            variables[own.name] = (_DRAWS, values[..., 0])
+            continue
+        # predictors at their means moved the cutpoints with them
+        values = values - (coordinates.coef @ priors.shift)[..., None]
+        coords[CUTPOINT_DIM] = list(design.threshold_labels)
+        variables[own.name] = ((*_DRAWS, CUTPOINT_DIM), values)
+
+
+def _publish_group(
+    part: _Part,
+    group: Group,
     keep: bool,
-    variables: dict[str, tuple[tuple[str, ...], Array]],
-    moments: dict[str, tuple[tuple[str, ...], Array]],
+    variables: _Variables,
+    moments: _Variables,
+    coords: dict[str, Any],
 ) -> None:
     """Add one grouping's sds, correlations and effects, its bars side by side."""
+    draws, of = part.draws, part.of
     sds, effects = [], []
     blocks: list[Array | None] = []
     for k in group.terms:
-        T = priors.terms[k].T
-        factor = T @ (coordinates.sds[k][..., :, None] * coordinates.chols[k])
+        T = part.terms[k].T
+        factor = T @ (draws.sds[k][..., :, None] * draws.chols[k])
         sd = np.sqrt(np.sum(factor**2, axis=-1))
         sds.append(sd)
-        blocks.append(_correlation(factor, sd) if design.terms[k].correlated else None)
-        if coordinates.effects:
-            effects.append(coordinates.effects[k] @ T.T)
-    dim = coef_dim(group.name)
-    variables[sd_name(group.name)] = ((*_DRAWS, dim), np.concatenate(sds, axis=-1))
+        blocks.append(_correlation(factor, sd) if part.design.terms[k].correlated else None)
+        if draws.effects:
+            effects.append(draws.effects[k] @ T.T)
+        nu = draws.nus[k] if draws.nus else None
+        if nu is not None:
+            variables[nu_name(group.name, of)] = (_DRAWS, nu)
+    by = part.design.terms[group.terms[0]].by
+    lead = _DRAWS if by is None else (*_DRAWS, by.name)
+    if by is not None:
+        coords[by.name] = list(by.labels)
+    dim = coef_dim(group.name, of)
+    coords[group.name], coords[dim] = list(group.levels), list(group.coefs)
+    variables[sd_name(group.name, of)] = ((*lead, dim), np.concatenate(sds, axis=-1))
     if any(block is not None for block in blocks):
-        variables[cor_name(group.name)] = (
-            (*_DRAWS, dim, coef_dim_bis(group.name)),
-            _block_diagonal(blocks, [sd.shape[-1] for sd in sds], sds[0].shape[:2]),
+        other = coef_dim_bis(group.name, of)
+        coords[other] = list(group.coefs)
+        variables[cor_name(group.name, of)] = (
+            (*lead, dim, other),
+            _block_diagonal(blocks, [sd.shape[-1] for sd in sds], sds[0].shape[:-1]),
         )
     if not effects:
         return
     all_effects = effects[0] if len(effects) == 1 else np.concatenate(effects, axis=-1)
-    name = effect_name(group.name)
+    name = effect_name(group.name, of)
     moments[f"{name}_mean"] = ((group.name, dim), all_effects.mean(axis=(0, 1)))
     # an interrupted run may hold a single draw, whose sd is 0
     ddof = int(all_effects.shape[0] * all_effects.shape[1] > 1)
@@ -136,7 +223,7 @@ def _publish_group(
 def _publish_residual(
     residual: Mapping[str, Array],
     design: Design,
-    variables: dict[str, tuple[tuple[str, ...], Array]],
+    variables: _Variables,
     coords: dict[str, Any],
 ) -> None:
     """Add the residual's parameters: one value each, by stratum, by coefficient, or a matrix."""
@@ -152,9 +239,7 @@ def _publish_residual(
         variables[name] = ((*_DRAWS, *dims), values)
 
 
-def _exact_moments(
-    group: Group, exact: EffectMoments, priors: ResolvedPriors
-) -> dict[str, tuple[tuple[str, ...], Array]]:
+def _exact_moments(group: Group, exact: EffectMoments, priors: ResolvedPriors) -> _Variables:
     """Return one grouping's means and sds on the raw scale, its bars side by side."""
     means, sds = [], []
     for k in group.terms:

@@ -16,18 +16,22 @@ from hiermodels.fitting.diagnostics import convergence
 from hiermodels.fitting.draws import (
     GroupLabels,
     check_prob,
-    correlation,
+    coefficient_draws,
+    correlation_draws,
+    cutpoint_draws,
     empty_table,
     group_labels,
-    group_sds,
     population,
     residual_sds,
     scalars,
+    sd_draws,
     sd_of,
     tails,
     variance_draws,
 )
 from hiermodels.fitting.effects import coef, ranef
+from hiermodels.spec.names import indexed, of_parameter
+from hiermodels.spec.priors import ParameterPriors
 
 __all__ = [
     "GroupLabels",
@@ -71,7 +75,9 @@ def _describe(named: Iterator[tuple[str, Floats]], prob: float, index: str) -> p
     return out
 
 
-def fixef(posterior: xr.Dataset, prob: float = 0.95) -> pd.DataFrame:
+def fixef(
+    posterior: xr.Dataset, prob: float = 0.95, parameters: Sequence[ParameterPriors] = ()
+) -> pd.DataFrame:
     """Return the population coefficients, on the link scale.
 
     Parameters
@@ -80,6 +86,9 @@ def fixef(posterior: xr.Dataset, prob: float = 0.95) -> pd.DataFrame:
         Draws of ``Intercept`` and ``b``.
     prob : float
         Probability of the equal-tailed interval.
+    parameters : sequence of ParameterPriors
+        The family's further parameters, whose coefficients come last, as ``shape_b[x]``; an
+        ordinal model's cutpoints come after the mean's coefficients.
 
     Returns
     -------
@@ -102,11 +111,18 @@ def fixef(posterior: xr.Dataset, prob: float = 0.95) -> pd.DataFrame:
     True
     """
     names, draws = population(posterior)
-    return _describe(((n, draws[:, :, k]) for k, n in enumerate(names)), prob, "coefficient")
+    named = [(name, draws[:, :, k]) for k, name in enumerate(names)]
+    named += cutpoint_draws(posterior)
+    for own in parameters:
+        named += coefficient_draws(posterior, own.name) if own.linear else []
+    return _describe(iter(named), prob, "coefficient")
 
 
 def summary(
-    posterior: xr.Dataset, groups: Sequence[GroupLabels], prob: float = 0.95
+    posterior: xr.Dataset,
+    groups: Sequence[GroupLabels],
+    prob: float = 0.95,
+    parameters: Sequence[ParameterPriors] = (),
 ) -> pd.DataFrame:
     """Return every scalar quantity: coefficients, sds, correlations, residual sd.
 
@@ -116,6 +132,8 @@ def summary(
     groups : sequence of GroupLabels
     prob : float
         Probability of the equal-tailed interval.
+    parameters : sequence of ParameterPriors
+        The family's further parameters.
 
     Returns
     -------
@@ -124,7 +142,7 @@ def summary(
         ``cor_Subject[Days, Intercept]``, ``sigma``); columns as of :func:`fixef`.
         Of correlations the lower triangle is shown.
     """
-    return _describe(scalars(posterior, groups), prob, "parameter")
+    return _describe(scalars(posterior, groups, parameters), prob, "parameter")
 
 
 def varcorr(
@@ -145,14 +163,19 @@ def varcorr(
         Columns group, effect, variance (mean of the draws of the variance), sd (mean of the
         draws of the sd), sd_ci_low, sd_ci_high, var_prop (variance over the sum of the variances
         listed; of raw variances, hence dependent on where predictors have their zero). The group
-        ``Residual`` stands last where there is a residual sd.
+        ``Residual`` stands last where there is a residual sd; after it the effects on parameters,
+        as ``shape_Intercept``, which stand on another scale and have no share.
     """
     columns = ["group", "effect", "variance", "sd", "sd_ci_low", "sd_ci_high", "var_prop"]
     rows: list[tuple[str, str, Floats]] = []
-    for g in groups:
-        sds = group_sds(posterior, g)
-        rows.extend((g.name, c, sds[:, :, k]) for k, c in enumerate(g.coefs))
-    rows.extend(("Residual", label, draws) for label, draws in residual_sds(posterior))
+    for g in (g for g in groups if not g.parameter):
+        rows += ((g.name, ", ".join(labels), draws) for labels, draws in sd_draws(posterior, g))
+    rows += (("Residual", label, draws) for label, draws in residual_sds(posterior))
+    shared = len(rows)
+    for g in (g for g in groups if g.parameter):
+        for labels, draws in sd_draws(posterior, g):
+            shown = (*labels[:-1], of_parameter(g.parameter, labels[-1]))
+            rows.append((g.name, ", ".join(shown), draws))
     ends = tails(prob)
     if not rows:
         return empty_table(columns, prob)
@@ -166,7 +189,9 @@ def varcorr(
             "sd": [float(d.mean()) for _, _, d in rows],
             "sd_ci_low": quantiles[:, 0],
             "sd_ci_high": quantiles[:, 1],
-            "var_prop": variances / variances.sum(),
+            "var_prop": np.append(
+                variances[:shared] / variances[:shared].sum(), [np.nan] * (len(rows) - shared)
+            ),
         }
     )
     out.attrs["prob"] = prob
@@ -195,9 +220,10 @@ def correlations(
     ends = tails(prob)
     rows = []
     for g in groups:
-        for row, column in g.pairs:
-            draws = correlation(posterior, g, row, column)
-            rows.append((g.name, column, row, float(draws.mean()), *np.quantile(draws, ends)))
+        for labels, draws in correlation_draws(posterior, g):
+            *own, row, column = labels
+            pair = [", ".join([*own, of_parameter(g.parameter, c)]) for c in (column, row)]
+            rows.append((g.name, *pair, float(draws.mean()), *np.quantile(draws, ends)))
     if not rows:
         return empty_table(columns, prob)
     out = pd.DataFrame(rows, columns=columns)
@@ -229,7 +255,9 @@ def densities(
     it a posterior that presses against its bound would seem to leave it. Silverman (1986),
     doi:10.1201/9781315140919.
     """
-    correlation_names = {f"cor_{g.name}[{a}, {b}]" for g in groups for a, b in g.pairs}
+    correlation_names = {
+        indexed(g.cor, *labels) for g in groups for labels, _ in correlation_draws(posterior, g)
+    }
     parts = []
     for name, draws in variance_draws(posterior, groups):
         kind = "cor" if name in correlation_names else "sd"

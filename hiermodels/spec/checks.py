@@ -1,6 +1,7 @@
 """What a design may not hold: constant or collinear columns, effects that cannot be told apart."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Protocol
 
@@ -143,14 +144,20 @@ def _check_constant(columns: Sequence[Column], where: str) -> None:
 
 
 def check_groups(bars: Sequence[Bar]) -> None:
-    """Raise DataError where two groupings made of other columns have the same name."""
-    made: dict[str, tuple[str, ...]] = {}
+    """Raise where two groupings have the same name and are made of other columns, or otherwise."""
+    made: dict[str, Bar] = {}
     for bar in bars:
-        if made.setdefault(bar.group_name, bar.group) != bar.group:
-            parts = max(made[bar.group_name], bar.group, key=len)
+        first = made.setdefault(bar.group_name, bar)
+        if first.group != bar.group:
+            parts = max(first.group, bar.group, key=len)
             raise DataError(
                 f"Two groupings are called {bar.group_name!r}: one is a column, the other is made "
                 f"of {' and '.join(repr(part) for part in parts)}. Rename the column."
+            )
+        if replace(first.structure, correlated=True) != replace(bar.structure, correlated=True):
+            raise FormulaError(
+                f"The grouping {bar.group_name!r} has two structures: one bar's gr() or mm() says "
+                "what the other's does not. Write the same one in every bar."
             )
 
 

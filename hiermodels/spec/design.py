@@ -4,105 +4,47 @@ Rows are dropped once, here; everything after assumes complete, finite float64 n
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from hiermodels.errors import DataError, FormulaError
-from hiermodels.spec.checks import check_columns, check_effects, check_groups, check_partitions
-from hiermodels.spec.coding import (
-    Column,
-    centre,
-    code_columns,
-    evaluate,
-    evaluate_factors,
-    evaluate_number,
-    stack,
+from hiermodels.spec.additions import (
+    Censoring,
+    Truncation,
+    read_additions,
+    read_censoring,
+    read_truncation,
 )
-from hiermodels.spec.encoding import Encoding, Levels
-from hiermodels.spec.families import Family, Response, as_response
-from hiermodels.spec.formula import ModelFormula
-from hiermodels.spec.frame import (
-    Dropped,
-    as_groups,
-    as_predictor,
-    combine_groups,
-    complete_rows,
-    in_all,
-    is_boolean,
-    row_label,
-)
+from hiermodels.spec.checks import check_groups, check_partitions
+from hiermodels.spec.coding import Column, evaluate
+from hiermodels.spec.encoding import Encoding
+from hiermodels.spec.families import Family
+from hiermodels.spec.formula import ModelFormula, ParameterFormula
+from hiermodels.spec.frame import Dropped, as_predictor, complete_rows, is_boolean
 from hiermodels.spec.functions import as_boolean_factor
+from hiermodels.spec.grouping import Covariances
 from hiermodels.spec.names import check_group_names
+from hiermodels.spec.predictor_coding import Coded, code_predictor
+from hiermodels.spec.predictors import Group, ParameterDesign, Term, intercept_position
 from hiermodels.spec.residual import Additions, Residual, build_residual
+from hiermodels.spec.responses import Response, as_response
 from hiermodels.spec.terms import Bar
 
+__all__ = [
+    "Design",
+    "Group",
+    "ParameterDesign",
+    "Term",
+    "build_design",
+    "group_columns",
+    "known_covariances",
+]
+
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Term:
-    """One bar: which effects vary by which grouping.
-
-    Attributes
-    ----------
-    group : str
-        ``"Subject"``, or ``"hospital:ward"`` for observed combinations.
-    coefs : tuple of str, length q
-        Names of the effects.
-    z : ndarray (n, q)
-        The effects' columns, raw scale.
-    index : ndarray of int (n,)
-        The level of each row.
-    levels : tuple of str, length J
-    correlated : bool
-        Whether the q effects share a correlation matrix (False for q = 1).
-    columns : tuple of Column
-        Where the columns of ``z`` come from.
-    T : ndarray (q, q)
-        ``z_centred = z @ T``; effects on the raw scale are ``T @`` centred effects.
-    z_centred : ndarray (n, q)
-        The columns with numeric predictors centred at their means, where that is exact and the
-        effects are correlated; else equal to ``z``.
-    """
-
-    group: str
-    coefs: tuple[str, ...]
-    z: Array
-    index: NDArray[np.intp]
-    levels: tuple[str, ...]
-    correlated: bool
-    columns: tuple[Column, ...]
-    T: Array
-    z_centred: Array
-
-
-@dataclass(frozen=True)
-class Group:
-    """A grouping factor, with the effects of all its bars.
-
-    Attributes
-    ----------
-    name : str
-    levels : tuple of str, length J
-    index : ndarray of int (n,)
-    coefs : tuple of str
-        Effects of its bars, in written order.
-    terms : tuple of int
-        Positions of its bars in ``Design.terms``.
-    n_rows : ndarray of int (J,)
-        Rows of each level.
-    """
-
-    name: str
-    levels: tuple[str, ...]
-    index: NDArray[np.intp]
-    coefs: tuple[str, ...]
-    terms: tuple[int, ...]
-    n_rows: NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -117,8 +59,9 @@ class Design:
     response : str
         Name of the response, such as ``"log(y)"``.
     response_levels : tuple of str
-        For a factor response: failure, success.
+        For a factor response: failure, success; for an ordinal one the categories in order.
     y : ndarray (n,)
+        For an ordinal response the number of the category, from 0.
     X : ndarray (n, p)
         Population columns with the intercept's, raw scale.
     coefs : tuple of str, length p
@@ -139,6 +82,17 @@ class Design:
     encoding : Encoding
     residual : Residual or None
         Structure and standard deviations of the residuals; None for a family without sigma.
+    parameters : tuple of ParameterDesign
+        One for each parameter with a formula, in the family's order. A Gaussian's sigma is among
+        them only where its formula has bars or offsets; else it stands in ``residual``.
+    thresholds : int
+        Number of cutpoints of an ordinal response, which stand in place of the intercept; else 0.
+    shift : ndarray (p,)
+        Ordinal only: ``X_centred = X @ T + shift``, as the intercept's column, which took up the
+        centring, is no part of X. Raw cutpoints are those at the means minus ``shift @`` the
+        coefficients of X_centred. Zeros otherwise.
+    censoring : Censoring or None
+    truncation : Truncation or None
     """
 
     formula: ModelFormula
@@ -162,6 +116,11 @@ class Design:
     dropped: Dropped
     encoding: Encoding
     residual: Residual | None = None
+    parameters: tuple[ParameterDesign, ...] = ()
+    thresholds: int = 0
+    shift: Array = field(default_factory=lambda: np.zeros(0))
+    censoring: Censoring | None = None
+    truncation: Truncation | None = None
 
     @property
     def n(self) -> int:
@@ -171,21 +130,45 @@ class Design:
     @property
     def intercept(self) -> int | None:
         """Position of the intercept's column in X, None without one."""
-        found = [k for k, column in enumerate(self.columns) if not column.parts]
-        return found[0] if found else None
+        return intercept_position(self.columns)
 
     @property
     def slopes(self) -> tuple[str, ...]:
         """Names of the population coefficients without the intercept's: the dim ``coef``."""
         return tuple(c.name for c in self.columns if c.parts)
 
+    @property
+    def threshold_labels(self) -> tuple[str, ...]:
+        """What the cutpoints are called: ``"low|mid"`` between neighbouring categories."""
+        if not self.thresholds:
+            return ()
+        levels = self.response_levels
+        return tuple(f"{a}|{b}" for a, b in pairwise(levels))
+
     def encode(self, frame: pd.DataFrame) -> tuple[Array, tuple[Array, ...]]:
-        """Return X (rows, p) and each bar's z (rows, q) for new rows; no response is needed."""
+        """Return X (rows, p) and each bar's z (rows, q) for new rows; no response is needed.
+
+        ``encoding.rows(frame)`` gives the offset too, ``encoding.parameters[name].rows(frame)``
+        the rows of a parameter's linear predictor.
+        """
         return self.encoding.matrices(frame)
 
 
-def build_design(formula: ModelFormula, data: pd.DataFrame, family: Family) -> Design:
+def build_design(
+    formula: ModelFormula,
+    data: pd.DataFrame,
+    family: Family,
+    covariances: Covariances | None = None,
+) -> Design:
     """Evaluate a formula on data.
+
+    Parameters
+    ----------
+    formula : ModelFormula
+    data : pandas.DataFrame
+    family : Family
+    covariances : mapping of str to DataFrame or array, optional
+        Known covariances between levels, by the name that ``gr(g, cov=K)`` gives.
 
     Raises
     ------
@@ -194,56 +177,69 @@ def build_design(formula: ModelFormula, data: pd.DataFrame, family: Family) -> D
     DataError
         The data do not fit the formula or the family; the message names column and row.
     """
-    check_groups(formula.bars)
-    check_group_names(tuple(dict.fromkeys(bar.group_name for bar in formula.bars)))
+    parameter_formulas = _parameter_formulas(formula, family)
+    every_bar = (*formula.bars, *(bar for own in parameter_formulas for bar in own.bars))
+    check_groups(every_bar)
+    known = _check_covariances(covariances, every_bar)
+    check_group_names(
+        tuple(dict.fromkeys(bar.group_name for bar in every_bar)),
+        tuple(own.name for own in family.parameters),
+        tuple(dict.fromkeys(bar.structure.by for bar in every_bar if bar.structure.by)),
+    )
     kept, dropped = complete_rows(formula, data)
-    index = kept.index
-    predictors = _predictors(formula, kept)
-    levels = {name: _levels_of(column) for name, column in predictors.items()}
-    states: dict[str, Any] = {}
-    every = predictors or {"": pd.Series(0.0, index=index)}
-    values = evaluate_factors(formula.factors, every, states)
-    columns, common_spec = code_columns(formula.common, values, index)
-    terms, bar_specs = [], []
-    for bar in formula.bars:
-        bar_columns, spec = code_columns(bar.effects, values, index)
-        bar_specs.append(spec)
-        terms.append(_term(bar, bar_columns, kept))
-    additions = _additions(formula, family, kept)
-    response = _response(formula, family, kept, additions.get("trials"))
-    centring = centre(columns, len(kept))
-    check_columns(columns, centring.X, "the common part")
-    se = formula.additions.get("se")
-    formulas = (formula.common, *(bar.effects for bar in formula.bars))
-    encoding = Encoding(
-        formula.factors, levels, states, common_spec, tuple(bar_specs), formulas, formula.offsets
+    coded = code_predictor(
+        formula.common,
+        formula.bars,
+        formula.offsets,
+        formula.factors,
+        kept,
+        ordinal=family.ordinal,
+        covariances=known,
     )
-    known = {name: additions.get(name) for name in ("weights", "precision", "se")}
+    additions = read_additions(formula, family, kept)
+    response = _response(formula, family, kept, additions.trials)
+    links = {own.name: own.link for own in family.parameters}
+    blocks: list[tuple[ParameterDesign, Encoding]] = []
+    for own in parameter_formulas:
+        if not _stands_in_residual(own, family):
+            blocks.append(_parameter(own, links[own.name], kept, known))
     residual = build_residual(
-        formula, family, kept, terms, Additions(**known, with_sigma=bool(se and se.with_sigma))
+        formula,
+        family,
+        kept,
+        coded.terms,
+        Additions(additions.weights, additions.precision, additions.se, additions.with_sigma),
     )
+    censoring = read_censoring(formula, kept, response.y)
     design = Design(
         formula=formula,
         data=kept,
         response=formula.response.label,
         response_levels=response.labels,
         y=response.y,
-        X=stack(columns, len(kept)),
-        coefs=tuple(column.name for column in columns),
-        columns=columns,
-        T=centring.T,
-        X_centred=centring.X,
-        offset=_offset(formula, kept),
-        trials=additions.get("trials"),
-        weights=additions.get("weights"),
-        precision=additions.get("precision"),
-        se=additions.get("se"),
-        se_with_sigma=bool(se and se.with_sigma),
-        terms=tuple(terms),
-        groups=_groups(terms),
+        X=coded.X,
+        coefs=tuple(column.name for column in coded.columns),
+        columns=coded.columns,
+        T=coded.T,
+        X_centred=coded.X_centred,
+        offset=coded.offset,
+        trials=additions.trials,
+        weights=additions.weights,
+        precision=additions.precision,
+        se=additions.se,
+        se_with_sigma=additions.with_sigma,
+        terms=coded.terms,
+        groups=coded.groups,
         dropped=dropped,
-        encoding=encoding,
+        encoding=replace(
+            coded.encoding, parameters={own.name: encoding for own, encoding in blocks}
+        ),
         residual=residual,
+        parameters=tuple(own for own, _ in blocks),
+        thresholds=len(response.labels) - 1 if family.ordinal else 0,
+        shift=coded.shift,
+        censoring=censoring,
+        truncation=read_truncation(formula, kept, response.y, censoring),
     )
     sigma_estimated = family.has_sigma and (design.se is None or design.se_with_sigma)
     check_partitions(design.groups, design.n, sigma_estimated)
@@ -253,96 +249,74 @@ def build_design(formula: ModelFormula, data: pd.DataFrame, family: Family) -> D
 # --- the parts ------------------------------------------------------------------------------
 
 
-def _predictors(formula: ModelFormula, kept: pd.DataFrame) -> dict[str, "pd.Series[Any]"]:
-    names = [name for factor in formula.factors.values() for name in factor.columns]
-    return {name: as_predictor(kept[name], name) for name in dict.fromkeys(names)}
-
-
-def _levels_of(column: "pd.Series[Any]") -> Levels | None:
-    if not isinstance(column.dtype, pd.CategoricalDtype):
-        return None
-    return Levels(tuple(column.cat.categories), bool(column.cat.ordered))
-
-
-def _term(bar: Bar, columns: tuple[Column, ...], kept: pd.DataFrame) -> Term:
-    """Return the term of a bar."""
-    n = len(kept)
-    index, levels = combine_groups([as_groups(kept[name], name) for name in bar.group])
-    if len(levels) < 2:
+def _check_covariances(covariances: object, bars: Sequence[Bar]) -> Covariances:
+    """Return the covariances, or raise DataError where one of them is not used."""
+    if covariances is None:
+        return {}
+    if not isinstance(covariances, Mapping):
         raise DataError(
-            f"The grouping {bar.group_name!r} has one level only ({levels[0]!r}) in the rows used; "
-            "a variance between groups needs at least two. Leave the bar out."
+            "covariances is a dictionary such as {'K': frame}, by the names that gr(g, cov=K) "
+            f"gives; got {type(covariances).__name__}."
         )
-    z = stack(columns, n)
-    centring = centre(columns, n)
-    check_columns(columns, centring.X, f"the bar by {bar.group_name}")
-    correlated = bar.correlated and len(columns) > 1
-    T, z_centred = np.eye(len(columns)), z
-    if correlated:
-        T, z_centred = centring.T, centring.X
-    names = tuple(column.name for column in columns)
-    return Term(bar.group_name, names, z, index, levels, correlated, columns, T, z_centred)
+    used = [bar.structure.cov for bar in bars if bar.structure.cov]
+    odd = [name for name in covariances if name not in used]
+    if odd:
+        raise DataError(
+            f"covariances holds {odd[0]!r}, which no bar uses; the formula names "
+            f"{', '.join(map(repr, used)) or 'none'}. Write (1 | gr(g, cov={odd[0]})) or leave it "
+            "out."
+        )
+    return covariances
 
 
-def _groups(terms: Sequence[Term]) -> tuple[Group, ...]:
-    """Merge the bars of one factor; the same effect twice is not identified."""
-    groups = []
-    for name in dict.fromkeys(term.group for term in terms):
-        own = [k for k, term in enumerate(terms) if term.group == name]
-        coefs = [coef for k in own for coef in terms[k].coefs]
-        check_effects(name, coefs)
-        first = terms[own[0]]
-        rows = np.bincount(first.index, minlength=len(first.levels)).astype(np.intp)
-        groups.append(Group(name, first.levels, first.index, tuple(coefs), tuple(own), rows))
-    return tuple(groups)
-
-
-def _offset(formula: ModelFormula, kept: pd.DataFrame) -> Array:
-    total = np.zeros(len(kept))
-    for expression in formula.offsets:
-        if not expression.columns:
-            raise FormulaError(f"offset({expression.label}) names no column.")
-        columns = {name: as_predictor(kept[name], name) for name in expression.columns}
-        total = total + evaluate_number(expression, columns, "offset")
-    return total
-
-
-def _additions(formula: ModelFormula, family: Family, kept: pd.DataFrame) -> dict[str, Array]:
-    """Return the response's additions as checked numbers."""
-    found: dict[str, Array] = {}
-    only = {"trials": "binomial", "precision": "gaussian", "se": "gaussian"}
-    for name, addition in formula.additions.items():
-        if name in only and family.name != only[name]:
+def _parameter_formulas(formula: ModelFormula, family: Family) -> tuple[ParameterFormula, ...]:
+    """Return the formulas for parameters in the family's order; others are refused."""
+    allowed = [own.name for own in family.parameters if own.formula]
+    for name, own in formula.parameters.items():
+        if name not in allowed:
+            others = f"; it has {', '.join(allowed)}" if allowed else ""
             raise FormulaError(
-                f"{name}() belongs to family={only[name]!r}; this model has "
-                f"family={family.name!r}. Change the family or leave {name}() out."
+                f"The family {family.name!r} has no {name}, so {own.text!r} has no "
+                f"meaning{others}. "
+                "Leave that formula out or change the family; the formula of the response comes "
+                "first."
             )
-        expression = addition.expression
-        if not expression.columns:
-            if name != "trials":
-                raise FormulaError(f"{name}({expression.label}) names no column.")
-            found[name] = np.full(len(kept), _constant(expression.label))
-            continue
-        columns = {column: as_predictor(kept[column], column) for column in expression.columns}
-        values = evaluate_number(expression, columns, name)
-        lowest = "at least 0" if name == "weights" else "above 0"
-        bad = np.flatnonzero(values < 0 if name == "weights" else values <= 0)
-        if bad.size:
-            raise DataError(
-                f"{name}({expression.label}) is {values[bad[0]]:g} at "
-                f"{row_label(kept.index, int(bad[0]))} {in_all(bad.size)}; it must be {lowest}."
-            )
-        if not values.any():
-            raise DataError(f"{name}({expression.label}) is 0 in every row; nothing would count.")
-        found[name] = values
-    return found
+    return tuple(formula.parameters[name] for name in allowed if name in formula.parameters)
 
 
-def _constant(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise FormulaError(f"trials({text}) is neither a column nor a number.") from None
+def _stands_in_residual(own: ParameterFormula, family: Family) -> bool:
+    """Whether a formula is that of a Gaussian's sigma and so part of the residual."""
+    return family.has_sigma and own.name == "sigma" and not (own.bars or own.offsets)
+
+
+def _parameter(
+    own: ParameterFormula, link: str, kept: pd.DataFrame, covariances: Covariances
+) -> tuple[ParameterDesign, Encoding]:
+    """Return a parameter's linear predictor, and its coding."""
+    coded: Coded = code_predictor(
+        own.common,
+        own.bars,
+        own.offsets,
+        own.factors,
+        kept,
+        own.name,
+        covariances=covariances,
+    )
+    if not coded.columns and not coded.terms:
+        raise FormulaError(f"{own.text!r} has no term. For one value leave that formula out.")
+    design = ParameterDesign(
+        own.name,
+        link,
+        coded.X,
+        tuple(column.name for column in coded.columns),
+        coded.columns,
+        coded.T,
+        coded.X_centred,
+        coded.offset,
+        coded.terms,
+        coded.groups,
+    )
+    return design, coded.encoding
 
 
 def _response(
@@ -359,6 +333,22 @@ def _response(
     return as_response(values, formula.response.label, family, trials, kept.index)
 
 
+def known_covariances(design: Design) -> dict[str, pd.DataFrame]:
+    """Return the known covariances between levels in use, by name, with their labels."""
+    formula = design.formula
+    parts: list[tuple[Sequence[Bar], Sequence[Term]]] = [(formula.bars, design.terms)]
+    parts += [(formula.parameters[own.name].bars, own.terms) for own in design.parameters]
+    found = {}
+    for bars, terms in parts:
+        for bar, term in zip(bars, terms, strict=True):
+            if bar.structure.cov is not None and term.cov is not None:
+                labels = list(term.levels)
+                found[bar.structure.cov] = pd.DataFrame(term.cov, labels, labels)
+    return found
+
+
 def group_columns(design: Design) -> Mapping[str, tuple[str, ...]]:
     """Return the data columns that make each grouping, by its name."""
-    return {bar.group_name: bar.group for bar in design.formula.bars}
+    formula = design.formula
+    bars = (*formula.bars, *(bar for own in formula.parameters.values() for bar in own.bars))
+    return {bar.group_name: bar.group for bar in bars}

@@ -11,7 +11,7 @@ import numpy as np
 
 from hiermodels.errors import PriorError
 
-Support = Literal["real", "positive", "correlation", "interval"]
+Support = Literal["real", "positive", "unit", "correlation", "interval"]
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,14 @@ DISTRIBUTIONS: dict[str, Signature] = {
     "Gamma": _signature("positive", "alpha+", "beta+"),
     "InverseGamma": _signature("positive", "alpha+", "beta+"),
     "LogNormal": _signature("positive", "mu", "sigma+", mu=0.0),
+    "Beta": _signature("unit", "alpha+", "beta+"),
     "LKJ": _signature("correlation", "eta+"),
     "Uniform": _signature("interval", "lower", "upper"),
 }
+
+
+FLAT: tuple[str, ...] = ("Flat", "HalfFlat", "flat", "improper")
+"""Names of priors that are improper, which are refused."""
 
 
 def names_for(support: Support) -> str:
@@ -62,7 +67,7 @@ class Prior:
         ``"Normal"``, ``"StudentT"``, ``"Cauchy"``, ``"Laplace"`` for coefficients;
         ``"HalfNormal"``, ``"HalfStudentT"``, ``"HalfCauchy"``, ``"Exponential"``, ``"Gamma"``,
         ``"InverseGamma"``, ``"LogNormal"`` for standard deviations; ``"LKJ"`` for correlation
-        matrices; ``"Uniform"`` for single correlations.
+        matrices; ``"Uniform"`` for single correlations; ``"Beta"`` for probabilities.
     *values, **arguments : float
         In PyMC's order or by PyMC's names.
 
@@ -81,6 +86,12 @@ class Prior:
     arguments: tuple[tuple[str, float], ...]
 
     def __init__(self, name: str, /, *values: float, **arguments: float) -> None:
+        if name in FLAT:
+            raise PriorError(
+                f"{name} is no distribution: it does not integrate to 1, and where the data "
+                "separate, or a group has no rows, neither would the posterior. Give a wide one, "
+                "such as Normal(0, 100) for a coefficient or HalfNormal(100) for a sd."
+            )
         if not isinstance(name, str) or name not in DISTRIBUTIONS:
             close = difflib.get_close_matches(str(name)[:80], list(DISTRIBUTIONS), n=1)
             hint = f" Did you mean {close[0]}?" if close else ""
@@ -95,7 +106,7 @@ class Prior:
 
     @property
     def support(self) -> Support:
-        """Where it lives: ``"real"``, ``"positive"``, ``"interval"`` or ``"correlation"``."""
+        """Where it lives: ``"real"``, ``"positive"``, ``"unit"``, ``"interval"``, ...."""
         return DISTRIBUTIONS[self.name].support
 
     @property

@@ -7,18 +7,21 @@ side and the rest of the formula mean as columns is left to formulaic.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hiermodels.errors import FormulaError
 from hiermodels.spec.expressions import Expression, check_expression, column_expression
 from hiermodels.spec.residual_terms import ResidualTerm
 from hiermodels.spec.right_side import SPLITS, Reader
-from hiermodels.spec.terms import Bar, RightSide
+from hiermodels.spec.terms import Bar
 from hiermodels.spec.tokens import Token, formula_error, one_line, split_arguments, tokenize
 
-ADDITIONS: tuple[str, ...] = ("trials", "weights", "precision", "se")
-_LATER_ADDITIONS = ("cens", "trunc")
-_PARAMETERS = ("sigma",)
+ADDITIONS: tuple[str, ...] = ("trials", "weights", "precision", "se", "cens", "trunc")
+_NAMED = {
+    "cens": (("c", "y2"), "cens(c), or cens(c, y2) with the upper ends of intervals"),
+    "trunc": (("lb", "ub"), "trunc(lb=..., ub=...), numbers or columns, one of them or both"),
+}
+_KEYWORD = re.compile(r"\s*([^\W\d]\w*)\s*=(?!=)")
 # Where the next formula of a text such as "y ~ x; sigma ~ z" begins.
 _NEXT = re.compile(r";(?=\s*[^\W\d]\w*\s*~)")
 
@@ -30,13 +33,21 @@ class Addition:
     Attributes
     ----------
     expression : Expression
-        What stands in the call.
+        What stands in the call, the first of several.
     with_sigma : bool
         Only for ``se``: whether a residual sd is estimated besides (``sigma=True``).
+    parts : dict of str to Expression
+        Of ``cens``: ``y2``, the upper ends of intervals. Of ``trunc``: ``lb``, ``ub``.
     """
 
     expression: Expression
     with_sigma: bool = False
+    parts: dict[str, Expression] = field(default_factory=dict)
+
+    @property
+    def expressions(self) -> tuple[Expression, ...]:
+        """Every expression in the call."""
+        return (self.expression, *(e for e in self.parts.values() if e is not self.expression))
 
 
 @dataclass(frozen=True)
@@ -51,11 +62,25 @@ class ParameterFormula:
         The right side, as formulaic reads it, every factor in backticks.
     factors : dict of str to Expression
         Every factor by its text.
+    name : str
+        The parameter.
+    bars : tuple of Bar
+    offsets : tuple of Expression
     """
 
     text: str
     common: str
     factors: dict[str, Expression]
+    name: str = "sigma"
+    bars: tuple[Bar, ...] = ()
+    offsets: tuple[Expression, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns it names, with repeats."""
+        expressions = (*self.factors.values(), *self.offsets)
+        names = [name for expression in expressions for name in expression.columns]
+        return (*names, *(name for bar in self.bars for name in bar.columns))
 
 
 @dataclass(frozen=True)
@@ -69,7 +94,7 @@ class ModelFormula:
         :func:`parse_formula` reads again.
     response : Expression
     additions : dict of str to Addition
-        By name: ``trials``, ``weights``, ``precision``, ``se``.
+        By name: ``trials``, ``weights``, ``precision``, ``se``, ``cens``, ``trunc``.
     common : str
         The part without bars, as formulaic reads it, every factor in backticks.
     bars : tuple of Bar
@@ -79,8 +104,8 @@ class ModelFormula:
         Every factor of ``common`` and of the bars' left sides, by its text.
     residual : ResidualTerm or None
         ``ar(time, g)``, ``cosy(g)`` or ``unstr(time, g)``.
-    sigma : ParameterFormula or None
-        The formula for the residual standard deviation.
+    parameters : dict of str to ParameterFormula
+        The formulas for parameters, by name, in the order written.
     """
 
     text: str
@@ -91,24 +116,29 @@ class ModelFormula:
     offsets: tuple[Expression, ...]
     factors: dict[str, Expression]
     residual: ResidualTerm | None = None
-    sigma: ParameterFormula | None = None
+    parameters: dict[str, ParameterFormula] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Return the formula as written."""
         return self.text
 
     @property
+    def sigma(self) -> ParameterFormula | None:
+        """The formula for the residual standard deviation."""
+        return self.parameters.get("sigma")
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Every column that the formula names, in order of appearance, without repeats."""
         expressions = [
             self.response,
-            *(addition.expression for addition in self.additions.values()),
+            *(e for addition in self.additions.values() for e in addition.expressions),
             *self.factors.values(),
             *self.offsets,
-            *(self.sigma.factors.values() if self.sigma else ()),
         ]
         names = [name for expression in expressions for name in expression.columns]
-        names += [name for bar in self.bars for name in bar.group]
+        names += [name for own in self.parameters.values() for name in own.columns]
+        names += [name for bar in self.bars for name in bar.columns]
         names += self.residual.columns if self.residual else ()
         return tuple(dict.fromkeys(names))
 
@@ -119,8 +149,8 @@ def parse_formula(formula: str | Sequence[str]) -> ModelFormula:
     Parameters
     ----------
     formula : str or list of str
-        Such as ``"y ~ x + (x | g)"``, or ``["y ~ x + (x | g)", "sigma ~ 0 + C(occasion)"]``: the
-        formula of the response, then one for the residual standard deviation.
+        Such as ``"y ~ x + (x | g)"``, or ``["y ~ x + (x | g)", "shape ~ z + (1 | g)"]``: the
+        formula of the response, then those for parameters of the family, on their links.
 
     Returns
     -------
@@ -144,8 +174,8 @@ def parse_formula(formula: str | Sequence[str]) -> ModelFormula:
     tokens, tilde = _split_sides(text)
     response, additions = _read_response(text, tokens[:tilde], tokens[tilde])
     right = Reader(text, tokens[tilde + 1 :], len(text)).right_side()
-    sigma = _read_sigma(others)
-    written = [text, *([sigma.text] if sigma else [])]
+    parameters = _read_parameters(others)
+    written = [text, *(own.text for own in parameters.values())]
     return ModelFormula(
         text="; ".join(written),
         response=response,
@@ -155,7 +185,7 @@ def parse_formula(formula: str | Sequence[str]) -> ModelFormula:
         offsets=tuple(right.offsets),
         factors=right.factors,
         residual=right.residual,
-        sigma=sigma,
+        parameters=parameters,
     )
 
 
@@ -201,42 +231,31 @@ def _split_sides(text: str) -> tuple[tuple[Token, ...], int]:
     return tokens, tildes[0]
 
 
-def _read_sigma(texts: Sequence[str]) -> ParameterFormula | None:
-    """Return the formula for sigma; formulas for other parameters are refused."""
-    found: ParameterFormula | None = None
+def _read_parameters(texts: Sequence[str]) -> dict[str, ParameterFormula]:
+    """Return the formulas for parameters by name."""
+    found: dict[str, ParameterFormula] = {}
     for text in texts:
         tokens, tilde = _split_sides(text)
         left = " ".join(token.text for token in tokens[:tilde])
-        if left not in _PARAMETERS:
+        if tilde != 1 or tokens[0].kind != "name":
             formula_error(
                 text,
                 0,
                 tokens[tilde].start,
-                f"Got a second formula, for {left!r}; the formula of the response comes first, and "
-                "of the parameters only sigma can have one. Others are not available in this "
-                "version.",
+                f"Got a second formula, for {left!r}; the formula of the response comes first, "
+                "and each one after it is for a parameter of the family, such as 'sigma ~ x'.",
             )
-        if found is not None:
-            formula_error(text, 0, len(text), "sigma has two formulas: join them into one.")
+        if left in found:
+            formula_error(text, 0, len(text), f"{left} has two formulas: join them into one.")
         right = Reader(text, tokens[tilde + 1 :], len(text)).right_side()
-        _refuse_in_sigma(text, right, tokens[tilde])
-        found = ParameterFormula(text, right.common, right.factors)
+        if right.residual is not None:
+            term = right.residual
+            message = f"{term.structure}() stands in the formula of the response, not in {left}'s."
+            formula_error(text, term.start, term.end, message)
+        found[left] = ParameterFormula(
+            text, right.common, right.factors, left, tuple(right.bars), tuple(right.offsets)
+        )
     return found
-
-
-def _refuse_in_sigma(text: str, right: RightSide, tilde: Token) -> None:
-    """Raise FormulaError at terms that a formula for sigma may not hold."""
-    term = right.residual
-    if right.bars:
-        bar = right.bars[0]
-        message = "Bars in the formula for sigma are not available in this version."
-        formula_error(text, bar.start, bar.end, message)
-    if term is not None:
-        message = f"{term.structure}() stands in the formula of the response, not in sigma's."
-        formula_error(text, term.start, term.end, message)
-    if right.offsets:
-        message = "An offset in the formula for sigma is not available in this version."
-        formula_error(text, tilde.end, len(text), message)
 
 
 # --- the response ---------------------------------------------------------------------------
@@ -293,10 +312,6 @@ def _read_additions(
                 formula_error(text, token.start, token.end, "Join additions by '+'.")
             continue
         name = token.text.split("(")[0].strip() if token.kind == "call" else token.text
-        if name in _LATER_ADDITIONS:
-            formula_error(
-                text, token.start, token.end, f"{name}() is not available in this version."
-            )
         if token.kind != "call" or name not in ADDITIONS:
             formula_error(
                 text,
@@ -332,6 +347,8 @@ def _read_addition(text: str, token: Token, name: str) -> Addition:
     """Return the addition that a call token such as ``se(s, sigma=True)`` stands for."""
     opening = text.index("(", token.start)
     parts = split_arguments(text, opening + 1, token.end - 1)
+    if name in _NAMED:
+        return _read_named(text, token, name, parts)
     with_sigma = False
     if name == "se" and len(parts) == 2:
         option = text[slice(*parts[1])].replace(" ", "")
@@ -342,3 +359,20 @@ def _read_addition(text: str, token: Token, name: str) -> Addition:
     if len(parts) != 1 or not text[slice(*parts[0])].strip():
         formula_error(text, token.start, token.end, f"{name}() takes one column.")
     return Addition(check_expression(text, *parts[0]), with_sigma)
+
+
+def _read_named(text: str, token: Token, name: str, parts: list[tuple[int, int]]) -> Addition:
+    """Return ``cens(c, y2)`` or ``trunc(lb, ub)``, whose arguments go by place or by name."""
+    names, usage = _NAMED[name]
+    found: dict[str, Expression] = {}
+    for place, (start, end) in enumerate(parts):
+        match = _KEYWORD.match(text[start:end])
+        key = match.group(1) if match else names[min(place, len(names) - 1)]
+        start += match.end() if match else 0
+        if key not in names or key in found or place >= len(names) or not text[start:end].strip():
+            formula_error(text, token.start, token.end, f"Got {token.text!r}; write {usage}.")
+        found[key] = check_expression(text, start, end)
+    if name == "cens" and "c" not in found:
+        formula_error(text, token.start, token.end, f"Got {token.text!r}; write {usage}.")
+    first = found.get("c") or next(iter(found.values()))
+    return Addition(first, parts={key: value for key, value in found.items() if key != "c"})

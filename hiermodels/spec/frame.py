@@ -7,7 +7,7 @@ levels) and grouping columns, without a missing or an infinite value.
 import datetime
 import decimal
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import pandas as pd
 
 from hiermodels.errors import DataError, UnknownColumnError
 from hiermodels.spec.expressions import unknown_column
-from hiermodels.spec.formula import ModelFormula
+from hiermodels.spec.formula import Addition, ModelFormula
 from hiermodels.spec.functions import as_boolean_factor, level_label
 
 # Beyond it float64 skips whole numbers.
@@ -60,6 +60,14 @@ def complete_rows(formula: ModelFormula, data: pd.DataFrame) -> tuple[pd.DataFra
     if not len(used):
         raise DataError("The data frame has no rows; a model needs some.")
     missing = used.isna()
+    ends = _upper_ends(formula)
+    if ends is not None:
+        # upper ends are needed where the response is an interval, and may be missing elsewhere
+        kinds = used[formula.additions["cens"].expression.columns[0]]
+        inside = kinds.isin(["interval", 2, "2"]).to_numpy()
+        missing[ends] = missing[ends].to_numpy() & inside
+        if pd.api.types.is_numeric_dtype(used[ends].dtype):
+            used = used.assign(**{ends: used[ends].to_numpy(dtype=np.float64, na_value=np.nan)})
     keep = ~missing.any(axis=1).to_numpy()
     counts = {str(name): int(count) for name, count in missing.sum().items() if count}
     if not keep.any():
@@ -69,6 +77,18 @@ def complete_rows(formula: ModelFormula, data: pd.DataFrame) -> tuple[pd.DataFra
             f"Missing by column: {columns}. Leave those columns out or fill them in."
         )
     return used.loc[keep].copy(), Dropped(int((~keep).sum()), counts)
+
+
+def _upper_ends(formula: ModelFormula) -> str | None:
+    """Return the column of the upper ends of intervals where nothing else reads it, else None."""
+    addition = formula.additions.get("cens")
+    ends = None if addition is None else addition.parts.get("y2")
+    if addition is None or ends is None or not (ends.plain and addition.expression.plain):
+        return None
+    others = replace(
+        formula, additions={**formula.additions, "cens": Addition(addition.expression)}
+    )
+    return None if ends.columns[0] in others.columns else ends.columns[0]
 
 
 def check_frame(data: object) -> None:

@@ -43,6 +43,7 @@ RESERVED: frozenset[str] = frozenset(
 SIGMA_DIM = "sigma_stratum"
 SIGMA_DIM_BIS = "sigma_stratum_bis"
 SIGMA_COEF_DIM = "sigma_coef"
+CUTPOINT_DIM = "cutpoint"
 
 
 def of_parameter(parameter: str, name: str) -> str:
@@ -85,7 +86,9 @@ def indexed(variable: str, *labels: str) -> str:
     return f"{variable}[{', '.join(labels)}]"
 
 
-def check_group_names(groups: Sequence[str], parameters: Sequence[str] = ()) -> None:
+def check_group_names(
+    groups: Sequence[str], parameters: Sequence[str] = (), by: Sequence[str] = ()
+) -> None:
     """Raise DataError where a grouping's name would collide with a variable or a dim.
 
     Parameters
@@ -93,12 +96,20 @@ def check_group_names(groups: Sequence[str], parameters: Sequence[str] = ()) -> 
     groups : sequence of str
     parameters : sequence of str
         The family's parameters, which may have coefficients and groups of their own.
+    by : sequence of str
+        Columns of subpopulations, which name dims.
     """
     reserved = set(RESERVED)
     for parameter in parameters:
         reserved |= {of_parameter(parameter, name) for name in ("Intercept", "b", "coef")}
         reserved |= {parameter, of_parameter(parameter, "sd"), of_parameter(parameter, "cor")}
     taken: dict[str, str] = {}
+    for column in by:
+        if column in reserved or "/" in column or "[" in column:
+            raise DataError(
+                f"The subpopulations of gr() may not be called {column!r}: that is a name of the "
+                f"posterior, or holds '/' or '['. Rename the column."
+            )
     for group in groups:
         if group in reserved:
             raise DataError(
@@ -117,6 +128,12 @@ def check_group_names(groups: Sequence[str], parameters: Sequence[str] = ()) -> 
                     "Rename one of the columns."
                 )
             taken[name] = group
+    for column in by:
+        if taken.get(column, column) != column:
+            raise DataError(
+                f"The subpopulations {column!r} and the grouping {taken[column]!r} both need the "
+                f"name {column!r}. Rename one of the columns."
+            )
 
 
 def _made_names(group: str, parameters: Sequence[str]) -> list[str]:

@@ -6,7 +6,7 @@ means and mapped exactly to the raw scale on which everything is published.
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,46 +14,69 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hiermodels.errors import PriorError
-from hiermodels.spec.design import Design, Term
-from hiermodels.spec.distributions import Prior, Support, as_prior, names_for
-from hiermodels.spec.families import Family
-from hiermodels.spec.names import cor_name, indexed, sd_name
-from hiermodels.spec.residual_priors import ResidualPriors, residual_keys, resolve_residual
-from hiermodels.spec.scales import (
-    ResponseScale,
-    column_scale,
-    effect_scales,
-    level_weights,
-    response_scale,
+from hiermodels.spec.design import Design
+from hiermodels.spec.distributions import DISTRIBUTIONS, Prior, Support, as_prior, names_for
+from hiermodels.spec.families import Family, FamilyParameter
+from hiermodels.spec.family_table import GIVEN, UNITS_OF_Y
+from hiermodels.spec.names import indexed
+from hiermodels.spec.predictor_priors import (
+    AT_MEANS,
+    RAW,
+    TermPriors,
+    predictor_keys,
+    resolve_coefficients,
+    resolve_term,
+    slope_keys,
 )
+from hiermodels.spec.predictors import ParameterDesign
+from hiermodels.spec.residual_priors import ResidualPriors, Row, residual_keys, resolve_residual
+from hiermodels.spec.scales import ResponseScale, mean_scale, parameter_scale, response_scale
 
-__all__ = ["Prior", "ResidualPriors", "ResolvedPriors", "TermPriors", "resolve_priors"]
+__all__ = [
+    "ParameterPriors",
+    "Prior",
+    "ResidualPriors",
+    "ResolvedPriors",
+    "TermPriors",
+    "allowed_keys",
+    "resolve_priors",
+]
 
 Array = NDArray[np.float64]
-_AT_MEANS = "at the means"
-_RAW = "raw"
+_CUTPOINTS = "cutpoints"
 
 
 @dataclass(frozen=True)
-class TermPriors:
-    """The priors of one bar, and the columns they stand for.
+class ParameterPriors:
+    """The priors of one parameter besides the mean.
 
     Attributes
     ----------
-    sd : tuple of Prior, length q
-        Of the effects' standard deviations, in the coordinates of ``z``.
-    cor : Prior or None
-        LKJ prior of the effects' correlation matrix; None where they are independent.
-    T : ndarray (q, q)
-        Raw effects = ``T @`` effects in these coordinates; the identity on the raw scale.
-    z : ndarray (n, q)
-        Columns of these coordinates: raw columns ``@ T``.
+    name, link : str
+        ``"shape"``, ``"log"``.
+    value : tuple of Prior
+        Of its one value, on the response scale; of each cutpoint; empty with a formula.
+    coef : tuple of Prior, length p
+        Of the coefficients of its linear predictor, in the coordinates of ``X``.
+    T : ndarray (p, p)
+        Raw coefficients = ``T @`` coefficients in these coordinates.
+    X : ndarray (n, p)
+    terms : tuple of TermPriors
+        One for each bar of its formula.
     """
 
-    sd: tuple[Prior, ...]
-    cor: Prior | None
-    T: Array
-    z: Array
+    name: str
+    link: str
+    value: tuple[Prior, ...]
+    coef: tuple[Prior, ...] = ()
+    T: Array = field(default_factory=lambda: np.empty((0, 0)))
+    X: Array = field(default_factory=lambda: np.empty((0, 0)))
+    terms: tuple[TermPriors, ...] = ()
+
+    @property
+    def linear(self) -> bool:
+        """Whether it has a formula."""
+        return not self.value
 
 
 @dataclass(frozen=True)
@@ -67,7 +90,8 @@ class ResolvedPriors:
     T : ndarray (p, p)
         Raw coefficients = ``T @`` coefficients in these coordinates.
     X : ndarray (n, p)
-        Columns of these coordinates: the raw model matrix ``@ T``.
+        Columns of these coordinates: the raw model matrix ``@ T`` (of an ordinal model
+        ``+ shift``).
     terms : tuple of TermPriors
         One for each bar.
     sigma : Prior or None
@@ -76,6 +100,11 @@ class ResolvedPriors:
         What ``model.priors`` shows.
     residual : ResidualPriors or None
         Of all parameters of the residuals.
+    parameters : tuple of ParameterPriors
+        One for each further parameter of the family, in its order, except a Gaussian's sigma
+        that stands in ``residual``.
+    shift : ndarray (p,)
+        Ordinal only: raw cutpoints = cutpoints in these coordinates - ``shift @`` coefficients.
     """
 
     coef: tuple[Prior, ...]
@@ -85,6 +114,8 @@ class ResolvedPriors:
     sigma: Prior | None
     table: pd.DataFrame
     residual: ResidualPriors | None = None
+    parameters: tuple[ParameterPriors, ...] = ()
+    shift: Array = field(default_factory=lambda: np.zeros(0))
 
 
 def resolve_priors(
@@ -98,8 +129,8 @@ def resolve_priors(
     family : Family
     user : mapping of str to Prior or str, optional
         Keys are names of the posterior (``"Intercept"``, ``"b"``, ``"sd"``, ``"sd_Subject"``,
-        ``"sd_Subject[Days]"``, ``"cor"``, ``"cor_Subject"``, ``"sigma"``, ``"ar"``) or of a
-        coefficient (``"Days"``). The most specific key wins.
+        ``"sd_Subject[Days]"``, ``"cor"``, ``"cor_Subject"``, ``"sigma"``, ``"ar"``, ``"shape"``,
+        ``"shape_b[x]"``) or of a coefficient (``"Days"``). The most specific key wins.
 
     Raises
     ------
@@ -107,20 +138,29 @@ def resolve_priors(
         A key names nothing, or a prior does not fit the parameter.
     """
     given = _Given(design, family, user or {})
-    scale = response_scale(design, family)
-    rows: list[tuple[str, Prior, str, str, str]] = []
-    coef, T, X = _coefficients(design, given, scale, rows)
-    terms = tuple(_term(term, given, scale, rows) for term in design.terms)
+    response = response_scale(design, family)
+    scale = mean_scale(response)
+    rows: list[Row] = []
+    vocabulary = _vocabulary(design, family)
+    coef, T, X = resolve_coefficients(design, given, scale, rows, taken=vocabulary)
+    terms = tuple(resolve_term(term, given, scale, rows) for term in design.terms)
     residual, sigma = None, None
     if design.residual is not None:
-        residual = resolve_residual(design.residual, given, scale.sd_residual, rows)
+        residual = resolve_residual(design.residual, given, response.sd_residual, rows)
         if design.residual.simple and residual.sigma:
             sigma = residual.sigma[0]
+    parameters = tuple(
+        _parameter(own, design, given, response, rows) for own in _separate(design, family)
+    )
+    shift = design.shift
+    if any(given.has(key) for key in _cutpoint_keys(design)):
+        # a user's prior is on the raw cutpoints: predictors stay where they are
+        X, shift = X - shift, np.zeros_like(shift)
     table = pd.DataFrame(
         [(name, str(prior), source, on, how) for name, prior, source, on, how in rows],
         columns=["parameter", "prior", "source", "scale", "how"],
     )
-    return ResolvedPriors(coef, T, X, terms, sigma, table, residual)
+    return ResolvedPriors(coef, T, X, terms, sigma, table, residual, parameters, shift)
 
 
 class _Given:
@@ -132,7 +172,7 @@ class _Given:
                 f"priors is a dictionary such as {{'sd': 'HalfNormal(sigma=2)'}}; got "
                 f"{type(user).__name__}."
             )
-        allowed = allowed_keys(design)
+        allowed = allowed_keys(design, family)
         for key in user:
             if not isinstance(key, str) or key not in allowed:
                 close = difflib.get_close_matches(str(key), allowed, n=1)
@@ -142,6 +182,10 @@ class _Given:
                     f"Allowed are {', '.join(allowed)}."
                 )
         self.priors = {key: as_prior(value) for key, value in user.items()}
+
+    def has(self, key: str) -> bool:
+        """Whether a key was given."""
+        return key in self.priors
 
     def find(
         self, keys: tuple[str, ...], support: Support, also: tuple[str, ...] = ()
@@ -162,125 +206,109 @@ class _Given:
         return None, "default"
 
 
-def allowed_keys(design: Design) -> tuple[str, ...]:
+def allowed_keys(design: Design, family: Family) -> tuple[str, ...]:
     """Return every prior key of a model: the vocabulary first, then coefficients by name."""
-    keys = ["Intercept"] if design.intercept is not None else []
-    if design.slopes:
-        keys.append("b")
-    if design.terms:
-        keys.append("sd")
-    for group in design.groups:
-        keys.append(sd_name(group.name))
-        keys += [indexed(sd_name(group.name), coef) for coef in group.coefs]
-    correlated = [term.group for term in design.terms if term.correlated]
-    if correlated:
-        keys.append("cor")
-    keys += [cor_name(group) for group in dict.fromkeys(correlated)]
+    named = slope_keys(design)
+    return tuple(dict.fromkeys([*_vocabulary(design, family), *design.slopes, *named]))
+
+
+def _vocabulary(design: Design, family: Family) -> list[str]:
+    """Return the prior keys that are no coefficients of the mean."""
+    keys = predictor_keys(design)
     if design.residual is not None:
         keys += residual_keys(design.residual)
-    named = [indexed("b", slope) for slope in design.slopes]
-    return tuple(dict.fromkeys([*keys, *design.slopes, *named]))
+    for own in _separate(design, family):
+        part = _formula_of(own, design)
+        if part is not None:
+            keys += predictor_keys(part, own.name) + slope_keys(part, own.name)
+        else:
+            keys += _cutpoint_keys(design) if own.name == _CUTPOINTS else [own.name]
+    return keys
 
 
-def _coefficient_keys(design: Design, name: str) -> tuple[str, ...]:
-    """Return the keys of a coefficient's prior, the most specific first.
-
-    A predictor that is called like a variable of the model, such as ``sigma``, is reached by
-    ``b[sigma]`` alone: the vocabulary comes before coefficients.
-    """
-    if name == "Intercept":
-        return ("Intercept",)
-    taken = {"Intercept", "b", "sd", "cor", "sigma"}
-    for group in design.groups:
-        taken |= {sd_name(group.name), cor_name(group.name)}
-        taken |= {indexed(sd_name(group.name), coef) for coef in group.coefs}
-    if design.residual is not None:
-        taken |= set(residual_keys(design.residual))
-    own = () if name in taken else (name,)
-    return (indexed("b", name), *own, "b")
+# --- parameters of the family ---------------------------------------------------------------
 
 
-# --- population coefficients ----------------------------------------------------------------
+def _separate(design: Design, family: Family) -> tuple[FamilyParameter, ...]:
+    """Return the family's parameters that the residual does not carry."""
+    carried = design.residual is not None
+    written = [part.name for part in design.parameters]
+    return tuple(
+        own
+        for own in family.parameters
+        if not (own.name == "sigma" and carried and own.name not in written)
+    )
 
 
-def _coefficients(
-    design: Design,
-    given: _Given,
-    scale: ResponseScale,
-    rows: list[tuple[str, Prior, str, str, str]],
-) -> tuple[tuple[Prior, ...], Array, Array]:
-    """Return the coefficients' priors, and the coordinates in which they are independent."""
-    weights = level_weights(design)
-    T = design.T.copy()
-    X = design.X_centred.copy()
-    priors: list[Prior] = []
-    for k, column in enumerate(design.columns):
-        prior, source = given.find(_coefficient_keys(design, column.name), "real")
-        if prior is not None:
-            # a user's prior is on the raw coefficient itself: its row of T is the identity's
-            change = T[k].copy()
-            change[k] -= 1.0
-            X = X - np.outer(design.X[:, k], change)
-            T[k] -= change
-        default, how = _default_coefficient(design, k, scale, weights)
-        priors.append(prior or default)
-        on = _RAW if np.count_nonzero(T[k]) == 1 else _AT_MEANS
-        name = "Intercept" if not column.parts else indexed("b", column.name)
-        rows.append((name, priors[-1], source, _RAW if prior else on, "" if prior else how))
-    return tuple(priors), T, X
+def _formula_of(own: FamilyParameter, design: Design) -> ParameterDesign | None:
+    """Return a parameter's linear predictor, None where it is one value."""
+    return next((part for part in design.parameters if part.name == own.name), None)
 
 
-def _default_coefficient(
-    design: Design, k: int, scale: ResponseScale, weights: Array | None
-) -> tuple[Prior, str]:
-    """Return the default prior of coefficient k, and how it was scaled."""
-    if not design.columns[k].parts:
-        return Prior("Normal", scale.centre, 2.5 * scale.sd), "centre of y, 2.5 × sd(y)"
-    if weights is not None and weights[k] != 0:
-        mean = scale.centre * float(weights[k])
-        return Prior("Normal", mean, 2.5 * scale.sd), "centre of y, 2.5 × sd(y)"
-    spread, how = column_scale(design, k)
-    name = design.columns[k].name
-    if how == "rms":
-        return Prior(
-            "Normal", 0.0, 2.5 * scale.rms / spread
-        ), f"2.5 × rms(y) / {spread:.4g} (rms of {name})"
-    return Prior(
-        "Normal", 0.0, 2.5 * scale.sd / spread
-    ), f"2.5 × sd(y) / {spread:.4g} (sd of {name})"
+def _cutpoint_keys(design: Design) -> list[str]:
+    if not design.thresholds:
+        return []
+    return [_CUTPOINTS, *(indexed(_CUTPOINTS, label) for label in design.threshold_labels)]
 
 
-# --- group effects --------------------------------------------------------------------------
+def _parameter(
+    own: FamilyParameter, design: Design, given: _Given, response: ResponseScale, rows: list[Row]
+) -> ParameterPriors:
+    """Return the priors of one parameter: of its value, or of its linear predictor."""
+    part = _formula_of(own, design)
+    if part is not None:
+        scale = parameter_scale(own, response)
+        coef, T, X = resolve_coefficients(part, given, scale, rows, own.name)
+        terms = tuple(resolve_term(term, given, scale, rows, own.name) for term in part.terms)
+        return ParameterPriors(own.name, own.link, (), coef, T, X, terms)
+    if own.name == _CUTPOINTS:
+        return ParameterPriors(own.name, own.link, _cutpoints(design, given, rows))
+    prior, source = _given_value(own, given)
+    default, how = (prior, "") if prior else _default_value(own, response)
+    rows.append((own.name, prior or default, source, RAW, "" if prior else how))
+    return ParameterPriors(own.name, own.link, (prior or default,))
 
 
-def _term(
-    term: Term,
-    given: _Given,
-    scale: ResponseScale,
-    rows: list[tuple[str, Prior, str, str, str]],
-) -> TermPriors:
-    """Return the priors of one bar; one user's prior puts the whole bar on the raw scale."""
-    sds = []
-    for coef in term.coefs:
-        name = sd_name(term.group)
-        sds.append(given.find((indexed(name, coef), name, "sd"), "positive"))
-    cor: Prior | None = None
-    cor_source = "default"
-    if term.correlated:
-        cor, cor_source = given.find((cor_name(term.group), "cor"), "correlation")
-    raw = cor_source == "user" or any(source == "user" for _, source in sds)
-    T = np.eye(len(term.coefs)) if raw else term.T
-    on = _RAW if raw or np.array_equal(term.T, np.eye(len(term.coefs))) else _AT_MEANS
-    resolved = []
-    for coef, (prior, source), (spread, how) in zip(
-        term.coefs, sds, effect_scales(term), strict=True
-    ):
-        text = "sd(y)" if how == "1" else f"sd(y) / {spread:.4g} ({how} of {coef})"
-        resolved.append(prior or Prior("HalfStudentT", 3.0, scale.sd / spread))
-        name = indexed(sd_name(term.group), coef)
-        rows.append((name, resolved[-1], source, on, "" if prior else text))
-    if term.correlated:
-        cor = cor or Prior("LKJ", 2.0)
-        effects = ", ".join(term.coefs)
-        rows.append((cor_name(term.group), cor, cor_source, on, f"of {effects}"))
-    return TermPriors(tuple(resolved), cor, T, term.z if raw else term.z_centred)
+def _given_value(own: FamilyParameter, given: _Given) -> tuple[Prior | None, str]:
+    """Return the user's prior of a parameter that is one value."""
+    if own.support == "any":
+        return given.find((own.name,), "real", tuple(set(DISTRIBUTIONS) - {"LKJ", "Uniform"}))
+    return given.find((own.name,), own.support)
+
+
+def _default_value(own: FamilyParameter, response: ResponseScale) -> tuple[Prior, str]:
+    """Return the default prior of a parameter that is one value, and how it was scaled."""
+    name = own.name
+    if own.default == GIVEN:
+        raise PriorError(
+            f"The parameter {name!r} of this family has no default prior. Give one, such as "
+            f"priors={{{name!r}: 'HalfNormal(sigma=1)'}}."
+        )
+    if own.default is not None and own.default != UNITS_OF_Y:
+        return as_prior(own.default), ""
+    if name == "sigma" or own.default == UNITS_OF_Y:
+        sd = response.sd_residual
+        return Prior("HalfStudentT", 3.0, sd), f"sd(y) = {sd:.4g}"
+    if name == "nu":
+        return Prior("Gamma", 2.0, 0.1), ""
+    if name == "zi":
+        return Prior("Beta", 1.0, 1.0), ""
+    return Prior("HalfStudentT", 3.0, 5.0), ""
+
+
+def _cutpoints(design: Design, given: _Given, rows: list[Row]) -> tuple[Prior, ...]:
+    """Return the priors of the cutpoints; they hold on increasing cutpoints."""
+    default = Prior("Normal", 0.0, 2.5)
+    found = [
+        given.find((indexed(_CUTPOINTS, label), _CUTPOINTS), "real")
+        for label in design.threshold_labels
+    ]
+    priors = tuple(prior or default for prior, _ in found)
+    raw = any(source == "user" for _, source in found) or not np.any(design.shift)
+    on = RAW if raw else AT_MEANS
+    if len(set(priors)) == 1:
+        rows.append((_CUTPOINTS, priors[0], found[0][1], on, "each, in increasing order"))
+        return priors
+    for label, prior, (_, source) in zip(design.threshold_labels, priors, found, strict=True):
+        rows.append((indexed(_CUTPOINTS, label), prior, source, on, "in increasing order"))
+    return priors

@@ -28,7 +28,7 @@ from hiermodels.spec.formula import ModelFormula
 from hiermodels.spec.frame import as_groups, combine_groups
 from hiermodels.spec.residual_terms import ResidualTerm
 from hiermodels.spec.series import Bar, check_bars, constant_weight, times
-from hiermodels.spec.sigma import Sigma, occasion_sigma, read_sigma
+from hiermodels.spec.sigma import Sigma, modelled_sigma, occasion_sigma, read_sigma
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -81,7 +81,7 @@ class Residual:
     order : ndarray of int (n,) or None
         Rows sorted by series, then time.
     time : ndarray of int (n,) or None
-        The time of each row, or the number of its occasion.
+        Whole times of ``ar``, numbers of the occasions of ``unstr``.
     occasions : tuple of str
         Of ``unstr``: the labels of the times.
     """
@@ -98,8 +98,8 @@ class Residual:
     series: Ints | None = None
     series_levels: tuple[str, ...] = ()
     order: Ints | None = None
+    time: Ints | None = None
     occasions: tuple[str, ...] = ()
-    time: NDArray[np.int64] | None = None
 
     @property
     def structure(self) -> str:
@@ -109,7 +109,12 @@ class Residual:
     @property
     def simple(self) -> bool:
         """Whether rows are independent and share one sigma, or have known errors."""
-        return self.term is None and (self.sigma is None or self.sigma.kind == "one")
+        return self.independent and (self.sigma is None or self.sigma.kind == "one")
+
+    @property
+    def independent(self) -> bool:
+        """Whether rows are independent."""
+        return self.term is None
 
     @property
     def n_sigma(self) -> int:
@@ -211,7 +216,16 @@ def build_residual(
         return None
     _check_additions(formula, additions)
     estimated = additions.se is None or additions.with_sigma
-    sigma = read_sigma(formula.sigma, kept) if estimated else None
+    written = formula.sigma
+    if written is not None and (written.bars or written.offsets):
+        if formula.residual is not None:
+            what = "group effects" if written.bars else "an offset"
+            raise FormulaError(
+                f"{formula.residual} needs residual sds that hang on few parameters, and "
+                f"{written.text!r} has {what}. Leave one of them out."
+            )
+        return _modelled(additions, len(kept), bool(written.bars))
+    sigma = read_sigma(written, kept) if estimated else None
     if formula.residual is None:
         return _independent(sigma, additions, len(kept))
     return _structured(formula.residual, sigma, additions, kept, bars)
@@ -222,11 +236,6 @@ def build_residual(
 
 def _check_family(formula: ModelFormula, family: Family) -> None:
     """Raise FormulaError where the family has no place for the residual's terms."""
-    if formula.sigma is not None and not family.has_sigma:
-        raise FormulaError(
-            f"The family {family.name!r} has no sigma, so {formula.sigma.text!r} has no meaning. "
-            "Leave that formula out."
-        )
     if formula.residual is not None and (family.name, family.link) != ("gaussian", "identity"):
         raise FormulaError(
             f"{formula.residual} is a structure of Gaussian residuals; it needs family='gaussian' "
@@ -251,6 +260,22 @@ def _check_additions(formula: ModelFormula, additions: Additions) -> None:
         )
 
 
+def _modelled(additions: Additions, n: int, bars: bool) -> Residual:
+    """Return the residual of independent rows whose log sd is a linear predictor of its own."""
+    what = "group effects" if bars else "an offset"
+    return Residual(
+        term=None,
+        sigma=modelled_sigma(),
+        found=None,
+        reason=f"the formula for sigma has {what}, so that residual sds are many",
+        scale=None,
+        weights=additions.weights,
+        constant=0.0,
+        total_weight=float(n if additions.weights is None else np.sum(additions.weights)),
+        n=n,
+    )
+
+
 # --- the structures -----------------------------------------------------------------------------
 
 
@@ -264,7 +289,7 @@ def _independent(sigma: Sigma | None, additions: Additions, n: int) -> Residual:
     try:
         found = independent_bases(strata, known, weights, n)
     except EngineError as error:
-        reason = f"{error}; the conditional engine takes such a model."
+        reason = f"{error}; the conditional engine takes such a model"
     return Residual(
         term=None,
         sigma=sigma,
@@ -325,7 +350,7 @@ def _structured(
         else:
             found = unstructured_bases(series, time.astype(np.intp), weights)
     except EngineError as error:
-        reason = f"{error}."
+        reason = f"{error}"
     scale, log_variance = _known_scale(additions, n)
     return Residual(
         term=term,
@@ -340,8 +365,8 @@ def _structured(
         series=series,
         series_levels=levels,
         order=np.lexsort((time, series)),
+        time=None if term.time is None else time.astype(np.intp),
         occasions=occasions,
-        time=time,
     )
 
 

@@ -16,11 +16,19 @@ from hiermodels.spec.expressions import (
     unknown_function,
 )
 from hiermodels.spec.functions import FUNCTIONS
+from hiermodels.spec.group_calls import GROUP_CALLS, read_group_call
 from hiermodels.spec.residual_terms import STRUCTURES, read_residual
-from hiermodels.spec.terms import Bar, Piece, RightSide, nested, uncorrelated, with_intercept
+from hiermodels.spec.terms import (
+    Bar,
+    GroupStructure,
+    Piece,
+    RightSide,
+    nested,
+    uncorrelated,
+    with_intercept,
+)
 from hiermodels.spec.tokens import Token, formula_error, tokenize
 
-GROUP_CALLS = ("gr", "mm")
 PRODUCTS = ("*", ":", "/")
 POWERS = ("**", "^")
 SPLITS = ("|", "||")
@@ -238,7 +246,7 @@ class Reader:
         if name in STRUCTURES:
             self.fail(token, f"{name}() is a term of its own, joined by +.")
         if name in GROUP_CALLS:
-            self.fail(token, f"{name}() is not available in this version.")
+            self.fail(token, f"{name}() stands on the right of a bar: (1 | {name}(...)).")
         if name == "diag":
             self.fail(token, "diag() stands alone on the left of a bar: (diag(h) | g).")
         if name == "offset":
@@ -285,7 +293,8 @@ class Reader:
         pieces = uncorrelated(effects) if split.text == "||" else [effects]
         for group in groups:
             for piece in pieces:
-                self.found.bars.append(Bar(piece, group, not independent, opening.start, end))
+                correlated = group.correlated and not independent
+                self.found.bars.append(Bar(piece, group, correlated, opening.start, end))
 
     def _effects(self, opening: Token) -> tuple[str, bool]:
         """Return the left side of a bar, and whether it was wrapped in ``diag()``."""
@@ -307,9 +316,18 @@ class Reader:
             return with_intercept(effects), True
         return with_intercept(self.sum().text), False
 
-    def _groups(self, split: Token) -> list[tuple[str, ...]]:
+    def _groups(self, split: Token) -> list[GroupStructure]:
         """Read the right side of a bar up to its closing bracket."""
         depth = 0
+        first = self.peek()
+        if first is not None and first.kind == "call" and _call_name(first) in GROUP_CALLS:
+            self.position += 1
+            found = read_group_call(self.text, first)
+            after = self.take()
+            if after.kind != "close":
+                name = _call_name(first)
+                self.fail(after, f"{name}() is the whole grouping: close the bar after it.")
+            return [found]
         while (token := self.peek()) is not None and token.kind == "open":
             self.position += 1
             depth += 1
@@ -320,9 +338,9 @@ class Reader:
                 self.fail(split, "The bar names no grouping. Write (1 | g).")
             if token.kind == "call":
                 name = _call_name(token)
-                later = f"{name}() is not available in this version."
+                alone = f"{name}() is the whole grouping: (1 | {name}(...)), without brackets or /."
                 other = "A grouping is a column, a:b or a/b, not a function. Make the column first."
-                self.fail(token, later if name in GROUP_CALLS else other)
+                self.fail(token, alone if name in GROUP_CALLS else other)
             if token.kind not in ("name", "quoted"):
                 self.fail(token, f"Got {token.text!r} where a grouping column should stand.")
             name = token.text.strip("`")

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hiermodels.spec.design import Design, Term
-from hiermodels.spec.families import Family
+from hiermodels.spec.design import Design
+from hiermodels.spec.families import Family, FamilyParameter
+from hiermodels.spec.family_table import UNITS_OF_Y
+from hiermodels.spec.predictors import Predictor, Term
 
 Array = NDArray[np.float64]
 _EXACT = 1e-8
@@ -38,13 +40,72 @@ class ResponseScale:
     sd_residual: float
 
 
+@dataclass(frozen=True)
+class PredictorScale:
+    """What the default priors of one linear predictor are scaled by, with the words for it.
+
+    Attributes
+    ----------
+    centre, intercept_sd : float
+        Of the intercept's prior.
+    slope_sd : float
+        Sd of a coefficient's prior for a column of sd 1.
+    slope_rms : float
+        The same for a column of root mean square 1, where nothing could be centred.
+    effect_sd : float
+        Scale of a sd's prior for a column of sd 1.
+    intercept_how, slope_how, rms_how, effect_how : str
+        How the prior table puts it.
+    """
+
+    centre: float
+    intercept_sd: float
+    slope_sd: float
+    slope_rms: float
+    effect_sd: float
+    intercept_how: str
+    slope_how: str
+    rms_how: str
+    effect_how: str
+
+
+def mean_scale(scale: ResponseScale) -> PredictorScale:
+    """Return what the mean's default priors are scaled by."""
+    return PredictorScale(
+        scale.centre,
+        2.5 * scale.sd,
+        2.5 * scale.sd,
+        2.5 * scale.rms,
+        scale.sd,
+        "centre of y, 2.5 × sd(y)",
+        "2.5 × sd(y)",
+        "2.5 × rms(y)",
+        "sd(y)",
+    )
+
+
+def parameter_scale(parameter: FamilyParameter, scale: ResponseScale) -> PredictorScale:
+    """Return what the default priors of a parameter's linear predictor are scaled by."""
+    centre, wide, how = 0.0, 2.5, "0, 2.5"
+    if parameter.name == "sigma" or parameter.default == UNITS_OF_Y:
+        centre, wide, how = float(np.log(scale.sd_residual)), 1.0, "log sd(y), 1"
+    elif parameter.support == "unit":
+        wide, how = 1.5, "0, 1.5"
+    return PredictorScale(centre, wide, 1.0, 1.0, 1.0, how, "1", "1", "1")
+
+
 def response_scale(design: Design, family: Family) -> ResponseScale:
     """Return the response's centre and spread on the scale of the linear predictor."""
-    y = design.y
+    y = np.log(design.y[design.y > 0]) if family.logarithmic else design.y
     sd_y = float(np.std(y, ddof=1)) if len(y) > 1 else 1.0
-    if family.name == "gaussian" and family.link == "identity":
+    if family.ordinal:
+        return ResponseScale(0.0, 1.0, 1.0, 1.0)
+    on_y = family.response in ("real", "angle") or family.logarithmic
+    if on_y and family.link == "identity":
         rms = float(np.sqrt(np.mean(y**2)))
-        return ResponseScale(float(np.mean(y - design.offset)), sd_y, rms, sd_y)
+        return ResponseScale(float(np.mean(y) - np.mean(design.offset)), sd_y, rms, sd_y)
+    if family.own is not None:
+        return ResponseScale(0.0, 1.0, 1.0, sd_y)
     centre = _link_centre(design, family)
     return ResponseScale(centre, 1.0, float(np.hypot(1.0, centre)), sd_y)
 
@@ -52,44 +113,49 @@ def response_scale(design: Design, family: Family) -> ResponseScale:
 def _link_centre(design: Design, family: Family) -> float:
     """Return the link at the mean response, kept half an event from the ends."""
     y, offset = design.y, design.offset
-    if family.name in ("bernoulli", "binomial"):
+    if family.response in ("binary", "trials"):
         trials = float(len(y)) if design.trials is None else float(np.sum(design.trials))
         successes = float(np.clip(np.sum(y), 0.5, max(trials - 0.5, 0.5)))
         return float(family.link_function(successes / trials) - np.mean(offset))
     if family.link == "log":
         # exposure enters through the offset: events over exposure, not the mean of logs
-        total = float(np.sum(y)) if family.name == "gaussian" else max(float(np.sum(y)), 0.5)
+        total = float(np.sum(y)) if family.response != "count" else max(float(np.sum(y)), 0.5)
         return float(np.log(total / np.sum(np.exp(offset))))
     mean = float(np.mean(y))
-    if family.name == "poisson":
+    if family.response == "count":
         mean = max(mean, 0.5 / len(y))
     return float(family.link_function(mean) - np.mean(offset))
 
 
-def column_scale(design: Design, k: int) -> tuple[float, str]:
+def column_scale(part: Predictor, k: int) -> tuple[float, str]:
     """Return the scale of population column k after centring, and how it was taken."""
-    column = design.X_centred[:, k]
+    column = part.X_centred[:, k]
     sd = float(np.std(column, ddof=1)) if len(column) > 1 else 0.0
-    if design.intercept is None and level_weights(design) is None and design.columns[k].numeric:
+    if not _has_constant(part) and level_weights(part) is None and part.columns[k].numeric:
         return float(np.sqrt(np.mean(column**2))), "rms"
     return (sd, "sd") if sd > 0 else (1.0, "1")
 
 
-def level_weights(design: Design) -> Array | None:
+def _has_constant(part: Predictor) -> bool:
+    """Whether an intercept, or the cutpoints in its place, took up the centring."""
+    return part.intercept is not None or part.thresholds > 0
+
+
+def level_weights(part: Predictor) -> Array | None:
     """Return how the levels' columns add up to 1 in a formula without intercept (p,), else None.
 
     In ``0 + h`` each level's column has weight 1, all others 0.
     """
-    if design.intercept is not None:
+    if _has_constant(part):
         return None
-    factors = [k for k, column in enumerate(design.columns) if not column.numeric]
+    factors = [k for k, column in enumerate(part.columns) if not column.numeric]
     if not factors:
         return None
-    block = design.X[:, factors]
-    solution = np.linalg.lstsq(block, np.ones(design.n), rcond=None)[0]
+    block = part.X[:, factors]
+    solution = np.linalg.lstsq(block, np.ones(part.n), rcond=None)[0]
     if np.max(np.abs(block @ solution - 1.0)) > _EXACT:
         return None
-    weights = np.zeros(len(design.columns))
+    weights = np.zeros(len(part.columns))
     weights[factors] = np.where(np.abs(solution) > _EXACT, solution, 0.0)
     return weights
 

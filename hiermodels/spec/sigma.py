@@ -25,8 +25,9 @@ class Sigma:
 
     Attributes
     ----------
-    kind : {"one", "strata", "linear"}
-        One sd; one for each stratum; or log sd = predictors times coefficients.
+    kind : {"one", "strata", "linear", "modelled"}
+        One sd; one for each stratum; log sd = predictors times coefficients; or a linear
+        predictor with group effects or offsets, which stands in ``Design.parameters``.
     labels : tuple of str, length K
         Of the strata, or of the coefficients; ``("",)`` for one sd.
     strata : ndarray of int (n,)
@@ -44,7 +45,7 @@ class Sigma:
         Whether sigma had a formula.
     """
 
-    kind: Literal["one", "strata", "linear"]
+    kind: Literal["one", "strata", "linear", "modelled"]
     labels: tuple[str, ...]
     strata: Ints
     predictors: Array
@@ -69,6 +70,14 @@ def single_sigma(written: bool = False) -> Sigma:
     """Return one sd for all rows."""
     one = np.ones((1, 1))
     return Sigma("one", ("",), np.empty(0, dtype=np.intp), one, one, one, written=written)
+
+
+def modelled_sigma() -> Sigma:
+    """Return the record of sds that stand in ``Design.parameters``."""
+    nothing = np.empty((0, 0))
+    return Sigma(
+        "modelled", (), np.empty(0, dtype=np.intp), nothing, nothing, nothing, written=True
+    )
 
 
 def occasion_sigma(occasion: Ints, labels: tuple[str, ...]) -> Sigma:

@@ -2,11 +2,51 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 from formulaic import Formula
 
 from hiermodels.spec.expressions import Expression
 from hiermodels.spec.residual_terms import ResidualTerm
+
+
+@dataclass(frozen=True)
+class GroupStructure:
+    """A grouping as written: columns, or a call of ``gr()`` or ``mm()``.
+
+    Attributes
+    ----------
+    columns : tuple of str
+        Columns whose observed combinations are the levels; of ``mm()`` those that each name one
+        level of a row.
+    by : str or None
+        Column of the subpopulations of levels.
+    cov : str or None
+        Name of the known covariance between levels.
+    dist : {"gaussian", "student"}
+    correlated : bool
+        Whether effects are correlated (``cor=True``).
+    multiple : bool
+        Whether it is ``mm()``.
+    weights : tuple of Expression
+        Of the memberships; empty where they are equal.
+    scale : bool
+        Whether the weights of a row are divided by their sum.
+    """
+
+    columns: tuple[str, ...]
+    by: str | None = None
+    cov: str | None = None
+    dist: Literal["gaussian", "student"] = "gaussian"
+    correlated: bool = True
+    multiple: bool = False
+    weights: tuple[Expression, ...] = ()
+    scale: bool = True
+
+    @property
+    def name(self) -> str:
+        """The grouping's name in tables and variables: ``hospital:ward``, ``mmg1g2``."""
+        return f"mm{''.join(self.columns)}" if self.multiple else ":".join(self.columns)
 
 
 @dataclass(frozen=True)
@@ -17,8 +57,8 @@ class Bar:
     ----------
     effects : str
         The left side, as formulaic reads it, every factor in backticks.
-    group : tuple of str
-        Columns whose observed combinations are the levels: ``("hospital", "ward")``.
+    structure : GroupStructure
+        What it varies by.
     correlated : bool
         False where every column has a sd of its own and no correlation (``diag(...)``).
     start, end : int
@@ -26,15 +66,27 @@ class Bar:
     """
 
     effects: str
-    group: tuple[str, ...]
+    structure: GroupStructure
     correlated: bool
     start: int
     end: int
 
     @property
+    def group(self) -> tuple[str, ...]:
+        """Columns whose observed combinations are the levels: ``("hospital", "ward")``."""
+        return self.structure.columns
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that it names besides its factors."""
+        by = () if self.structure.by is None else (self.structure.by,)
+        weights = (name for weight in self.structure.weights for name in weight.columns)
+        return (*self.group, *by, *weights)
+
+    @property
     def group_name(self) -> str:
         """The grouping's name in tables and variables: ``"hospital:ward"``."""
-        return ":".join(self.group)
+        return self.structure.name
 
 
 @dataclass(frozen=True)
@@ -87,13 +139,13 @@ class RightSide:
         return " ".join(self.terms).removeprefix("+ ") or "1"
 
 
-def nested(paths: list[list[str]]) -> list[tuple[str, ...]]:
+def nested(paths: list[list[str]]) -> list[GroupStructure]:
     """Return the groupings of ``a/b/c``: a, a:b, a:b:c."""
     groups: list[tuple[str, ...]] = []
     for path in paths:
         before = groups[-1] if groups else ()
         groups.append((*before, *path))
-    return groups
+    return [GroupStructure(columns) for columns in groups]
 
 
 def with_intercept(effects: str) -> str:

@@ -4,12 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hiermodels.engines.assembly import (
-    _information_wins,
-    choose_forms,
-    conditional_problem,
-)
+from hiermodels.engines.assembly import conditional_problem
 from hiermodels.engines.conditional import Density, constrain, layout, supports
+from hiermodels.engines.forms import _information_wins, choose_forms
 from hiermodels.errors import EngineError
 from hiermodels.spec.design import build_design
 from hiermodels.spec.families import Family

@@ -492,7 +492,7 @@ def test_a_coordinate_that_is_not_finite_is_not_finite(bad):
         ({"link": "log"}, "no kernel for the family gaussian with link log"),
         ({"sigma_prior": None}, "needs a prior of sigma or known sds"),
         ({"precision": np.ones(40), "se": np.ones(40)}, "precision and se together"),
-        ({"trials": np.ones(40)}, "trials belong to the binomial family"),
+        ({"trials": np.ones(40)}, "trials belong to the binomial and beta_binomial families"),
         ({"sigma_prior": PriorRow("Normal", (0.0, 1.0))}, "no prior Normal of an sd"),
         ({"sigma_prior": PriorRow("HalfNormal", (0.0,))}, "number out of its range"),
         ({"sigma_prior": PriorRow("HalfNormal", (1.0, 2.0))}, "takes 1 numbers"),

@@ -1,5 +1,6 @@
 """Fits made of chosen draws, without sampling; and quick ones, whose warnings do not matter."""
 
+import math
 import warnings
 
 import numpy as np
@@ -54,3 +55,61 @@ def quick_fit():
             return model.fit(**(settings | options))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def graph_point():
+    """``graph_point(graph, problem, x)``: a kernel's vector as values of a graph's variables.
+
+    With it comes what the graph's log density has more for its coordinates: that of a partial
+    correlation is twice the kernel's.
+    """
+
+    def make(graph, problem, x):
+        found, more = {}, []
+        _put_predictor(graph.model, graph.mean, problem.bars, problem.layout, x, found, more)
+        blocks = {block.name: block for block in problem.blocks}
+        parts = {part.name: part for part in problem.layout.parameters}
+        if graph.residual is not None and graph.residual.sigma:
+            own = x[parts["sigma"].values if blocks["sigma"].values else parts["sigma"].coef]
+            for vector, columns in graph.residual.sigma:
+                _put(graph.model, found, vector.names, own[list(columns)])
+        for names in graph.parameters:
+            part = parts[names.name]
+            if names.linear is None:
+                _put(graph.model, found, names.values.names, x[part.values])
+            else:
+                bars = blocks[names.name].bars
+                _put_predictor(graph.model, names.linear, bars, part, x, found, more)
+        return found, -math.log(2) * sum(more)
+
+    return make
+
+
+def _put(model, found, names, values):
+    """Set variables from coordinates: one variable all of them, or each one."""
+    for name, value in zip(names, [values] if len(names) == 1 else values, strict=True):
+        shape = tuple(len(model.coords[dim]) for dim in model.named_vars_to_dims.get(name) or ())
+        shape = shape if shape or model[name].ndim == 0 else np.shape(value)
+        found[model.rvs_to_values[model[name]].name] = np.reshape(value, shape)
+
+
+def _put_predictor(model, names, bars, parts, x, found, more):
+    """Set the coefficients and bars of one linear predictor."""
+    coef = x[parts.coef]
+    for vector, columns in names.coef:
+        _put(model, found, vector.names, coef[list(columns)])
+    for own, bar, part in zip(names.bars, bars, parts.bars, strict=True):
+        _put(model, found, own.sd.names, x[part.sds])
+        if own.partial is not None:
+            values = 2 * x[part.correlations]
+            _put(model, found, (own.partial,), values if bar.by is None else
+                 values.reshape(bar.n_by, -1))  # fmt: skip
+            more.append(values.size)
+        if own.nu is not None:
+            _put(model, found, (own.nu,), x[part.nu])
+        effects = np.empty((bar.n_levels, bar.q))
+        effects[bar.order] = x[part.effects].reshape(bar.n_levels, bar.q)
+        if bar.shift is not None:
+            effects = effects - bar.shift @ coef
+        _put(model, found, (own.effects,), effects)

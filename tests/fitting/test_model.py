@@ -10,6 +10,7 @@ from hiermodels.engines.assembly import conditional_problem
 from hiermodels.engines.conditional import Density, layout
 from hiermodels.errors import DataError, EngineError, HierModelsError, PriorError
 from hiermodels.fitting.model import Model
+from hiermodels.fitting.predictor_draws import expected_draws
 from hiermodels.library.datasets import load_dataset
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
@@ -162,7 +163,8 @@ def problem_of(model):
 
 
 def fitted_draws(fit):
-    return fit._expected(slice(0, fit.model.design.n))
+    model = fit.model
+    return expected_draws(fit.posterior, model.design, model.family, slice(0, model.design.n))
 
 
 def test_days_of_another_epoch_give_the_same_posterior(drawn_fit, random_points):

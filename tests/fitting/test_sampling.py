@@ -33,14 +33,19 @@ def model(**options):
 
 
 def assert_agree(one, two, names):
-    """Means within four combined Monte Carlo errors, sds within 10 %: seeds are fixed."""
+    """Means within four combined Monte Carlo errors, spreads within 10 %: seeds are fixed.
+
+    Spreads are from the 10 % to the 90 % quantile: a sd of six groups has a heavy tail, whose few
+    draws make the sd of the draws a matter of the seed.
+    """
     for name in names:
         a, b = (np.asarray(posterior[name]) for posterior in (one, two))
         a, b = (v.reshape(*v.shape[:2], -1) for v in (a, b))
         for k in range(a.shape[-1]):
             error = np.hypot(*(array_stats.mcse(v[..., k], method="mean") for v in (a, b)))
             assert abs(a[..., k].mean() - b[..., k].mean()) < 4 * error, (name, k)
-            assert a[..., k].std() == pytest.approx(b[..., k].std(), rel=0.1), (name, k)
+            spreads = [np.ptp(np.quantile(v[..., k], (0.1, 0.9))) for v in (a, b)]
+            assert spreads[0] == pytest.approx(spreads[1], rel=0.1), (name, k)
 
 
 # --- seeds ----------------------------------------------------------------------------------------
@@ -197,15 +202,18 @@ def test_a_pymc_graph_through_nutpie_agrees_with_the_kernel(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_probit_of_a_linear_predictor_without_kernel():
-    """Probit and logit without predictors say the same of the probability."""
+def test_a_link_without_kernel():
+    """Two links without predictors say the same of the probability."""
     settings = {"draws": 2000, "seed": 1, "progress": False}
-    prior = {"Intercept": "Normal(0, 10)"}
-    logit = Model("hit ~ 1", frame(), "bernoulli", priors=prior).fit(**settings)
-    probit = Model("hit ~ 1", frame(), "bernoulli", link="probit", priors=prior).fit(**settings)
-    assert "no kernel" in probit.idata.attrs["how"]
+    prior = {"cutpoints": "Normal(0, 10)"}
+    logit, cloglog = (
+        Model("hit ~ 1", frame(), "cumulative", link=link, priors=prior).fit(**settings)
+        for link in ("logit", "cloglog")
+    )
+    assert "compiled kernels" in logit.idata.attrs["how"]
+    assert "no kernel" in cloglog.idata.attrs["how"]
     # both priors are flat where the data are: the means agree to a tenth of the posterior sd
-    a, b = (fit.fitted().iloc[0] for fit in (logit, probit))
+    a, b = (fit.fitted().iloc[0] for fit in (logit, cloglog))
     assert a["mean"] == pytest.approx(b["mean"], abs=0.1 * a["sd"])
     assert a["sd"] == pytest.approx(b["sd"], rel=0.1)
 

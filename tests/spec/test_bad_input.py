@@ -430,7 +430,7 @@ def test_not_a_frame(build):
 
 
 def test_unknown_family():
-    with pytest.raises(HierModelsError, match="'gamm' is not known; allowed are gaussian, bern"):
+    with pytest.raises(HierModelsError, match="'gamm' is not known; allowed are gaussian, t, bern"):
         as_family("gamm")
 
 

@@ -52,17 +52,19 @@ def test_names_families_and_others_objects():
     assert as_family("bernoulli", "probit").link == "probit"
     assert as_family(Family("poisson")) == Family("poisson", "log")
     assert as_family(Family("poisson"), "sqrt").link == "sqrt"
-    theirs = SimpleNamespace(name="bernoulli", link={"p": SimpleNamespace(name="probit")})
+    likelihood = SimpleNamespace(name="Bernoulli", params=("p",), parent="p", dist=None)
+    links = {"p": SimpleNamespace(name="probit")}
+    theirs = SimpleNamespace(name="bernoulli", likelihood=likelihood, link=links)
     assert as_family(theirs) == Family("bernoulli", "probit")
 
 
 @pytest.mark.parametrize(
     ("family", "link", "message"),
     [
-        ("foo", None, "'foo' is not known; allowed are gaussian, bernoulli, binomial, poisson"),
+        ("foo", None, "'foo' is not known; allowed are gaussian, t, bernoulli, binomial, beta_b"),
         ("Gaussian", None, "Did you mean 'gaussian'"),
-        ("t", None, "'t' is not known"),
-        (None, None, "A family is a name or a Family; got NoneType"),
+        ("negbinom", None, "'negbinom' is not known.*Did you mean 'negbinomial'"),
+        (None, None, "A family is a name, a Family or Bambi's Family; got NoneType"),
         (["gaussian"], None, "got list"),
         ("gaussian", "logit", "gaussian has no link 'logit'; allowed are identity, log, inverse"),
     ],

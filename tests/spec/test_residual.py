@@ -143,14 +143,10 @@ def test_a_semicolon_in_quotes_starts_no_formula():
 @pytest.mark.parametrize(
     ("formula", "message"),
     [
-        (["y ~ x", "nu ~ x"], "a second formula, for 'nu'.*only sigma.*not available in this"),
-        (["y ~ x", "z ~ x"], "a second formula, for 'z'"),
-        (["sigma ~ x", "y ~ x"], "a second formula, for 'y'.*response comes first"),
+        (["y ~ x", "y + 1 ~ x"], "a second formula, for .*response comes first"),
         (["y ~ x", "log(sigma) ~ x"], "a second formula, for 'log"),
         (["y ~ x", "sigma ~ x", "sigma ~ 1"], "sigma has two formulas"),
-        (["y ~ x", "sigma ~ (1 | g)"], "Bars in the formula for sigma are not available"),
         (["y ~ x", "sigma ~ ar(t, g)"], r"ar\(\) stands in the formula of the response"),
-        (["y ~ x", "sigma ~ offset(x)"], "An offset in the formula for sigma"),
         (["y ~ x", "sigma"], "The formula has no '~'"),
         (["y ~ x", ""], "The formula is empty"),
         ([], "The formula is empty"),
@@ -328,9 +324,7 @@ def test_a_grouping_may_not_take_the_names_of_sigma(frame):
             design(f"y ~ (1 | {name})", frame.assign(**{name: frame["g"]}))
 
 
-@pytest.mark.parametrize(
-    "formula", ["y ~ ar(t, g)", "y | se(s) ~ cosy(g)", ["y ~ x", "sigma ~ 0 + h"]]
-)
+@pytest.mark.parametrize("formula", ["y ~ ar(t, g)", "y | se(s) ~ cosy(g)"])
 def test_the_conditional_engine_refuses(frame, formula):
     found = design(formula, frame)
     with pytest.raises(EngineError, match="The conditional engine cannot take"):

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from hiermodels.answers.fitted import Fitted, find_group
+from hiermodels.answers.fitted import Fitted, find_pooled_group
 from hiermodels.answers.movements import level_ellipses, movements, typical_distances
 from hiermodels.answers.shrinkage import choose, group_estimates, population_ellipse
 from hiermodels.answers.units import effect_units
@@ -89,7 +89,7 @@ def plot_shrinkage(
     >>> ax.get_xlabel()
     'Intercept of each level (Yield)'
     """
-    _, g = find_group(fit, group)
+    _, g = find_pooled_group(fit, group)
     if by not in (None, "size"):
         raise FitError(f"got by={by!r}; allowed are None and 'size' (against numbers of rows)")
     if by == "size":

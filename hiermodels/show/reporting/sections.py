@@ -8,7 +8,7 @@ from importlib import metadata
 import pandas as pd
 
 from hiermodels.answers.checking import grouping
-from hiermodels.answers.fitted import Fitted, dataset, labels
+from hiermodels.answers.fitted import Fitted, dataset, has_own_rows, labels
 from hiermodels.answers.lines import group_lines, group_points
 from hiermodels.answers.shrinkage import choose, group_estimates
 from hiermodels.fitting import tables
@@ -37,6 +37,10 @@ MOST_FACTORS = 4
 MOST_EFFECTS = 4
 #: Levels of a picture, and of the table under it.
 MOST_LEVELS = 40
+SHARED_ROWS = (
+    "The levels of {group} share rows, or have spreads by subpopulation: no regression of a level "
+    "on its own can be held against the pooled one."
+)
 NO_GROUPS = "The model has no groups, so there is nothing to show here."
 PACKAGES = ("hiermodels", "pymc", "nutpie", "arviz", "formulaic", "numpy", "pandas", "xarray")
 
@@ -208,6 +212,9 @@ def _shrinkage(fit: Fitted) -> Iterator[Block]:
     for g, head in _shown_groups(fit):
         if head:
             yield head
+        if not has_own_rows(fit, g):
+            yield text(SHARED_ROWS.format(group=g.name))
+            continue
         frame = group_estimates(fit, group=g.name)
         note = ""
         if len(g.coefs) == 1:
@@ -250,6 +257,9 @@ def _panels(fit: Fitted) -> Iterator[Block]:
     for g, head in _shown_groups(fit):
         if head:
             yield head
+        if not has_own_rows(fit, g):
+            yield text(SHARED_ROWS.format(group=g.name))
+            continue
         lines = group_lines(fit, group=g.name)
         levels = list(dict.fromkeys(str(v) for v in lines["level"]))
         points = group_points(fit, levels, lines.attrs["x"], g.name)

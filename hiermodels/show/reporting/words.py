@@ -53,7 +53,9 @@ def model_sentences(model: Model) -> list[str]:
     kind = _FAMILIES.get(family.name, family.name)
     scale = _SCALES.get(family.link, f"The effects add up on the {family.link} scale.")
     out = [f"Each value of {design.response} is {kind} around a mean of its own. {scale}"]
-    if design.response_levels:
+    if design.thresholds:
+        out.append(f"Its categories, in order: {listed(design.response_levels)}.")
+    elif design.response_levels:
         failure, success = design.response_levels
         out.append(f"Success is {success}, failure is {failure}.")
     if design.coefs:

@@ -1,0 +1,218 @@
+"""Formulas' right sides met their data: columns, offset, one term for each bar, groupings.
+
+The mean and every parameter with a formula are coded by the same function.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hiermodels.errors import FormulaError
+from hiermodels.spec.checks import check_columns, check_effects
+from hiermodels.spec.coding import (
+    Column,
+    centre,
+    code_columns,
+    evaluate_factors,
+    evaluate_number,
+    stack,
+)
+from hiermodels.spec.encoding import Encoding, Levels
+from hiermodels.spec.expressions import Expression
+from hiermodels.spec.frame import as_predictor
+from hiermodels.spec.grouping import Covariances, read_levels
+from hiermodels.spec.predictors import Group, Term, intercept_position
+from hiermodels.spec.terms import Bar
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A predictor's arrays, and what new rows need to be coded alike.
+
+    Attributes
+    ----------
+    columns : tuple of Column
+    X, T, X_centred : ndarray
+    shift : ndarray (p,)
+        Where an intercept was left out for cutpoints: ``X_centred = X @ T + shift``; else zeros.
+    offset : ndarray (n,)
+    terms : tuple of Term
+    groups : tuple of Group
+    encoding : Encoding
+    """
+
+    columns: tuple[Column, ...]
+    X: Array
+    T: Array
+    X_centred: Array
+    shift: Array
+    offset: Array
+    terms: tuple[Term, ...]
+    groups: tuple[Group, ...]
+    encoding: Encoding
+
+
+def code_predictor(
+    common: str,
+    bars: Sequence[Bar],
+    offsets: tuple[Expression, ...],
+    factors: Mapping[str, Expression],
+    kept: pd.DataFrame,
+    of: str = "",
+    ordinal: bool = False,
+    covariances: Covariances | None = None,
+) -> Coded:
+    """Evaluate one formula's right side on the rows used.
+
+    Parameters
+    ----------
+    common : str
+        The part without bars.
+    bars : sequence of Bar
+    offsets : tuple of Expression
+    factors : mapping of str to Expression
+        Every factor by its text.
+    kept : pandas.DataFrame
+        Complete rows.
+    of : str
+        Name of the parameter, for messages; empty for the mean.
+    ordinal : bool
+        Whether cutpoints stand in place of the intercept, whose column is then left out.
+    covariances : mapping of str to DataFrame or array, optional
+        Known covariances between levels, by the name that ``gr(g, cov=K)`` gives.
+
+    Raises
+    ------
+    FormulaError, DataError
+        Columns that cannot be computed, are constant, or cannot be told apart.
+    """
+    index = kept.index
+    predictors = _columns_of(factors, kept)
+    levels = {name: _levels_of(column) for name, column in predictors.items()}
+    states: dict[str, Any] = {}
+    every = predictors or {"": pd.Series(0.0, index=index)}
+    values = evaluate_factors(factors, every, states)
+    common = f"{common} + 1" if ordinal else common
+    columns, common_spec = code_columns(common, values, index)
+    terms, bar_specs = [], []
+    where = f" of the formula for {of}" if of else ""
+    for bar in bars:
+        bar_columns, spec = code_columns(bar.effects, values, index)
+        bar_specs.append(spec)
+        terms.append(_term(bar, bar_columns, kept, where, covariances or {}))
+    centring = centre(columns, len(kept))
+    check_columns(columns, centring.X, f"the common part{where}")
+    formulas = (common, *(bar.effects for bar in bars))
+    encoding = Encoding(
+        dict(factors), levels, states, common_spec, tuple(bar_specs), formulas, offsets, ordinal
+    )
+    X, T, X_centred = stack(columns, len(kept)), centring.T, centring.X
+    shift = np.zeros(len(columns))
+    at = intercept_position(columns)
+    if ordinal and at is not None:
+        rest = [k for k in range(len(columns)) if k != at]
+        columns = tuple(columns[k] for k in rest)
+        shift = T[at, rest]
+        X, T, X_centred = X[:, rest], T[np.ix_(rest, rest)], X_centred[:, rest]
+    return Coded(
+        columns,
+        X,
+        T,
+        X_centred,
+        shift,
+        offset_of(offsets, kept),
+        tuple(terms),
+        merge_groups(terms),
+        encoding,
+    )
+
+
+def _columns_of(
+    factors: Mapping[str, Expression], kept: pd.DataFrame
+) -> dict[str, "pd.Series[Any]"]:
+    names = [name for factor in factors.values() for name in factor.columns]
+    return {name: as_predictor(kept[name], name) for name in dict.fromkeys(names)}
+
+
+def _levels_of(column: "pd.Series[Any]") -> Levels | None:
+    if not isinstance(column.dtype, pd.CategoricalDtype):
+        return None
+    return Levels(tuple(column.cat.categories), bool(column.cat.ordered))
+
+
+def _term(
+    bar: Bar,
+    columns: tuple[Column, ...],
+    kept: pd.DataFrame,
+    where: str,
+    covariances: Covariances,
+) -> Term:
+    """Return the term of a bar."""
+    n = len(kept)
+    levels = read_levels(bar, kept, covariances)
+    z = stack(columns, n)
+    centring = centre(columns, n)
+    check_columns(columns, centring.X, f"the bar by {bar.group_name}{where}")
+    correlated = bar.correlated and len(columns) > 1
+    T, z_centred = np.eye(len(columns)), z
+    if correlated:
+        T, z_centred = centring.T, centring.X
+    return Term(
+        group=bar.group_name,
+        coefs=tuple(column.name for column in columns),
+        z=z,
+        index=levels.index,
+        levels=levels.labels,
+        correlated=correlated,
+        columns=columns,
+        T=T,
+        z_centred=z_centred,
+        by=levels.by,
+        cov=levels.cov,
+        dist=bar.structure.dist,
+        members=levels.members,
+    )
+
+
+def merge_groups(terms: Sequence[Term]) -> tuple[Group, ...]:
+    """Merge the bars of one factor; the same effect twice is not identified."""
+    groups = []
+    for name in dict.fromkeys(term.group for term in terms):
+        own = [k for k, term in enumerate(terms) if term.group == name]
+        coefs = [coef for k in own for coef in terms[k].coefs]
+        check_effects(name, coefs)
+        first = terms[own[0]]
+        if first.dist == "student" and len(own) > 1:
+            raise FormulaError(
+                f"Student effects by {name!r} share their degrees of freedom, so they stand in one "
+                f'bar: write (... | gr({name}, dist="student")) once, without ||.'
+            )
+        rows = _rows_of_levels(first)
+        groups.append(Group(name, first.levels, first.index, tuple(coefs), tuple(own), rows))
+    return tuple(groups)
+
+
+def _rows_of_levels(term: Term) -> Ints:
+    """Return how many rows each level has (J,), of memberships those with a weight."""
+    index = term.index
+    if term.members is not None:
+        index = term.members.index[term.members.weights > 0]
+    return np.bincount(index, minlength=len(term.levels)).astype(np.intp)
+
+
+def offset_of(offsets: Sequence[Expression], rows: pd.DataFrame) -> Array:
+    """Return the sum of the offsets (rows,)."""
+    total = np.zeros(len(rows))
+    for expression in offsets:
+        if not expression.columns:
+            raise FormulaError(f"offset({expression.label}) names no column.")
+        columns = {name: as_predictor(rows[name], name) for name in expression.columns}
+        total = total + evaluate_number(expression, columns, "offset")
+    return total
