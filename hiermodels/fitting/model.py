@@ -57,7 +57,10 @@ class Model:
     family : str or Family
         ``"gaussian"``, ``"t"``, ``"bernoulli"``, ``"binomial"``, ``"beta_binomial"``,
         ``"poisson"``, ``"negativebinomial"``, ``"gamma"``, ``"beta"``, ``"cumulative"``,
-        ``"zero_inflated_poisson"`` or ``"zero_inflated_negativebinomial"``.
+        ``"zero_inflated_poisson"`` or ``"zero_inflated_negativebinomial"``, which have compiled
+        kernels; the others of Bambi's that have one response and one mean, such as ``"weibull"``
+        or ``"hurdle_poisson"`` (see :class:`Family`), which are compiled by PyMC; or a Family of
+        Bambi's, a user's own too.
     priors : dict, optional
         By name of the posterior or of a coefficient: ``{"sd": "HalfNormal(sigma=2)"}``; see
         :attr:`priors` for all of them.

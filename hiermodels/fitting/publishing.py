@@ -232,6 +232,10 @@ def _publish_residual(
         dims: tuple[str, ...] = ()
         if name == "sigma_b" and sigma is not None:
             dims, coords[SIGMA_COEF_DIM] = (SIGMA_COEF_DIM,), list(sigma.slopes)
+        elif name == "cor_residual" and design.residual is not None:
+            labels = list(design.residual.occasions)
+            dims = (SIGMA_DIM, SIGMA_DIM_BIS)
+            coords[SIGMA_DIM], coords[SIGMA_DIM_BIS] = labels, labels
         elif values.ndim > 2 and sigma is not None:
             dims, coords[SIGMA_DIM] = (SIGMA_DIM,), list(sigma.labels)
             if values.ndim > 3:

@@ -22,6 +22,8 @@ ParameterSupport = Literal["positive", "unit", "real", "any"]
 
 UNITS_OF_Y = "units of y"
 """Default prior of a parameter on the response's scale: HalfStudentT(3, sd(y))."""
+UNORDERED = "each, in any order"
+"""Cutpoints that need not increase, with the default prior of cutpoints."""
 GIVEN = "given"
 """There is no default prior: the user gives one."""
 
@@ -42,8 +44,8 @@ class FamilyParameter:
     formula : bool
         Whether it may have a formula (cutpoints may not).
     default : str or None
-        Its default prior as text, :data:`UNITS_OF_Y` or :data:`GIVEN`; None where its name says
-        it.
+        Its default prior as text, :data:`UNITS_OF_Y`, :data:`UNORDERED` or :data:`GIVEN`; None
+        where its name says it.
     """
 
     name: str
@@ -87,6 +89,7 @@ _SHAPE = FamilyParameter("shape", "log")
 _PHI = FamilyParameter("phi", "log")
 _ZI = FamilyParameter("zi", "logit", "unit")
 _CUTPOINTS = FamilyParameter("cutpoints", "identity", "real", formula=False)
+_STEPS = FamilyParameter("cutpoints", "identity", "real", formula=False, default=UNORDERED)
 _REAL_LINKS = ("identity", "log", "inverse")
 _UNIT_LINKS = ("logit", "probit", "cloglog")
 
@@ -146,7 +149,7 @@ _GRAPHS: dict[str, Entry] = {
     "hurdle_poisson": Entry(("log", "identity"), "count", (_HU,), kernel=False),
     "laplace": Entry(_REAL_LINKS, "real", (_scale("b"),), kernel=False),
     "lognormal": Entry(_REAL_LINKS, "positive", (_LOG_SD,), logarithmic=True, kernel=False),
-    "sratio": Entry(_UNIT_LINKS, "ordered", (_CUTPOINTS,), kernel=False),
+    "sratio": Entry(_UNIT_LINKS, "ordered", (_STEPS,), kernel=False),
     "vonmises": Entry(
         ("identity",),
         "angle",

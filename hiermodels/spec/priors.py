@@ -17,7 +17,7 @@ from hiermodels.errors import PriorError
 from hiermodels.spec.design import Design
 from hiermodels.spec.distributions import DISTRIBUTIONS, Prior, Support, as_prior, names_for
 from hiermodels.spec.families import Family, FamilyParameter
-from hiermodels.spec.family_table import GIVEN, UNITS_OF_Y
+from hiermodels.spec.family_table import GIVEN, UNITS_OF_Y, UNORDERED
 from hiermodels.spec.names import indexed
 from hiermodels.spec.predictor_priors import (
     AT_MEANS,
@@ -262,7 +262,8 @@ def _parameter(
         terms = tuple(resolve_term(term, given, scale, rows, own.name) for term in part.terms)
         return ParameterPriors(own.name, own.link, (), coef, T, X, terms)
     if own.name == _CUTPOINTS:
-        return ParameterPriors(own.name, own.link, _cutpoints(design, given, rows))
+        ordered = own.default != UNORDERED
+        return ParameterPriors(own.name, own.link, _cutpoints(design, given, rows, ordered))
     prior, source = _given_value(own, given)
     default, how = (prior, "") if prior else _default_value(own, response)
     rows.append((own.name, prior or default, source, RAW, "" if prior else how))
@@ -296,8 +297,9 @@ def _default_value(own: FamilyParameter, response: ResponseScale) -> tuple[Prior
     return Prior("HalfStudentT", 3.0, 5.0), ""
 
 
-def _cutpoints(design: Design, given: _Given, rows: list[Row]) -> tuple[Prior, ...]:
-    """Return the priors of the cutpoints; they hold on increasing cutpoints."""
+def _cutpoints(design: Design, given: _Given, rows: list[Row], ordered: bool) -> tuple[Prior, ...]:
+    """Return the priors of the cutpoints; they hold on increasing cutpoints where ordered."""
+    words = "in increasing order" if ordered else "in any order"
     default = Prior("Normal", 0.0, 2.5)
     found = [
         given.find((indexed(_CUTPOINTS, label), _CUTPOINTS), "real")
@@ -307,8 +309,8 @@ def _cutpoints(design: Design, given: _Given, rows: list[Row]) -> tuple[Prior, .
     raw = any(source == "user" for _, source in found) or not np.any(design.shift)
     on = RAW if raw else AT_MEANS
     if len(set(priors)) == 1:
-        rows.append((_CUTPOINTS, priors[0], found[0][1], on, "each, in increasing order"))
+        rows.append((_CUTPOINTS, priors[0], found[0][1], on, f"each, {words}"))
         return priors
     for label, prior, (_, source) in zip(design.threshold_labels, priors, found, strict=True):
-        rows.append((indexed(_CUTPOINTS, label), prior, source, on, "in increasing order"))
+        rows.append((indexed(_CUTPOINTS, label), prior, source, on, words))
     return priors

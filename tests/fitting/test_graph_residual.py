@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from pytensor.compile.mode import Mode
 from scipy import special, stats
 
+from hiermodels.engines.conditional import Coordinates
 from hiermodels.engines.marginal import MarginalDensity, marginal_problem
 from hiermodels.engines.residual_packing import constrain_residual
 from hiermodels.fitting.generative import build_generative
+from hiermodels.fitting.publishing import publish
 from hiermodels.spec.design import build_design
 from hiermodels.spec.families import Family
 from hiermodels.spec.formula import parse_formula
@@ -405,3 +407,15 @@ def test_pymc_samples_a_structure():
         )  # fmt: skip
     assert {"ar", "sigma", "r_e", "Intercept"} <= set(tree["posterior"].data_vars)
     assert tree["observed_data"]["y"].dims == ("obs",)
+
+
+def test_correlations_of_known_errors_are_published_by_occasion():
+    case = Case(text("se(s)", "unstr", "no bars"), series_frame(1))
+    x = np.random.default_rng(1).normal(0.0, 0.5, case.problem.layout.ndim)
+    draws = {name: value[None, None] for name, value in case.values(x).items()}
+    coef = np.zeros((1, 1, len(case.design.coefs)))
+    posterior, _ = publish(
+        Coordinates(coef, (), (), (), None), case.design, case.priors, 10**9, draws
+    )
+    assert posterior["cor_residual"].dims[2:] == ("sigma_stratum", "sigma_stratum_bis")
+    assert list(posterior["sigma_stratum"].values) == list(case.design.residual.occasions)
