@@ -84,9 +84,10 @@ def compare_rivals(fit: Fit) -> Rivals:
     Rivals
         Its ``table`` is indexed by parameter, with columns mean, median, sd, ci_low and ci_high
         (posterior; 95 %, equal-tailed), mcse; reml and ml (for other families than the Gaussian:
-        laplace); complete (one regression for all, where the parameter is part of it); flag, true where mean and reml part by more than
-        the larger of 4 Monte Carlo errors and a quarter of the posterior sd; and the flag's
-        reason: non-convergence, boundary, few groups, prior weight, or skewness.
+        laplace); complete (one regression for all, where the parameter is part of it); flag, true
+        where mean and reml part by more than the larger of 4 Monte Carlo errors and a quarter of
+        the posterior sd; and the flag's reason: non-convergence, boundary, few groups, prior
+        weight, or skewness.
 
     Raises
     ------

@@ -82,4 +82,4 @@ def _bandwidth(draws: Floats) -> float:
     quartiles = np.quantile(draws, (0.25, 0.75))
     spread = min(float(draws.std()), float(quartiles[1] - quartiles[0]) / 1.34)
     scale = max(abs(float(draws.mean())), 1e-8)
-    return max(0.9 * spread * len(draws) ** -0.2, 1e-8 * scale)
+    return float(max(0.9 * spread * len(draws) ** -0.2, 1e-8 * scale))

@@ -337,6 +337,7 @@ class Model:
         limit = parse_memory(memory)
         drawn = self._draw(settings, limit)
         fit = Fit(self, self._tree(drawn, limit, settings.seed))
+        fit.idata.attrs["settings"] = settings.text()
         diagnosis = fit.diagnosis
         if not diagnosis.ok:
             warnings.warn(diagnosis.text, SamplingWarning, stacklevel=2)

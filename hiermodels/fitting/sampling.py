@@ -1,5 +1,6 @@
 """The only place that runs a sampler: arrays or a PyMC model in, draws in coordinates out."""
 
+import json
 import logging
 import math
 import os
@@ -68,6 +69,11 @@ class Settings:
     sampler: str
     target_accept: float
     progress: bool
+
+    def text(self) -> str:
+        """Return what the draws hang on as JSON, to be kept with them."""
+        kept = ("draws", "tune", "chains", "sampler", "target_accept")
+        return json.dumps({name: getattr(self, name) for name in kept})
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from hiermodels.library.datasets import load_dataset
 from hiermodels.spec.design import Design, build_design
 from hiermodels.spec.families import Family
 from hiermodels.spec.formula import ModelFormula, parse_formula
+from hiermodels.spec.priors import ResolvedPriors, resolve_priors
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class StandInModel:
     family: Family
     priors: pd.DataFrame
     engine: str = "conditional"
+
+    @property
+    def resolved(self) -> ResolvedPriors:
+        return resolve_priors(self.design, self.family)
 
 
 @dataclass(frozen=True)

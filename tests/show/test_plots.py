@@ -4,16 +4,31 @@ import itertools
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import standin
 from matplotlib.figure import Figure
 
+import hiermodels as hm
 from hiermodels.answers.lines import group_lines
+from hiermodels.answers.movements import level_ellipses, movements, typical_distances
+from hiermodels.answers.pooling_factors import measure_pooling
+from hiermodels.answers.rivals import compare_rivals
 from hiermodels.answers.shrinkage import group_estimates
+from hiermodels.answers.shrinkage_panels import simulate_panels
+from hiermodels.answers.variance_curves import variance_curves
 from hiermodels.errors import FitError
 from hiermodels.fitting.draws import group_labels
-from hiermodels.fitting.tables import densities, ranef
-from hiermodels.show.plots import plot_caterpillar, plot_groups, plot_shrinkage, plot_varcorr
+from hiermodels.fitting.tables import ranef
+from hiermodels.show.plots import (
+    plot_caterpillar,
+    plot_estimates,
+    plot_groups,
+    plot_pooling,
+    plot_shrinkage,
+    plot_shrinkage_demo,
+    plot_varcorr,
+)
 from hiermodels.show.plots.style import plain, short, short_names
 
 CASES = ["sleep", "one_effect", "three", "many", "nested"]
@@ -219,11 +234,208 @@ def test_a_group_without_own_estimate_is_marked(many):
 
 def test_varcorr_draws_the_densities(sleep):
     figure = plot_varcorr(sleep)
-    table = densities(sleep.idata["posterior"].to_dataset(), labels_of(sleep))
+    table = variance_curves(sleep)
     names = list(dict.fromkeys(table["quantity"]))
     assert [ax.get_title(loc="left") for ax in figure.axes if ax.get_visible()] == names
     mine = table[table["quantity"] == "sigma"]
     np.testing.assert_allclose(figure.axes[3].lines[0].get_ydata(), mine["density"])
+
+
+# --- pooling, rivals, sizes -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def real():
+    """A fit by the sampler: estimates beside the posterior need its model."""
+    model = hm.Model("Reaction ~ Days + (Days | Subject)", hm.load_dataset("sleepstudy"))
+    return model.fit(draws=250, tune=300, chains=4, seed=3, progress=False)
+
+
+@pytest.fixture(scope="module")
+def panels():
+    return simulate_panels(students=12, seed=1)
+
+
+@pytest.fixture(scope="module")
+def thirty():
+    rng = np.random.default_rng(6)
+    names = [f"a_rather_long_predictor_{k:02d}" for k in range(30)]
+    data = pd.DataFrame(rng.normal(size=(400, 30)), columns=names)
+    data["g"] = np.repeat([f"unit {k}" for k in range(8)], 50)
+    data["y"] = rng.normal(size=400)
+    bars = " + ".join(names)
+    sds = {"g": (0.5,) * 31}
+    return standin.stand_in(f"y ~ {bars} + ({bars} || g)", data, sds, draws=5)
+
+
+@pytest.fixture(scope="module")
+def successes():
+    rng = np.random.default_rng(7)
+    data = pd.DataFrame({"x": rng.normal(size=300), "g": np.repeat(list("abcdefghij"), 30)})
+    data["y"] = rng.integers(0, 2, 300)
+    sds = {"g": (0.6, 0.3)}
+    return standin.stand_in("y ~ x + (x | g)", data, sds, family="bernoulli", draws=20)
+
+
+@pytest.fixture(scope="module")
+def two_levels():
+    data = standin.sleepstudy()
+    data = data[data["Subject"].astype(str).isin(["308", "309"])].copy()
+    data["Subject"] = data["Subject"].astype(str)
+    sds = {"Subject": (300.0, 80.0)}
+    return standin.stand_in("Reaction ~ Days + (Days | Subject)", data, sds, sigma=25.0, draws=40)
+
+
+@pytest.fixture(scope="module")
+def crossed():
+    rng = np.random.default_rng(8)
+    data = pd.DataFrame({"school": rng.choice(list("uvwxyz"), 150)})
+    data["rater"] = rng.choice(list("pqrs"), 150)
+    data["score"] = rng.normal(size=150)
+    return standin.stand_in("score ~ 1 + (1 | school) + (1 | rater)", data, draws=20)
+
+
+MORE = ["thirty", "successes", "two_levels", "crossed"]
+EVERY = {
+    "caterpillar": plot_caterpillar,
+    "shrinkage": plot_shrinkage,
+    "size": lambda fit: plot_shrinkage(fit, by="size"),
+    "groups": plot_groups,
+    "varcorr": plot_varcorr,
+    "pooling": plot_pooling,
+}
+
+
+@pytest.mark.parametrize("case", MORE)
+@pytest.mark.parametrize("name", EVERY)
+def test_every_picture_of_awkward_cases_fits_its_words(request, case, name):
+    assert_words_fit(figure_of(EVERY[name](request.getfixturevalue(case))))
+
+
+@pytest.mark.parametrize("name", ["size", "pooling"])
+def test_pictures_by_size_fit_their_words(fit, name):
+    assert_words_fit(figure_of(EVERY[name](fit)))
+
+
+def text_of(ax):
+    return ax.get_title(loc="left").replace("\n", " ")
+
+
+def test_factors_are_drawn_at_their_rows(many):
+    found = measure_pooling(many, group="g")
+    ax = plot_pooling(found)
+    rows = found.table[found.table["effect"] == "Intercept"]
+    drawn_at = ax.lines[0].get_xydata().round(6)
+    columns = ["n", "pooling_factor", "pooling_factor_low", "pooling_factor_high"]
+    expected = rows[columns].round(6).drop_duplicates().to_numpy()[:, :2]
+    np.testing.assert_allclose(np.sort(drawn_at, axis=0), np.sort(expected, axis=0))
+    assert "3,000 levels" in text_of(ax)
+
+
+def test_levels_of_one_size_stand_by_effect(sleep):
+    found = measure_pooling(sleep)
+    ax = plot_pooling(found)
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["Intercept", "Days"]
+    assert "every level of Subject has 10 rows" in ax.get_xlabel()
+    means = found.table.groupby("effect", sort=False)["pooling_factor"].first()
+    np.testing.assert_allclose([line.get_ydata()[0] for line in ax.lines[:2]], means, atol=1e-6)
+
+
+def test_distances_are_drawn_against_rows(many):
+    ax = plot_shrinkage(many, by="size", effects="x")
+    table = movements(many, "x")
+    known = table.dropna(subset=["distance"])
+    np.testing.assert_allclose(ax.lines[0].get_xydata(), known[["n", "distance"]])
+    typical = typical_distances(table)
+    np.testing.assert_allclose(ax.lines[1].get_xydata(), typical[["n", "distance"]])
+    missing = int(table["distance"].isna().sum())
+    assert f"{missing} without an own estimate" in text_of(ax)
+    assert ax.get_ylabel() == "distance moved (y per unit of x)"
+
+
+def test_ellipses_of_a_few_levels_are_drawn(sleep):
+    ax = plot_shrinkage(sleep, max_ellipses=2)
+    assert len(ax.patches) == 2
+    assert len(plot_shrinkage(sleep, max_ellipses=0).patches) == 0
+    found = level_ellipses(sleep, sleep.model.design.groups[0].levels)
+    outlines = [found[level].outline(0.95)[:5].round(9).tolist() for level in found]
+    assert ax.patches[0].get_xy()[:5].round(9).tolist() in outlines
+
+
+def test_one_effect_of_several_may_be_asked_for(sleep):
+    ax = plot_shrinkage(sleep, effects="Days")
+    assert ax.get_xlabel() == "Days of each level (Reaction per unit of Days)"
+    assert "Days, one of 2 effects" in text_of(ax)
+
+
+def test_few_levels_are_not_lost_in_the_population(two_levels):
+    ax = plot_shrinkage(two_levels)
+    low, high = ax.get_ylim()
+    table = group_estimates(two_levels)
+    own = table.loc[table["effect"] == "Days", "no_pool"]
+    # the 95 % ellipse of the population alone is some 400 high
+    assert high - low < 250
+    assert low < own.min() < own.max() < high
+
+
+def test_the_rivals_are_drawn_where_the_table_has_them(real):
+    found = compare_rivals(real)
+    figure = plot_estimates(found)
+    axes = [ax for ax in figure.axes if ax.lines]
+    assert len(axes) == len(found.table)
+    for ax, (_, row) in zip(axes, found.table.iterrows(), strict=True):
+        (interval,) = ax.collections[0].get_segments()
+        np.testing.assert_allclose(interval[:, 0], row[["ci_low", "ci_high"]].astype(float))
+        marks = {
+            line.get_marker(): line.get_xdata()[0]
+            for line in ax.lines
+            if len(line.get_xdata()) == 1
+        }
+        assert marks["o"] == row["mean"]
+        assert marks["s"] == pytest.approx(row["reml"], rel=1e-12)
+        assert marks["^"] == pytest.approx(row["ml"], rel=1e-12)
+    assert_words_fit(figure)
+    few = plot_estimates(found, max_parameters=2)
+    assert "the first 2 of 6 parameters" in few.get_suptitle().replace("\n", " ")
+
+
+def test_five_studies_are_drawn_with_their_factors(panels):
+    figure = plot_shrinkage_demo(panels)
+    assert len(figure.axes) == 5
+    ax = figure.axes[0]
+    first = panels.table[panels.table["panel"] == "as observed"]
+    own = first[first["effect"] == "Intercept"].sort_values("student")["own"]
+    dots = next(line for line in ax.lines if line.get_marker() == "o")
+    np.testing.assert_allclose(dots.get_xdata(), own)
+    mean = panels.by_panel.set_index(["panel", "effect"])["mean_factor"]
+    assert f"{mean['as observed', 'Intercept']:.2f} (intercept)" in ax.get_title(loc="left")
+    assert_words_fit(figure)
+
+
+def test_priors_are_drawn_beside_posteriors(sleep):
+    figure = plot_varcorr(sleep)
+    table = variance_curves(sleep)
+    for ax, (_, rows) in zip(figure.axes, table.groupby("quantity", sort=False), strict=False):
+        np.testing.assert_allclose(ax.lines[1].get_ydata(), rows["prior_density"])
+    labels = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert labels == ["posterior", "prior", "prior, implied by that at the predictors' means"]
+
+
+def test_what_plots_cannot_draw_they_say(sleep, no_groups, crossed):
+    with pytest.raises(FitError, match="by='rows'"):
+        plot_shrinkage(sleep, by="rows")
+    with pytest.raises(FitError, match="which draws one"):
+        plot_shrinkage(sleep, by="size", effects=("Intercept", "Days"))
+    with pytest.raises(FitError, match="Subject has Intercept, Days"):
+        plot_shrinkage(sleep, effects="days")
+    with pytest.raises(FitError, match="name two different ones of Intercept"):
+        plot_shrinkage(crossed, "rater", effects=("Intercept", "x"))
+    with pytest.raises(FitError, match="no groups"):
+        plot_pooling(no_groups)
+    with pytest.raises(FitError, match="at least one panel"):
+        plot_varcorr(sleep, max_panels=0)
+    with pytest.raises(FitError, match="at least one must be shown"):
+        plot_estimates(sleep, max_parameters=0)
 
 
 # --- words --------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from hiermodels.show.plots.style import (
     root,
     row_axis,
     short,
+    short_names,
     tidy,
     title,
     wrapped,
@@ -78,7 +79,8 @@ def plot_pooling(
     parts = [distinct_points(table[table["effect"] == effect]) for effect in shown]
     crowded = max(map(len, parts)) > _MOST_BARS
     one_size = table["n"].nunique() == 1
-    handles = _effects(ax, parts, [plain(short(e, 30)) for e in shown], crowded, one_size)
+    names = short_names(shown, 30 if len(shown) < 3 else 13)
+    handles = _effects(ax, parts, names, crowded, one_size)
     for y, text in ((0.0, "own estimate"), (1.0, "population")):
         ax.axhline(y, color=COMPLETE, lw=0.8, ls=(0, (4, 3)), zorder=0)
         ax.annotate(

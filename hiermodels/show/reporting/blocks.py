@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from hiermodels.show.plots.style import root
 from hiermodels.show.reporting.words import number
 
+#: Columns of estimates that have no such parameter where they have no number.
+RIVALS = ("reml", "ml", "laplace", "complete")
 #: Dots an inch of pictures: sharp in print and on dense screens.
 DPI = 200
 
@@ -120,6 +122,8 @@ def _cell(column: str, value: object) -> str:
             return f"{100 * value:.1f} %"
     if isinstance(value, float) and value != value and column in ("no_pool", "no_pool_se"):
         return "none"
+    if isinstance(value, float) and value != value and column in RIVALS:
+        return ""
     return number(value)
 
 

@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 
 import pandas as pd
@@ -10,9 +10,13 @@ import pandas as pd
 from hiermodels.answers.checking import grouping
 from hiermodels.answers.fitted import Fitted, dataset, has_own_rows, labels
 from hiermodels.answers.lines import group_lines, group_points
+from hiermodels.answers.rivals import compare_rivals
 from hiermodels.answers.shrinkage import choose, group_estimates
+from hiermodels.answers.variance_curves import variance_curves
 from hiermodels.fitting import tables
 from hiermodels.fitting.diagnostics import Diagnosis
+from hiermodels.fitting.estimate import Estimate
+from hiermodels.fitting.fit import Fit
 from hiermodels.show.plots import (
     plot_caterpillar,
     plot_groups,
@@ -29,7 +33,15 @@ from hiermodels.show.reporting.blocks import (
     table,
     text,
 )
+from hiermodels.show.reporting.comparing import (
+    ask,
+    pooling_blocks,
+    rivals_blocks,
+    shares_blocks,
+    told,
+)
 from hiermodels.show.reporting.maths import formulas
+from hiermodels.show.reporting.methods import describe_methods
 from hiermodels.spec.design import Group
 
 #: Grouping factors and effects that get pictures; the tables hold all.
@@ -48,7 +60,7 @@ _ESTIMATE = {"mean": "mean", "sd": "sd", "ci_low": "2.5 %", "ci_high": "97.5 %"}
 _DRAWS = {"ess_bulk": "ESS bulk", "ess_tail": "ESS tail", "r_hat": "R-hat"}
 
 
-def sections(fit: Fitted, diagnosis: Diagnosis) -> list[Section]:
+def sections(fit: Fit, diagnosis: Diagnosis) -> list[Section]:
     """Return all sections of the report, in order.
 
     Parameters
@@ -60,6 +72,8 @@ def sections(fit: Fitted, diagnosis: Diagnosis) -> list[Section]:
     -------
     list of Section
     """
+    rivals = ask(lambda: compare_rivals(fit))
+    estimates = () if isinstance(rivals, str) else tuple(rivals.estimates.values())
     parts = [
         ("model", "The model", _model(fit)),
         ("data", "The data and their groups", _data(fit)),
@@ -67,12 +81,16 @@ def sections(fit: Fitted, diagnosis: Diagnosis) -> list[Section]:
         ("sampler", "Can the draws be trusted?", _sampler(diagnosis)),
         ("coefficients", "Coefficients", _coefficients(fit)),
         ("variances", "Variance components and correlations", _variances(fit)),
+        ("shares", "Shares of variance", shares_blocks(fit)),
+        ("rivals", "The posterior beside its rivals", rivals_blocks(rivals)),
         ("effects", "Group effects", _effects(fit)),
         ("shrinkage", "Shrinkage", _shrinkage(fit)),
+        ("pooling", "How far groups are pooled", _pooling(fit)),
         ("panels", "Data and lines by group", _panels(fit)),
+        ("methods", "Methods, to be taken over", _methods(fit, diagnosis, estimates)),
         ("versions", "Versions and seed", _versions(fit)),
     ]
-    return [Section(name, said, tuple(blocks)) for name, said, blocks in parts]
+    return [Section(name, said, tuple(told(blocks))) for name, said, blocks in parts]
 
 
 def _model(fit: Fitted) -> Iterator[Block]:
@@ -161,7 +179,8 @@ def _variances(fit: Fitted) -> Iterator[Block]:
         pairs = {"group": "group", "effect1": "effect", "effect2": "with"}
         shown = pairs | {k: _ESTIMATE[k] for k in ("mean", "ci_low", "ci_high")}
         yield table(together, "Correlations between group effects", shown)
-    yield picture(plot_varcorr(fit), words.varcorr_alt(tables.densities(posterior, groups)))
+    curves = variance_curves(fit)
+    yield picture(plot_varcorr(curves), words.varcorr_alt(curves))
 
 
 def _shown_groups(fit: Fitted) -> Iterator[tuple[Group, Block | None]]:
@@ -248,6 +267,26 @@ def _numbers(frame: pd.DataFrame, g: Group) -> Block:
     many = len(g.levels) > MOST_LEVELS
     which = f"{len(levels)} of {len(g.levels):,} levels" if many else f"all {len(levels)} levels"
     return table(kept, f"The numbers by {g.name}, {which}", names, hidden=True)
+
+
+def _pooling(fit: Fitted) -> Iterator[Block]:
+    if not fit.model.design.groups:
+        yield text(NO_GROUPS)
+        return
+    shown = [g for g, _ in _shown_groups(fit)]
+    yield from pooling_blocks(fit, shown, MOST_LEVELS)
+    yield from _more_groups(fit)
+
+
+def _methods(fit: Fitted, diagnosis: Diagnosis, estimates: Sequence[Estimate]) -> Iterator[Block]:
+    found = describe_methods(fit, diagnosis, estimates)
+    yield text(
+        "Written from this fit. Every number is this model's; which of the sentences a paper needs "
+        "is for its authors to say."
+    )
+    yield Block("quote", found.paragraph)
+    yield heading("Works cited")
+    yield Block("list", [work.full for work in sorted(found.works, key=lambda w: w.full)])
 
 
 def _panels(fit: Fitted) -> Iterator[Block]:

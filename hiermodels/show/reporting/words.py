@@ -7,6 +7,7 @@ import pandas as pd
 
 from hiermodels.answers.fitted import Model
 from hiermodels.fitting.diagnostics import Diagnosis
+from hiermodels.spec.design import Group
 
 _FAMILIES = {
     "gaussian": "normal (Gaussian)",
@@ -19,6 +20,11 @@ _SCALES = {
     "logit": "The effects add up on the logit scale: the logarithm of the odds of success.",
     "log": "The effects add up on the log scale: on the scale of the response they multiply.",
 }
+
+
+def family_name(name: str) -> str:
+    """Return what a family is called in a sentence."""
+    return _FAMILIES.get(name, name.replace("_", " "))
 
 
 def number(value: object, digits: int = 4) -> str:
@@ -50,7 +56,7 @@ def listed(names: Sequence[str], most: int = 8) -> str:
 def model_sentences(model: Model) -> list[str]:
     """Return what the model says, a sentence an entry."""
     design, family = model.design, model.family
-    kind = _FAMILIES.get(family.name, family.name)
+    kind = family_name(family.name)
     scale = _SCALES.get(family.link, f"The effects add up on the {family.link} scale.")
     out = [f"Each value of {design.response} is {kind} around a mean of its own. {scale}"]
     if design.thresholds:
@@ -204,7 +210,42 @@ def varcorr_alt(table: pd.DataFrame) -> str:
     """Return what the densities show: mean and interval of each quantity."""
     rows = table.drop_duplicates("quantity")
     parts = [
-        f"{q}: mean {number(float(m))}, 95 % interval {number(float(a))} to {number(float(b))}"
-        for q, m, a, b in rows[["quantity", "mean", "ci_low", "ci_high"]].to_numpy()
+        f"{q}: mean {number(float(m))}, 95 % interval {number(float(a))} to {number(float(b))}, "
+        f"prior {prior or 'not known'}"
+        for q, m, a, b, prior in rows[["quantity", "mean", "ci_low", "ci_high", "prior"]].to_numpy()
     ]
-    return f"Posterior densities. {'; '.join(parts)}."
+    return f"Posterior densities against their priors. {'; '.join(parts)}."
+
+
+def rivals_alt(table: pd.DataFrame, first: str) -> str:
+    """Return what the picture of rivals shows."""
+    parts = [
+        f"{name}: posterior mean {number(float(mean))}, {first} {number(float(other))}"
+        for name, mean, other in zip(table.index, table["mean"], table[first], strict=True)
+    ]
+    return f"Posterior means with 95 % intervals beside other estimates. {'; '.join(parts)}."
+
+
+def pooling_alt(table: pd.DataFrame, group: str) -> str:
+    """Return what the picture of pooling factors shows, effect by effect."""
+    parts = []
+    for effect, factor in table.groupby("effect", sort=False)["pooling_factor"]:
+        ends = f"{number(factor.min(), 2)} to {number(factor.max(), 2)}"
+        parts.append(f"{effect}: {ends}, mean {number(factor.mean(), 2)}")
+    return (
+        f"Pooling factors of the levels of {group} against their numbers of rows, from "
+        f"{table['n'].min():,} to {table['n'].max():,}; 0 is the own estimate, 1 the population. "
+        f"{'; '.join(parts)}."
+    )
+
+
+def distance_alt(table: pd.DataFrame, group: Group) -> str:
+    """Return what the picture of distances by size shows."""
+    rows = table[table["effect"] == group.coefs[0]]
+    distance = (rows["mean"] - rows["no_pool"]).abs()
+    small = rows["n"] <= rows["n"].median()
+    return (
+        f"How far partial pooling moves {group.coefs[0]} of each level of {group.name} from its "
+        f"own estimate, against its number of rows: median {number(distance[small].median())} "
+        f"among the half with fewer rows, {number(distance[~small].median())} among the others."
+    )

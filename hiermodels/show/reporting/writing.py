@@ -6,12 +6,12 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hiermodels.answers.checking import diagnose
-from hiermodels.answers.fitted import Fitted
 from hiermodels.errors import FitError
+from hiermodels.fitting.fit import Fit
 from hiermodels.show.reporting.sections import sections
 
 
-def report_html(fit: Fitted) -> str:
+def report_html(fit: Fit) -> str:
     """Return the report as the text of an HTML page.
 
     Parameters
@@ -40,7 +40,7 @@ def report_html(fit: Fitted) -> str:
     )
 
 
-def write_report(fit: Fitted, path: str | os.PathLike[str] = "report.html") -> Path:
+def write_report(fit: Fit, path: str | os.PathLike[str] = "report.html") -> Path:
     """Write the report of a fit as one self-contained HTML file.
 
     The file is complete or not there: it is written beside its place and then moved, so that a
