@@ -27,6 +27,7 @@ from hiermodels.errors import (
 
 if TYPE_CHECKING:
     from hiermodels.answers.likelihood_ratio import lrt
+    from hiermodels.answers.regressions import complete_pooling, no_pooling
     from hiermodels.fitting.estimate import Estimate
     from hiermodels.fitting.estimation import mle
     from hiermodels.fitting.fit import Fit
@@ -60,10 +61,12 @@ __all__ = [
     "PriorError",
     "SamplingWarning",
     "__version__",
+    "complete_pooling",
     "load",
     "load_dataset",
     "lrt",
     "mle",
+    "no_pooling",
     "plot_caterpillar",
     "plot_groups",
     "plot_shrinkage",
@@ -78,10 +81,12 @@ _LAZY = {
     "Fit": ("hiermodels.fitting.fit", "Fit"),
     "Model": ("hiermodels.fitting.model", "Model"),
     "Prior": ("hiermodels.spec.priors", "Prior"),
+    "complete_pooling": ("hiermodels.answers.regressions", "complete_pooling"),
     "load": ("hiermodels.fitting.io", "load"),
     "load_dataset": ("hiermodels.library.datasets", "load_dataset"),
     "lrt": ("hiermodels.answers.likelihood_ratio", "lrt"),
     "mle": ("hiermodels.fitting.estimation", "mle"),
+    "no_pooling": ("hiermodels.answers.regressions", "no_pooling"),
     "plot_caterpillar": ("hiermodels.show.plots", "plot_caterpillar"),
     "plot_groups": ("hiermodels.show.plots", "plot_groups"),
     "plot_shrinkage": ("hiermodels.show.plots", "plot_shrinkage"),
