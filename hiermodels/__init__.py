@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from hiermodels.answers.predicted import Prediction
     from hiermodels.answers.prediction import predict
     from hiermodels.answers.ranking import rank_levels as rank_groups
+    from hiermodels.answers.regressions import complete_pooling, no_pooling
     from hiermodels.answers.rivals import compare_rivals as compare_estimates
     from hiermodels.answers.shrinkage_panels import simulate_panels as shrinkage_demo
     from hiermodels.answers.simulation import simulate_response as simulate
@@ -89,6 +90,7 @@ __all__ = [
     "compare",
     "compare_estimates",
     "comparisons",
+    "complete_pooling",
     "from_bambi",
     "hypothesis",
     "icc",
@@ -101,6 +103,7 @@ __all__ = [
     "loo",
     "lrt",
     "mle",
+    "no_pooling",
     "plot_caterpillar",
     "plot_estimates",
     "plot_groups",
@@ -133,6 +136,7 @@ _LAZY = {
     "compare": ("hiermodels.answers.model_comparison", "compare"),
     "compare_estimates": ("hiermodels.answers.rivals", "compare_rivals"),
     "comparisons": ("hiermodels.answers.contrasts", "comparisons"),
+    "complete_pooling": ("hiermodels.answers.regressions", "complete_pooling"),
     "from_bambi": ("hiermodels.bambi_bridge", "from_bambi"),
     "hypothesis": ("hiermodels.answers.hypotheses", "hypothesis"),
     "icc": ("hiermodels.answers.variance_shares", "intraclass"),
@@ -145,6 +149,7 @@ _LAZY = {
     "loo": ("hiermodels.answers.leave_one_out", "loo"),
     "lrt": ("hiermodels.answers.likelihood_ratio", "lrt"),
     "mle": ("hiermodels.fitting.estimation", "mle"),
+    "no_pooling": ("hiermodels.answers.regressions", "no_pooling"),
     "plot_caterpillar": ("hiermodels.show.plots", "plot_caterpillar"),
     "plot_estimates": ("hiermodels.show.plots", "plot_estimates"),
     "plot_groups": ("hiermodels.show.plots", "plot_groups"),

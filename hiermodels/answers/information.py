@@ -73,9 +73,14 @@ def group_information(
     """
     residual = fit.model.design.residual
     priors = fit.model.resolved.residual
-    if residual is not None and priors is not None and residual.found is not None:
+    if residual is not None and priors is not None and _few_matrices(residual):
         return _from_matrices(fit, group, z, draws, residual, priors)
     return _from_rows(group, z, draws, row_weights)
+
+
+def _few_matrices(residual: Residual) -> bool:
+    """Whether the residual precision is a sum of few matrices."""
+    return residual.found is not None and not residual.by_rows
 
 
 def _from_matrices(

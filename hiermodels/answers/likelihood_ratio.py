@@ -32,8 +32,8 @@ def lrt(a: Estimate, b: Estimate) -> pd.DataFrame:
     Raises
     ------
     FitError
-        The estimates differ in rows, response or method; they are REML estimates with different
-        population parts; or neither model is nested in the other.
+        The estimates differ in rows, response, family or method; they are REML estimates with
+        different population parts; or neither model is nested in the other.
 
     Notes
     -----
@@ -58,6 +58,7 @@ def lrt(a: Estimate, b: Estimate) -> pd.DataFrame:
             )
     small, large = (a, b) if a.df <= b.df else (b, a)
     _check_rows(small.model.design, large.model.design)
+    _check_family(small, large)
     _check_method(small, large)
     reason = not_nested(small.model.design, large.model.design)
     if reason is not None or small.df == large.df:
@@ -87,9 +88,13 @@ def lrt(a: Estimate, b: Estimate) -> pd.DataFrame:
 def _note(small: Estimate, large: Estimate, chisq: float) -> str:
     """Return how to read the p-value."""
     more = large.problem.n_theta - small.problem.n_theta
-    if more <= 0:
+    limit = small.model.family.name != large.model.family.name
+    if more <= 0 and not limit:
         return ""
-    text = "variances of the larger model are zero in the smaller one: p is too large"
+    said = ["variances of the larger model are zero in the smaller one"] if more > 0 else []
+    said += ["the shape of the larger model is infinite in the smaller one"] if limit else []
+    text = f"{' and '.join(said)}: p is too large"
+    more += limit
     if more == 1 and large.df - small.df == 1:
         half = 0.5 * float(stats.chi2.sf(chisq, 1)) if chisq > 0 else 1.0
         return f"{text}; by the half-and-half mixture it is {half:.3g}"
@@ -112,18 +117,33 @@ def _check_rows(small: Design, large: Design) -> None:
         )
     if not np.array_equal(small.offset, large.offset):
         raise FitError("the estimates have different offsets, so neither is nested in the other.")
-    for name in ("weights", "precision", "se"):
+    for name in ("trials", "weights", "precision", "se"):
         one, two = getattr(small, name), getattr(large, name)
         same = one is two if one is None or two is None else np.array_equal(one, two)
         if not same:
             raise FitError(f"the estimates differ in {name}(), so neither is nested in the other.")
 
 
+def _check_family(small: Estimate, large: Estimate) -> None:
+    one, two = small.model.family, large.model.family
+    limit = (one.name, two.name) == ("poisson", "negativebinomial") and one.link == two.link
+    if (one.name, one.link) != (two.name, two.link) and not limit:
+        raise FitError(
+            f"the families differ ({one.name} with the link {one.link}, {two.name} with the link "
+            f"{two.link}), and neither holds the other. Compare the estimates by AIC or BIC."
+        )
+
+
 def _check_method(small: Estimate, large: Estimate) -> None:
-    if small.method != large.method:
+    if small.method != large.method and "reml" in (small.method, large.method):
         raise FitError(
             "one estimate is REML, the other maximum likelihood: their likelihoods are not "
             "comparable. Refit both with method='ml'."
+        )
+    if small.method_in_words != large.method_in_words:
+        raise FitError(
+            f"the likelihoods are approximated in different ways: {small.method_in_words}, and "
+            f"{large.method_in_words}. Refit both with the same method."
         )
     if small.method != "reml":
         return

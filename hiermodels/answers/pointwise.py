@@ -50,6 +50,9 @@ class Part:
 
 def is_exact(model: Model) -> bool:
     """Whether coefficients and group effects are integrated out, at a cost that is bearable."""
+    residual = model.design.residual
+    if residual is not None and residual.by_rows:
+        return False
     if unsupported(model.design, model.family, model.resolved) is not None:
         return False
     # the algebra knows groups that are independent, alike, and one to a row

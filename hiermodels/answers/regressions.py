@@ -1,5 +1,6 @@
 """The rivals of partial pooling: one regression for each group, and one for all."""
 
+import math
 from statistics import NormalDist
 
 import numpy as np
@@ -10,41 +11,80 @@ from hiermodels.answers.own import Rows, fit_groups
 from hiermodels.errors import FitError
 from hiermodels.fitting.draws import check_prob
 from hiermodels.fitting.estimate import Estimate
+from hiermodels.fitting.estimation import mle
+from hiermodels.fitting.fit import Fit
+from hiermodels.fitting.model import Model
 from hiermodels.spec.design import Design, Group
 
 Floats = npt.NDArray[np.float64]
 
 
-def no_pooling(estimate: Estimate, group: str | None = None) -> pd.DataFrame:
+def no_pooling(model: Model | Fit | Estimate, group: str | None = None) -> pd.DataFrame:
     """Return the least-squares regression of each group on its own rows.
 
     Parameters
     ----------
-    estimate : Estimate
-        Gaussian; what lies outside the group's effects is held at its estimates.
+    model : Model, Fit or Estimate
+        Gaussian. What lies outside the group's effects is held at its estimates: at those by REML,
+        unless an estimate is given.
     group : str, optional
         One grouping factor; all by default.
 
     Returns
     -------
     pandas.DataFrame
-        Columns group, effect, level, n, estimate, se, sigma, reason. ``sigma`` is the group's own
-        residual sd (divisor n minus effects), which ``se`` uses; both are NaN where no row is left
-        for it. ``reason`` says why a group has no estimate; None where it has one.
+        Columns group, effect, level, n, estimate, se, sigma, reason. Estimates are those of whole
+        regressions, not deviations from a population. ``sigma`` is the group's own residual sd
+        (divisor n minus effects), which ``se`` uses; both are NaN where no row is left for it.
+        Under ``se(s)`` the known errors take its place and ``sigma`` is 1. A group with too few
+        rows stays: ``reason`` says why it has no estimate, and is None where it has one.
 
     Raises
     ------
     FitError
-        The model has no such grouping.
+        The model has no such grouping, or is not Gaussian.
+
+    See Also
+    --------
+    complete_pooling : one regression for all rows.
+
+    Examples
+    --------
+    >>> import hiermodels as hm
+    >>> model = hm.Model("Reaction ~ Days + (Days | Subject)", hm.load_dataset("sleepstudy"))
+    >>> own = hm.no_pooling(model)
+    >>> own.loc[own.level == "308", ["effect", "n", "estimate", "se"]].round(1)
+           effect   n  estimate    se
+    0   Intercept  10     244.2  28.1
+    18       Days  10      21.8   5.3
     """
-    design = estimate.model.design
+    model, estimate = _parts(model, "no_pooling")
+    design = model.design
     if not design.groups:
-        raise FitError(f"the model {estimate.model.formula} has no groups; see complete_pooling().")
+        raise FitError(f"the model {model.formula} has no groups; see complete_pooling().")
     known = [g.name for g in design.groups]
     if group is not None and group not in known:
         raise FitError(f"got group {group!r}; the model's groups are {', '.join(known)}")
+    estimate = mle(model) if estimate is None else estimate
     chosen = [g for g in design.groups if group in (None, g.name)]
     return pd.concat([_groups(estimate, g) for g in chosen], ignore_index=True)
+
+
+def _parts(model: Model | Fit | Estimate, function: str) -> tuple[Model, Estimate | None]:
+    """Return the model, and its estimate where one was given; FitError unless it is Gaussian."""
+    own = model if isinstance(model, Model) else getattr(model, "model", None)
+    if not isinstance(own, Model):
+        raise FitError(
+            f"{function}() takes a Model, a Fit or what hm.mle() returned; got "
+            f"{type(model).__name__}."
+        )
+    if (own.family.name, own.family.link) != ("gaussian", "identity"):
+        raise FitError(
+            f"{function}() takes least squares, which are for Gaussian models; this model has "
+            f"family={own.family.name!r}. For all rows in one regression fit the formula without "
+            "its bars."
+        )
+    return own, model if isinstance(model, Estimate) else None
 
 
 def _groups(estimate: Estimate, group: Group) -> pd.DataFrame:
@@ -58,8 +98,10 @@ def _groups(estimate: Estimate, group: Group) -> pd.DataFrame:
     left = design.y - rest - np.einsum("nq,nq->n", z, np.nan_to_num(own.estimate)[group.index])
     sums = np.bincount(group.index, precision * left**2, minlength=count)
     room = group.n_rows - len(group.coefs)
-    there = np.isfinite(own.estimate).all(axis=1) & (room > 0)
-    variance = np.where(there, sums / np.maximum(room, 1), np.nan)
+    there = np.isfinite(own.estimate).all(axis=1)
+    variance = np.where(there & (room > 0), sums / np.maximum(room, 1), np.nan)
+    if _errors_known(design):
+        variance = np.where(there, 1.0, np.nan)
     se = np.sqrt(variance[:, None] * np.einsum("jkk->jk", own.covariance))
     q = len(group.coefs)
     return pd.DataFrame(
@@ -95,12 +137,18 @@ def _precision(design: Design) -> Floats:
     return out if design.weights is None else out * design.weights
 
 
-def complete_pooling(estimate: Estimate, prob: float = 0.95) -> pd.DataFrame:
+def _errors_known(design: Design) -> bool:
+    """Whether standard errors take the place of a residual sd."""
+    return design.se is not None and not design.se_with_sigma
+
+
+def complete_pooling(model: Model | Fit | Estimate, prob: float = 0.95) -> pd.DataFrame:
     """Return one least-squares regression for all rows, groups ignored.
 
     Parameters
     ----------
-    estimate : Estimate
+    model : Model, Fit or Estimate
+        Gaussian.
     prob : float
         Of the normal interval.
 
@@ -108,16 +156,38 @@ def complete_pooling(estimate: Estimate, prob: float = 0.95) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Indexed by coefficient: estimate, se, z, ci_low, ci_high; ``attrs["sigma"]`` is its residual
-        sd, with divisor n - p.
+        sd, with divisor n - p, or 1 where ``se(s)`` gives the errors. Correlations and unequal
+        variances of residuals that the model estimates play no part.
+
+    Raises
+    ------
+    FitError
+        The model is not Gaussian.
+
+    See Also
+    --------
+    no_pooling : a regression for each group.
+
+    Examples
+    --------
+    >>> import hiermodels as hm
+    >>> model = hm.Model("Reaction ~ Days + (Days | Subject)", hm.load_dataset("sleepstudy"))
+    >>> hm.complete_pooling(model)[["estimate", "se"]].round(2)
+                 estimate    se
+    coefficient
+    Intercept      251.41  6.61
+    Days            10.47  1.24
     """
-    design = estimate.model.design
     z = NormalDist().inv_cdf((1.0 + check_prob(prob)) / 2.0)
+    design = _parts(model, "complete_pooling")[0].design
     root = np.sqrt(_precision(design))
     Q, R = np.linalg.qr(design.X_centred * root[:, None])
     target = root * (design.y - design.offset)
     back = design.T @ np.linalg.inv(R)
     left = target - Q @ (Q.T @ target)
-    sigma = float(np.sqrt(left @ left / (design.n - R.shape[0])))
+    room, sigma = design.n - R.shape[0], 1.0
+    if not _errors_known(design):
+        sigma = float(np.sqrt(left @ left / room)) if room > 0 else math.nan
     value, se = back @ (Q.T @ target), sigma * np.sqrt(np.sum(back**2, axis=1))
     out = pd.DataFrame(
         {"estimate": value, "se": se, "z": value / se, "ci_low": value - z * se}

@@ -7,7 +7,7 @@ import numpy as np
 
 from hiermodels.engines.assembly import check_independent
 from hiermodels.engines.marginal import unsupported
-from hiermodels.engines.native import native_unavailable
+from hiermodels.engines.native import kernels_unavailable
 from hiermodels.errors import EngineError
 from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family
@@ -22,6 +22,9 @@ ENGINES: Final = ("auto", "marginal", "conditional")
 # longer trajectories, and fewer effective draws of them.
 _MORE_GRADIENTS: Final = 8.0
 _MOST_BYTES: Final = 1e9
+# A product summed from the rows takes so many times as long as an operation of the other counts:
+# it is added to memory, and each row's variance takes an exponential and a logarithm.
+_ROW_COST: Final = 8.0
 
 
 @dataclass(frozen=True)
@@ -59,21 +62,49 @@ def choose_engine(design: Design, family: Family, priors: ResolvedPriors, engine
     if engine == "conditional":
         check_independent(design)
         return Choice("conditional", "asked for")
-    why_not = unsupported(design, family, priors) or native_unavailable()
+    why_not = unsupported(design, family, priors) or kernels_unavailable()
     if engine == "marginal":
         if why_not is not None:
             raise EngineError(f"The marginal engine cannot run this model: {why_not}.")
         return Choice("marginal", "asked for")
-    if design.residual is not None and not design.residual.independent:
-        if why_not is not None:
-            raise EngineError(
-                f"This residual structure needs the marginal engine, which cannot run it: "
-                f"{why_not}."
-            )
+    only_marginal = design.residual is not None and not design.residual.independent
+    if not only_marginal:
+        why_not = why_not or _too_many_rows(design, priors)
+    elif why_not is not None:
+        raise EngineError(
+            f"This residual structure needs the marginal engine, which cannot run it: {why_not}."
+        )
+    else:
         return Choice("marginal", "the residual structure needs it")
     if why_not is not None:
         return Choice("conditional", why_not)
     return _cheaper(design, priors)
+
+
+def _too_many_rows(design: Design, priors: ResolvedPriors) -> str | None:
+    """Return why the rows cannot be kept for sums that are made again, None where they can."""
+    size = _rows_cost(design, design_groupings(design, priors))[1]
+    if size <= _MOST_BYTES:
+        return None
+    return (
+        f"its residual variances differ from row to row, and keeping {design.n:,} rows with the "
+        f"places of their products would take {size / 1e9:.1f} GB"
+    )
+
+
+def _rows_cost(design: Design, groupings: tuple[Grouping, ...]) -> tuple[float, float]:
+    """Return operations and bytes of products summed from the rows at every evaluation."""
+    residual = design.residual
+    if residual is None or not residual.by_rows:
+        return 0.0, 0.0
+    tail = len(design.coefs) + 1
+    effects = [g.q for g in groupings]
+    # each grouping's columns with its own and every later one's, and with the coefficients'
+    products = sum(q * (sum(effects[k:]) + tail) for k, q in enumerate(effects)) + tail**2
+    families = sum(len(effects) - k + 1 for k in range(len(effects))) + 1
+    numbers = sum(effects) + tail + 2 * families + 3
+    operations = _ROW_COST * design.n * products * (1 + residual.n_sigma)
+    return operations, 8.0 * design.n * numbers
 
 
 def _cheaper(design: Design, priors: ResolvedPriors) -> Choice:
@@ -92,10 +123,12 @@ def _cheaper(design: Design, priors: ResolvedPriors) -> Choice:
             "coefficients and group effects are integrated out exactly; an effective draw costs "
             f"about {_share(ratio)} of the conditional engine's",
         )
+    why = "groups crossed this widely"
+    if _rows_cost(design, design_groupings(design, priors))[0] > 0.5 * marginal:
+        why = "a residual variance that takes so many values"
     return Choice(
         "conditional",
-        f"with groups crossed this widely an effective draw costs about {ratio:.0f} times as much "
-        "in marginal form",
+        f"with {why} an effective draw costs about {ratio:.0f} times as much in marginal form",
     )
 
 
@@ -107,13 +140,14 @@ def _marginal_cost(design: Design, priors: ResolvedPriors) -> tuple[float, float
     """Return operations of one gradient and bytes of the cross-products, roughly."""
     groupings = design_groupings(design, priors)
     p = len(design.coefs) + 1
+    again, kept = _rows_cost(design, groupings)
     if not groupings:
-        return float(p**3), 8.0 * p * p
+        return 3.0 * float(p**3) + again, 8.0 * p * p + kept
     chain = find_chain(groupings)
     crossed = [g for k, g in enumerate(groupings) if k not in chain]
     corner = sum(g.n_levels * g.q for g in crossed) + p
-    bases = 1 if design.residual is None else max(len(design.residual.bases), 1)
-    operations, numbers = float(corner) ** 3 / 3.0, float(corner) ** 2
+    bases = _n_bases(design)
+    operations, numbers = float(corner) ** 3 / 3.0, float(corner) ** 2 + kept / 8.0
     later = sum(groupings[k].q for k in chain)
     for k in chain:
         grouping = groupings[k]
@@ -123,7 +157,15 @@ def _marginal_cost(design: Design, priors: ResolvedPriors) -> tuple[float, float
         level = q**3 + q**2 * width * (1 + bases) + q * width**2
         operations += float(np.sum(level))
         numbers += float(np.sum(bases * q * width))
-    return 3.0 * operations, 8.0 * numbers
+    return 3.0 * operations + again, 8.0 * numbers
+
+
+def _n_bases(design: Design) -> int:
+    """Return of how many matrices cross-products are kept."""
+    residual = design.residual
+    if residual is None or residual.found is None:
+        return 1
+    return 1 + residual.n_sigma if residual.by_rows else residual.found.n_bases
 
 
 def _touched(grouping: Grouping, crossed: list[Grouping]) -> np.ndarray:

@@ -8,14 +8,11 @@ a sampler's thread: a density or a gradient that is not finite is a positive ret
 
 import hashlib
 import inspect
-import logging
 import math
-import pickle
 from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
 
-import numba
 import numpy as np
 from numba import types
 from numba.np.numpy_support import carray
@@ -62,11 +59,10 @@ from hiermodels.engines.buffers import (
 from hiermodels.engines.elementary import strict
 from hiermodels.engines.groupwise import coefficient_prior, sd_prior
 from hiermodels.engines.likelihoods import likelihood
+from hiermodels.spec.compiling import cached_callback
 
 # numba carries no types: mypy cannot see through its decorators.
 # mypy: disallow-untyped-decorators=False, disallow-untyped-calls=False
-
-LOGGER = logging.getLogger("hiermodels")
 
 SUCCESS, GRADIENT_NOT_FINITE, VALUE_NOT_FINITE, WRONG_DIMENSION = 0, 3, 4, -1
 
@@ -200,15 +196,6 @@ _DENSITY_SIGNATURE: Final = types.int64(types.uint64, _POINTER, _POINTER, _POINT
 _COPY_SIGNATURE: Final = types.int64(types.uint64, types.uint64, _POINTER, _POINTER, types.voidptr)
 
 
-def _callback(function: Callable[..., int], signature: Any) -> Any:
-    """Return the numba callback, from the cache where there is one that can be used."""
-    try:
-        return numba.cfunc(signature, cache=True, error_model="numpy")(function)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        LOGGER.info("numba's cache cannot be used (%s): the kernel is compiled anew", error)
-        return numba.cfunc(signature, error_model="numpy")(function)
-
-
 @cache
 def density_callback() -> Any:
     """Return the callback (dim, x*, gradient*, value*, buffer*) -> code; see `evaluate`.
@@ -216,10 +203,10 @@ def density_callback() -> Any:
     Code 0 where value and gradient are finite, `VALUE_NOT_FINITE` or `GRADIENT_NOT_FINITE` (a
     divergence to the sampler) where not, `WRONG_DIMENSION` where dim is not the buffer's.
     """
-    return _callback(_density(_source_digest()), _DENSITY_SIGNATURE)
+    return cached_callback(_density(_source_digest()), _DENSITY_SIGNATURE)
 
 
 @cache
 def copy_callback() -> Any:
     """Return the callback (dim, dim, x*, out*, buffer*) -> code that copies x."""
-    return _callback(_copy, _COPY_SIGNATURE)
+    return cached_callback(_copy, _COPY_SIGNATURE)

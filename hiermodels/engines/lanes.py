@@ -33,7 +33,7 @@ from hiermodels.engines.lanes_layout import (
     AT_MULTIPLICITY,
     AT_PARENT,
     AT_PRODUCTS,
-    BLOCKS,
+    AT_RUNS,
     FACTOR,
     FRONT,
     LANES,
@@ -42,6 +42,7 @@ from hiermodels.engines.lanes_layout import (
     MULTIPLE,
     OMEGA,
     OWNER,
+    RUNS,
     SIZE,
 )
 from hiermodels.engines.rowwise import loop
@@ -91,6 +92,13 @@ def add_scaled(out: Any, row: int, x: Any, other: int, factor: float) -> None:
 
 
 @loop
+def put_scaled(out: Any, row: int, x: Any, other: int, factor: float) -> None:
+    """Write a factor times one row to another."""
+    for k in range(out.shape[1]):
+        out[row, k] = factor * x[other, k]
+
+
+@loop
 def dot(x: Any, row: int, y: Any, other: int) -> float:
     """Return the sum of products of two rows."""
     total = 0.0
@@ -128,30 +136,32 @@ def column_group(i: Any, a: int, h: int, k: int) -> int:
 
 
 @loop
-def scale_lanes(i: Any, a: int, h: int, lam: Any, shift: Any, q: int, kw: Any, ke: Any) -> None:
-    """Write every column of the products times its factor."""
+def scale_lanes(
+    i: Any, a: int, h: int, lam: Any, shift: Any, q: int, kw: Any, weight: float, ke: Any
+) -> None:
+    """Write every column of the products, which count `weight` times, times its factor."""
     raw, wide = kw.shape[0] // q, ke.shape[0] // q
     p, others = i[a + P], i[a + OTHERS]
-    clear(ke)
     column = 0
     for k in range(i[a + H] - h + i[a + N_BLOCKS]):
         g = column_group(i, a, h, k)
         size, at = i[g + GROUP_SIZE], i[g + GROUP_AT]
         for x in range(q):
             for c in range(size):
-                for b in range(size):
-                    factor = lam[at + b * size + c]
+                row, out = x * raw + column, x * wide + column + c
+                put_scaled(ke, out, kw, row, weight * lam[at + c])
+                for b in range(1, size):
+                    factor = weight * lam[at + b * size + c]
                     if factor != 0.0:
-                        row = x * raw + column + b
-                        add_scaled(ke, x * wide + column + c, kw, row, factor)
+                        add_scaled(ke, out, kw, row + b, factor)
         column += size
     for x in range(q):
         for c in range(p):
-            add_scaled(ke, x * wide + column + c, kw, x * raw + column + c, 1.0)
+            put_scaled(ke, x * wide + column + c, kw, x * raw + column + c, weight)
         y = x * wide + column + p
-        add_scaled(ke, y, kw, x * raw + column + p + others, 1.0)
+        put_scaled(ke, y, kw, x * raw + column + p + others, weight)
         for k in range(others):
-            add_scaled(ke, y, kw, x * raw + column + p + k, -shift[k])
+            add_scaled(ke, y, kw, x * raw + column + p + k, -weight * shift[k])
 
 
 @loop
@@ -160,10 +170,10 @@ def factor_lanes(
 ) -> bool:
     """Write the factors of a block's nodes; False where a pivot is lost."""
     wide, lanes = ke.shape[0] // q, ke.shape[1]
-    clear(u)
     for k in range(q):
         for c in range(k, wide):
-            for b in range(q):
+            put_scaled(u, k * wide + c, ke, c, lam[own + k])
+            for b in range(1, q):
                 factor = lam[own + b * q + k]
                 if factor != 0.0:
                     add_scaled(u, k * wide + c, ke, b * wide + c, factor)
@@ -198,52 +208,88 @@ def log_determinant(f: Any, u: Any, q: int, at: int, multiple: bool) -> float:
     wide, lanes = u.shape[0] // q, u.shape[1]
     value, product = 0.0, 1.0
     for k in range(q):
-        for j in range(lanes):
-            pivot = u[k * wide + k, j]
-            if multiple:
-                value += f[at + j] * math.log(pivot)
-            elif pivot > 1e100:
-                value += math.log(pivot)
-            else:
-                # pivots are at least 1: one logarithm for many of them
-                product *= pivot
-                if product > 1e200:
-                    value += math.log(product)
-                    product = 1.0
+        row = k * wide + k
+        if multiple:
+            for j in range(lanes):
+                value += f[at + j] * math.log(u[row, j])
+            continue
+        # pivots are at least 1, and lanes come by four: one logarithm for many of them
+        for j in range(0, lanes, 4):
+            four = (u[row, j] * u[row, j + 1]) * (u[row, j + 2] * u[row, j + 3])
+            if four > 1e100:
+                for c in range(4):
+                    value += math.log(u[row, j + c])
+                continue
+            product *= four
+            if product > 1e200:
+                value += math.log(product)
+                product = 1.0
     return 2.0 * (value + math.log(product))
 
 
 @loop
 def pass_to_corner(u: Any, q: int, s: Any, corner: int) -> None:
-    """Subtract the Schur complements of a block from the corner, upper triangle."""
-    wide = u.shape[0] // q
+    """Subtract the Schur complements of a block from the corner, upper triangle.
+
+    Four entries at a time: each number of a row is read once for them.
+    """
+    wide, lanes = u.shape[0] // q, u.shape[1]
     rest = wide - q
     for x in range(rest):
-        for y in range(x, rest):
-            total = 0.0
+        y = x
+        while y + 4 <= rest:
+            first, second, third, fourth = 0.0, 0.0, 0.0, 0.0
             for b in range(q):
-                total += dot(u, b * wide + q + x, u, b * wide + q + y)
-            s[corner + x * rest + y] -= total
+                row, other = b * wide + q + x, b * wide + q + y
+                for j in range(lanes):
+                    value = u[row, j]
+                    first += value * u[other, j]
+                    second += value * u[other + 1, j]
+                    third += value * u[other + 2, j]
+                    fourth += value * u[other + 3, j]
+            at = corner + x * rest + y
+            s[at] -= first
+            s[at + 1] -= second
+            s[at + 2] -= third
+            s[at + 3] -= fourth
+            y += 4
+        while y < rest:
+            for b in range(q):
+                s[corner + x * rest + y] -= dot(u, b * wide + q + x, u, b * wide + q + y)
+            y += 1
 
 
 @loop
-def pass_to_parents(
-    u: Any, q: int, front: Any, has_front: bool, i: Any, parents: int, s: Any, target: int,
-    row: Any,
-) -> None:  # fmt: skip
-    """Add the Schur complements of a block to its parents' fronts, upper triangle."""
+def add_complements(u: Any, q: int, front: Any, has_front: bool, first: bool, total: Any) -> None:
+    """Add the Schur complements of a block to those of its run, upper triangle."""
     wide, lanes = u.shape[0] // q, u.shape[1]
     rest = wide - q
     for x in range(rest):
         for y in range(x, rest):
-            for j in range(lanes):
-                row[0, j] = front[(q + x) * wide + q + y, j] if has_front else 0.0
-            for b in range(q):
+            line, row, other = x * rest + y, q + x, q + y
+            if first:
                 for j in range(lanes):
-                    row[0, j] -= u[b * wide + q + x, j] * u[b * wide + q + y, j]
-            at = target + (x * rest + y) * lanes
+                    total[line, j] = -u[row, j] * u[other, j]
+            else:
+                for j in range(lanes):
+                    total[line, j] -= u[row, j] * u[other, j]
+            for b in range(1, q):
+                for j in range(lanes):
+                    total[line, j] -= u[b * wide + row, j] * u[b * wide + other, j]
+            if has_front:
+                add_scaled(total, line, front, row * wide + other, 1.0)
+
+
+@loop
+def pass_to_parents(total: Any, rest: int, i: Any, parents: int, s: Any, target: int) -> None:
+    """Add the Schur complements of a run to its parents' fronts, upper triangle."""
+    lanes = total.shape[1]
+    for x in range(rest):
+        for y in range(x, rest):
+            line = x * rest + y
+            at = target + line * lanes
             for j in range(lanes):
-                s[at + i[parents + j]] += row[0, j]
+                s[at + i[parents + j]] += total[line, j]
 
 
 @loop
@@ -259,27 +305,35 @@ def lanes_forward(f: Any, i: Any, a: int, lam: Any, w: Any, shift: Any, s: Any) 
         kw = block_of(s, work, q * raw, lanes)
         ke = block_of(s, work + q * raw * lanes, q * wide, lanes)
         start = block_of(s, work + 2 * q * raw * lanes, q + 1, lanes)
+        total = block_of(s, work + (2 * q * raw + q + 1) * lanes, 0 if top else rest**2, lanes)
         own = i[i[a + AT_GROUPS] + GROUP * i[r + OWNER] + GROUP_AT]
         target = i[i[a + AT_LEVELS] + (h + 1) * LEVEL + FRONT] if not top else 0
-        for k in range(i[r + BLOCKS]):
-            at = i[r + AT_PRODUCTS] + k * m * q * raw * lanes
-            weigh_lanes(block_of(f, at, m * q * raw, lanes), w, kw)
-            scale_lanes(i, a, h, lam, shift, q, kw, ke)
-            front = ke
-            if h > 0:
-                front = block_of(s, i[r + FRONT] + k * wide**2 * lanes, wide**2, lanes)
-            u = block_of(s, i[r + FACTOR] + k * q * wide * lanes, q * wide, lanes)
-            if not factor_lanes(lam, own, q, ke, front, h > 0, u, start):
-                return math.nan
-            many = i[r + AT_MULTIPLICITY] + k * lanes
-            value += log_determinant(f, u, q, many, i[r + MULTIPLE] != 0)
+        for run in range(i[r + RUNS]):
+            begin, end = i[i[r + AT_RUNS] + run], i[i[r + AT_RUNS] + run + 1]
+            for k in range(begin, end):
+                at = i[r + AT_PRODUCTS] + k * m * q * raw * lanes
+                products, weight = block_of(f, at, m * q * raw, lanes), w[0]
+                if m > 1:
+                    weigh_lanes(products, w, kw)
+                    products, weight = kw, 1.0
+                scale_lanes(i, a, h, lam, shift, q, products, weight, ke)
+                front = ke
+                if h > 0:
+                    front = block_of(s, i[r + FRONT] + k * wide**2 * lanes, wide**2, lanes)
+                u = block_of(s, i[r + FACTOR] + k * q * wide * lanes, q * wide, lanes)
+                if not factor_lanes(lam, own, q, ke, front, h > 0, u, start):
+                    return math.nan
+                many = i[r + AT_MULTIPLICITY] + k * lanes
+                value += log_determinant(f, u, q, many, i[r + MULTIPLE] != 0)
+                if not top:
+                    add_complements(u, q, front, h > 0, k == begin, total)
+                    continue
+                if h > 0:
+                    add_front(front, q, s, i[a + CORNER])
+                pass_to_corner(u, q, s, i[a + CORNER])
             if not top:
-                parents = i[r + AT_PARENT] + k * lanes
-                pass_to_parents(u, q, front, h > 0, i, parents, s, target, start)
-                continue
-            if h > 0:
-                add_front(front, q, s, i[a + CORNER])
-            pass_to_corner(u, q, s, i[a + CORNER])
+                parents = i[r + AT_PARENT] + run * lanes
+                pass_to_parents(total, rest, i, parents, s, target)
     return value
 
 

@@ -27,18 +27,30 @@ from hiermodels.engines.arrow_layout import (
     M,
     P,
 )
-from hiermodels.engines.lanes import block_of, lanes_forward, level_shape
-from hiermodels.engines.lanes_gradient import keep_moments, own_moments, rest_moments
+from hiermodels.engines.lanes import (
+    add_scaled,
+    block_of,
+    lanes_forward,
+    level_shape,
+    put_scaled,
+)
+from hiermodels.engines.lanes_gradient import (
+    gather_moments,
+    keep_moments,
+    own_moments,
+    rest_moments,
+)
 from hiermodels.engines.lanes_layout import (
     AT_MULTIPLICITY,
     AT_PARENT,
-    BLOCKS,
+    AT_RUNS,
     FACTOR,
     FRONT,
     LANES,
     LEVEL,
     OMEGA,
     OWNER,
+    RUNS,
 )
 from hiermodels.engines.marginal_draws import draw_corner
 from hiermodels.engines.marginal_kernels import (
@@ -73,6 +85,14 @@ def draw_block(u: Any, q: int, i: Any, parents: int, s: Any, source: int, rng: A
     for b in range(q - 1, -1, -1):
         for j in range(lanes):
             t[b, j] = rng.standard_normal()
+    solve_block(u, q, t)
+
+
+@loop
+def solve_block(u: Any, q: int, t: Any) -> None:
+    """Write own scores given those of the rest and what else they are equal to."""
+    wide, lanes = t.shape
+    for b in range(q - 1, -1, -1):
         for c in range(b + 1, wide):
             for j in range(lanes):
                 t[b, j] -= u[b * wide + c, j] * t[c, j]
@@ -81,49 +101,64 @@ def draw_block(u: Any, q: int, i: Any, parents: int, s: Any, source: int, rng: A
 
 
 @loop
-def write_scaled(lam: Any, own: int, q: int, t: Any, j: int, out: Any, at: int) -> None:
-    """Write a factor times the scores in column j."""
+def scale_scores(lam: Any, own: int, q: int, t: Any, out: Any) -> None:
+    """Write a factor times the scores, by row."""
     for x in range(q):
-        total = 0.0
-        for c in range(q):
-            total += lam[own + x * q + c] * t[c, j]
-        out[at + x] = total
+        put_scaled(out, x, t, 0, lam[own + x * q])
+        for c in range(1, q):
+            add_scaled(out, x, t, c, lam[own + x * q + c])
+
+
+@strict
+def write_levels(q: int, scaled: Any, levels: Any, first: int, out: Any, at: int) -> None:
+    """Write a block's effects to where their levels stand; -1 is no level."""
+    for j in range(scaled.shape[1]):
+        level = levels[first + j]
+        if level >= 0:
+            for x in range(q):
+                out[at + level * q + x] = scaled[x, j]
 
 
 @loop
 def update(
-    lam: Any, own: int, q: int, omega: Any, j: int, count: float, work: Any, mean: Any, at: int,
-    within: Any, between: Any, square: int,
+    lam: Any, own: int, q: int, omega: Any, count: float, work: Any, mean: Any, within: Any,
+    between: Any,
 ) -> None:  # fmt: skip
-    """Update one level's moments by one draw of the scales; see `marginal_draws.add_moments`."""
-    wide = omega.shape[0] // q
+    """Update a block's moments by one draw of the scales; see `marginal_draws.add_moments`.
+
+    `work` has q + 2 q^2 rows; `omega` is overwritten.
+    """
+    wide, lanes = omega.shape[0] // q, omega.shape[1]
+    share, part = (count - 1.0) / count, 1.0 / count
     for x in range(q):
-        total = 0.0
+        put_scaled(work, x, mean, x, -1.0)
         for c in range(q):
-            total -= lam[own + x * q + c] * omega[c * wide + wide - 1, j]
-            last = omega[c * wide + wide - 1, j]
-            product = 0.0
-            for d in range(q):
-                other = omega[d * wide + wide - 1, j]
-                product += lam[own + x * q + d] * (omega[d * wide + c, j] - other * last)
-            work[q + x * q + c] = product
-        work[x] = total - mean[at + x]
-    share = (count - 1.0) / count
+            add_scaled(work, x, omega, c * wide + wide - 1, -lam[own + x * q + c])
+        add_scaled(mean, x, work, x, part)
+    for c in range(q):
+        for d in range(q):
+            for j in range(lanes):
+                last, other = omega[c * wide + wide - 1, j], omega[d * wide + wide - 1, j]
+                work[q + c * q + d, j] = omega[c * wide + d, j] - last * other
+    for x in range(q):
+        for d in range(q):
+            row = q + q * q + x * q + d
+            put_scaled(work, row, work, q + d, lam[own + x * q])
+            for c in range(1, q):
+                add_scaled(work, row, work, q + c * q + d, lam[own + x * q + c])
     for x in range(q):
         for y in range(q):
-            between[square + x * q + y] += work[x] * work[y] * share
-            total = 0.0
-            for c in range(q):
-                total += work[q + x * q + c] * lam[own + y * q + c]
-            within[square + x * q + y] += total
-    for x in range(q):
-        mean[at + x] += work[x] / count
+            row = x * q + y
+            for j in range(lanes):
+                between[row, j] += share * work[x, j] * work[y, j]
+            for d in range(q):
+                add_scaled(within, row, work, q + q * q + x * q + d, lam[own + y * q + d])
 
 
 @strict
 def chain_draws(
     f: Any, i: Any, a: int, lam: Any, s: Any, rng: Any, levels: Any, places: Any, out: Any,
-    count: float, small: Any, mean: Any, within: Any, between: Any,
+    count: float, mean: Any, within: Any, between: Any,
 ) -> None:  # fmt: skip
     """Write a draw of the chain's effects, and update their moments, outer groupings first."""
     lanes, work = i[a + LANES], i[a + WORK]
@@ -132,69 +167,72 @@ def chain_draws(
         wide, top = q + rest, h + 1 == i[a + H]
         g = i[r + OWNER]
         own = i[i[a + AT_GROUPS] + GROUP * g + GROUP_AT]
-        first, number, at, square = places[g, 0], places[g, 1], places[g, 4], places[g, 5]
-        above = i[a + AT_LEVELS] + (h + 1) * LEVEL
-        source = i[a + START] if top else -i[above + FRONT]
-        before = -1 if top else i[above + OMEGA]
+        record = i[a + AT_LEVELS] + (h + 1) * LEVEL
+        source = i[a + START] if top else -i[record + FRONT]
+        origin = i[a + INVERSE] if top else i[record + OMEGA]
         omega = block_of(s, work, q * wide, lanes)
         row = block_of(s, work + q * wide * lanes, 2, lanes)
-        for k in range(i[r + BLOCKS]):
-            u = block_of(s, i[r + FACTOR] + k * q * wide * lanes, q * wide, lanes)
-            parents = i[r + AT_PARENT] + k * lanes
-            used = min(lanes, number - k * lanes)
-            if out.shape[0] > 0:
-                place = work + (q * wide + 2) * lanes
+        small = block_of(s, work + (q * wide + 2) * lanes, q + 2 * q * q, lanes)
+        local = work + (q * wide + 2 + q + 2 * q * q) * lanes
+        above = block_of(s, local + wide * lanes, 0 if top else rest**2, lanes)
+        for run in range(i[r + RUNS]):
+            parents = i[r + AT_PARENT] + run * lanes
+            if not top and mean.shape[0] > 0:
+                gather_moments(i, parents, s, origin, rest, above)
+            for k in range(i[i[r + AT_RUNS] + run], i[i[r + AT_RUNS] + run + 1]):
+                u = block_of(s, i[r + FACTOR] + k * q * wide * lanes, q * wide, lanes)
+                if out.shape[0] > 0:
+                    place = local if h == 0 else i[r + FRONT] + k * wide**2 * lanes
+                    t = block_of(s, place, wide, lanes)
+                    draw_block(u, q, i, parents, s, source, rng, t)
+                    scale_scores(lam, own, q, t, small)
+                    first = places[g, 0] + k * lanes
+                    write_levels(q, small, levels, first, out, places[g, 4])
+                if mean.shape[0] == 0:
+                    continue
+                rest_moments(u, q, s, origin, above, top, row, omega)
+                own_moments(f, u, q, i[r + AT_MULTIPLICITY] + k * lanes, row, omega)
                 if h > 0:
-                    place = i[r + FRONT] + k * wide**2 * lanes
-                t = block_of(s, place, wide, lanes)
-                draw_block(u, q, i, parents, s, source, rng, t)
-                for j in range(used):
-                    level = levels[first + k * lanes + j]
-                    write_scaled(lam, own, q, t, j, out, at + level * q)
-            if mean.shape[0] == 0:
-                continue
-            origin = i[a + INVERSE] if top else before
-            rest_moments(u, q, i, parents, s, origin, top, row, omega)
-            own_moments(f, u, q, i[r + AT_MULTIPLICITY] + k * lanes, row, omega)
-            if h > 0:
-                kept = block_of(s, i[r + OMEGA] + k * wide**2 * lanes, wide**2, lanes)
-                keep_moments(omega, q, i, parents, s, before, i[a + INVERSE], kept)
-            for j in range(used):
-                level = levels[first + k * lanes + j]
+                    kept = block_of(s, i[r + OMEGA] + k * wide**2 * lanes, wide**2, lanes)
+                    keep_moments(omega, q, s, origin, above, top, kept)
+                at, square = places[g, 5] + k * q * lanes, places[g, 6] + k * q * q * lanes
                 update(
-                    lam, own, q, omega, j, count, small, mean, at + level * q, within, between,
-                    square + level * q * q,
+                    lam, own, q, omega, count, small, block_of(mean, at, q, lanes),
+                    block_of(within, square, q * q, lanes), block_of(between, square, q * q, lanes),
                 )  # fmt: skip
 
 
 @strict
 def corner_draws(
-    i: Any, a: int, lam: Any, s: Any, places: Any, out: Any, count: float, small: Any, mean: Any,
-    within: Any, between: Any,
+    i: Any, a: int, lam: Any, s: Any, places: Any, out: Any, count: float, mean: Any, within: Any,
+    between: Any,
 ) -> None:  # fmt: skip
     """Write the draw of crossed groupings' effects, and update their moments."""
-    n = i[a + CROSSED] + i[a + P] + 1
+    n, work = i[a + CROSSED] + i[a + P] + 1, i[a + WORK]
     for g in range(places.shape[0]):
         column, q = places[g, 2], places[g, 3]
         if column < 0:
             continue
         own = i[i[a + AT_GROUPS] + GROUP * g + GROUP_AT]
+        small = block_of(s, work + q * (q + 1), q + 2 * q * q, 1)
         for level in range(places[g, 1]):
             first = column + level * q
             if out.shape[0] > 0:
-                t = block_of(s, i[a + START] + first, q, 1)
-                write_scaled(lam, own, q, t, 0, out, places[g, 4] + level * q)
+                scale_scores(lam, own, q, block_of(s, i[a + START] + first, q, 1), small)
+                for x in range(q):
+                    out[places[g, 4] + level * q + x] = small[x, 0]
             if mean.shape[0] == 0:
                 continue
-            block = block_of(s, i[a + WORK], q * (q + 1), 1)
+            block = block_of(s, work, q * (q + 1), 1)
             for b in range(q):
                 line = i[a + INVERSE] + (first + b) * n
                 for c in range(q):
                     block[b * (q + 1) + c, 0] = s[line + first + c]
                 block[b * (q + 1) + q, 0] = s[line + n - 1]
+            at, square = places[g, 5] + level * q, places[g, 6] + level * q * q
             update(
-                lam, own, q, block, 0, count, small, mean, places[g, 4] + level * q, within,
-                between, places[g, 5] + level * q * q,
+                lam, own, q, block, count, small, block_of(mean, at, q, 1),
+                block_of(within, square, q * q, 1), block_of(between, square, q * q, 1),
             )  # fmt: skip
 
 
@@ -207,13 +245,18 @@ def _many(source: int, structured: bool) -> Any:
     ) -> int:  # fmt: skip
         """Write for each draw of x coefficients (n, p) and effects (n, size or 0), and moments.
 
+        `levels` has the level of each place of a block, or -1; `places` by grouping where those
+        begin, its levels, first column in the corner, effects, and where its effects, means and
+        covariances begin. Moments of the chain's groupings are by block.
+
         Returns the number of draws that could not be factored, which are written as nan.
         """
         i = f.view(np.int64)
         a, m, n_phi = i[AT_ARROW], i[i[AT_ARROW] + M], draws.shape[1] - i[AT_PHI]
         lam, shift, grad = np.zeros(i[a + LAMBDAS]), np.zeros(i[OTHERS]), np.zeros(draws.shape[1])
         w, dw, log_residual = np.zeros(m), np.zeros((n_phi, m)), np.zeros(1 + n_phi)
-        s, small = np.zeros(i[a + SCRATCH] + 2048), np.zeros(2 * i[a + LAMBDAS] + 64)
+        # a crossed grouping's moments need the working memory of one lane
+        s = np.zeros(i[a + SCRATCH] + 4 * i[a + LAMBDAS] + 64)
         failed, p, start = 0, i[a + P], i[a + START] + i[a + CROSSED]
         n = i[a + CROSSED] + p + 1
         for k in range(draws.shape[0]):
@@ -236,11 +279,10 @@ def _many(source: int, structured: bool) -> Any:
             if mean.shape[0] > 0:
                 second_moments(s, i[a + CORNER], i[a + INVERSE], n)
             count = float(k + 1 - failed)
-            corner_draws(i, a, lam, s, places, effects[k], count, small, mean, within, between)
+            corner_draws(i, a, lam, s, places, effects[k], count, mean, within, between)
             chain_draws(
-                f, i, a, lam, s, rng, levels, places, effects[k], count, small, mean, within,
-                between,
-            )  # fmt: skip
+                f, i, a, lam, s, rng, levels, places, effects[k], count, mean, within, between
+            )
         return failed
 
     return many

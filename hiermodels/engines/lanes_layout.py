@@ -2,7 +2,11 @@
 
 Where every group has the same columns after its own, groups stand side by side in blocks of
 `LANES`: each number of a node is a row of its block, so that the inner loops run over groups. What
-fills up the last block has no rows: its products are zero and add nothing.
+fills up a block has no rows: its products are zero and add nothing.
+
+Below the top level of a chain blocks come in runs: a lane holds children of one parent in every
+block of its run. What children pass to parents is summed over a run before it is scattered, and
+what parents pass down is gathered once for a run.
 """
 
 from typing import Final
@@ -43,15 +47,18 @@ Index = NDArray[np.int64]
 # One more place in the head, and the record of a level of the chain.
 LANES: Final = 21
 (
-    SIZE, OWNER, LATER, BLOCKS, AT_PARENT, AT_MULTIPLICITY, MULTIPLE, AT_PRODUCTS, FACTOR, FRONT,
-    OMEGA,
-) = range(11)  # fmt: skip
-LEVEL: Final = 11
+    SIZE, OWNER, LATER, RUNS, AT_RUNS, AT_PARENT, AT_MULTIPLICITY, MULTIPLE, AT_PRODUCTS, FACTOR,
+    FRONT, OMEGA,
+) = range(12)  # fmt: skip
+LEVEL: Final = 12
 
-# Numbers of a block's widest array, which stay in the processor's first cache.
+# Numbers of a block's widest array, which stay in the processor's first cache, and most lanes.
 _BLOCK: Final = 2048
+_LANES: Final = 256
 _MOST: Final = 20_000_000
 _FILLED: Final = 0.25
+# Blocks of a run: more save little, and leave more lanes empty.
+_RUN: Final = 16
 
 
 def suits_lanes(gram: Gram) -> bool:
@@ -101,47 +108,143 @@ def write_lanes(gram: Gram, prior: Array, writer: Writer) -> int:
         for h, level in enumerate(gram.levels)
     ]
     q = max(g.q for g in gram.groupings)
-    most = max(len(level.parent) for level in gram.levels)
-    lanes = min(-(-most // 4) * 4, max(8, _BLOCK // (q * max(wides)) // 8 * 8), 256)
+    lanes = count_lanes(gram)
+    runs, positions = place_nodes(gram)
     levels = np.zeros((len(gram.chain), LEVEL), dtype=np.int64)
-    for h, level in enumerate(gram.levels):
-        above = wides[h + 1] if h + 1 < len(wides) else 0
-        end = _write_level(gram, h, level, levels[h], lanes, wides[h], above, end, writer)
+    for h in range(len(gram.chain)):
+        levels[h, AT_PARENT] = writer.add_index(_parents(gram, h, runs[h], positions, wides, lanes))
+        end = _write_level(gram, h, levels[h], lanes, runs[h], positions[h], wides[h], end, writer)
     head[AT_LEVELS] = writer.add_index(levels)
     wide = max(wides) + gram.n_others
     head[LANES], head[REST], head[WORK] = lanes, 0, end
     corner_work = 6 * q * (n_corner + gram.n_others) + 3 * gram.tail**2
-    head[SCRATCH] = end + max((5 * q * wide + q + 3) * lanes, corner_work)
+    kept = max([0, *(w**2 for w in wides[1:])])
+    head[SCRATCH] = end + max((5 * q * wide + q + 3 + kept) * lanes, corner_work)
     return writer.add_index(head)
+
+
+def count_lanes(gram: Gram) -> int:
+    """Return how many groups stand side by side."""
+    q = max(g.q for g in gram.groupings)
+    border = gram.corner.n_columns + gram.n_coefs + 1
+    wide = max(
+        gram.groupings[level.grouping].q + gram.later(h) + border
+        for h, level in enumerate(gram.levels)
+    )
+    most = max(len(level.parent) for level in gram.levels)
+    return min(-(-most // 4) * 4, max(8, _BLOCK // (q * wide) // 8 * 8), _LANES)
+
+
+def place_nodes(gram: Gram) -> tuple[list[Index], list[Index]]:
+    """Return by level the first block of each run (runs + 1,), and each node's block and lane.
+
+    A node stands at block times lanes plus lane.
+    """
+    lanes = count_lanes(gram)
+    runs, positions = [], []
+    for h, level in enumerate(gram.levels):
+        n_nodes = len(level.parent)
+        if h + 1 == len(gram.levels):
+            runs.append(np.arange(-(-n_nodes // lanes) + 1, dtype=np.int64))
+            positions.append(np.arange(n_nodes, dtype=np.int64))
+            continue
+        # the children of one parent are neighbours, and fill one or more lanes evenly
+        children = np.bincount(level.parent, minlength=len(gram.levels[h + 1].parent))
+        longest = min(_RUN, max(1, n_nodes // lanes))
+        own = -(-children // longest)
+        parent = np.repeat(np.arange(len(children)), own)
+        place = np.arange(len(parent)) - np.repeat(np.cumsum(own) - own, own)
+        size = children[parent] // own[parent] + (place < children[parent] % own[parent])
+        order = np.argsort(-size, kind="stable")
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
+        starts = np.concatenate([[0], np.cumsum(size[order[::lanes]])]).astype(np.int64)
+        lane = np.repeat(rank, size)
+        slot = np.arange(n_nodes) - np.repeat(np.cumsum(size) - size, size)
+        runs.append(starts)
+        positions.append((starts[lane // lanes] + slot) * lanes + lane % lanes)
+    return runs, positions
+
+
+class Lanes:
+    """Where the groups of cross-products stand side by side, to read what kernels write.
+
+    Parameters
+    ----------
+    gram : Gram
+    """
+
+    def __init__(self, gram: Gram) -> None:
+        self._gram = gram
+        self._lanes = count_lanes(gram)
+        self._runs, self._positions = place_nodes(gram)
+        self.shapes = [(g.n_levels, g.q) for g in gram.groupings]
+        for h, level in enumerate(gram.levels):
+            places = int(self._runs[h][-1]) * self._lanes
+            self.shapes[level.grouping] = places, gram.groupings[level.grouping].q
+
+    def levels(self, h: int) -> Index:
+        """Return the level at each place of the chain's h-th grouping, -1 where there is none."""
+        levels = np.full(int(self._runs[h][-1]) * self._lanes, -1, dtype=np.int64)
+        levels[self._positions[h]] = self._gram.levels[h].levels
+        return levels
+
+    def by_level(self, *arrays: Array) -> list[Array]:
+        """Return arrays (chains, numbers of all groupings) with blocks turned into levels.
+
+        The first has q numbers for each level, the others q squared.
+        """
+        out = []
+        for power, values in enumerate(arrays):
+            sizes = [(n, q if power == 0 else q * q) for n, q in self.shapes]
+            parts = np.split(values, np.cumsum([n * size for n, size in sizes])[:-1], axis=1)
+            for h, level in enumerate(self._gram.levels):
+                n, size = sizes[level.grouping]
+                blocks = parts[level.grouping].reshape(len(values), -1, size, self._lanes)
+                rows = blocks.transpose(0, 1, 3, 2).reshape(len(values), n, size)
+                part = np.empty((len(values), len(level.levels), size))
+                part[:, level.levels] = rows[:, self._positions[h]]
+                parts[level.grouping] = part.reshape(len(values), -1)
+            out.append(np.concatenate(parts, axis=1))
+        return out
+
+
+def _parents(
+    gram: Gram, h: int, runs: Index, positions: list[Index], wides: list[int], lanes: int
+) -> Index:
+    """Return by run and lane where its parent's numbers begin among the fronts of its level."""
+    parent = np.zeros((len(runs) - 1, lanes), dtype=np.int64)
+    if h + 1 < len(gram.levels):
+        block, lane = np.divmod(positions[h], lanes)
+        run = np.searchsorted(runs, block, side="right") - 1
+        above, beside = np.divmod(positions[h + 1][gram.levels[h].parent], lanes)
+        parent[run, lane] = above * wides[h + 1] ** 2 * lanes + beside
+    return parent
 
 
 def _write_level(
     gram: Gram,
     h: int,
-    level: ChainLevel,
     record: Index,
     lanes: int,
+    runs: Index,
+    positions: Index,
     wide: int,
-    above: int,
     end: int,
     writer: Writer,
 ) -> int:
     """Write one grouping of the chain; return the end of its scratch."""
-    q, n_nodes = gram.groupings[level.grouping].q, len(level.parent)
-    blocks = -(-n_nodes // lanes)
-    record[[SIZE, OWNER, LATER, BLOCKS]] = q, level.grouping, gram.later(h), blocks
+    level = gram.levels[h]
+    q, blocks = gram.groupings[level.grouping].q, int(runs[-1])
+    record[[SIZE, OWNER, LATER, RUNS]] = q, level.grouping, gram.later(h), len(runs) - 1
+    record[AT_RUNS] = writer.add_index(runs)
     multiplicity = np.zeros(blocks * lanes)
-    multiplicity[:n_nodes] = level.multiplicity
+    multiplicity[positions] = level.multiplicity
     record[AT_MULTIPLICITY] = writer.add(multiplicity)
     record[MULTIPLE] = int(np.any(level.multiplicity != 1.0))
-    # where a parent's numbers begin within its level's fronts, for the first of them
-    parent = np.zeros(blocks * lanes, dtype=np.int64)
-    block, lane = np.divmod(level.parent, lanes)
-    parent[:n_nodes] = block * above**2 * lanes + lane
-    record[AT_PARENT] = writer.add_index(parent)
     products = _dense_products(gram, h, level)
     padded = np.zeros((products.shape[1], blocks * lanes))
-    padded[:, :n_nodes] = products.T
+    padded[:, positions] = products.T
     record[AT_PRODUCTS] = writer.add(padded.reshape(-1, blocks, lanes).transpose(1, 0, 2))
     record[FACTOR] = end
     end += blocks * q * wide * lanes

@@ -22,6 +22,7 @@ from hiermodels.engines.leave_out_kernels import LOG_2PI, leave_out_kernel
 from hiermodels.engines.marginal import MarginalProblem, pack_marginal
 from hiermodels.errors import EngineError
 from hiermodels.spec.design import Design
+from hiermodels.spec.deviations import plain
 from hiermodels.spec.gram_products import Rows
 from hiermodels.spec.gram_tree import find_touches, find_tree
 from hiermodels.spec.priors import ResolvedPriors
@@ -289,8 +290,8 @@ def _sums(
             rows = np.flatnonzero(matrix)
             own, product = matrix[rows], columns[rows] * matrix[rows, None]
         else:
-            rows = np.flatnonzero(np.diff(matrix.indptr))
-            own, product = matrix.diagonal()[rows], (matrix @ columns)[rows]
+            rows = np.flatnonzero(np.diff(plain(matrix).indptr))
+            own, product = plain(matrix).diagonal()[rows], (matrix @ columns)[rows]
         owner.append(place[rows])
         basis.append(np.full(len(rows), m, dtype=np.intp))
         diagonal.append(own)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hiermodels.engines.arrow_layout import Writer, lambda_starts, write_arrow
 from hiermodels.engines.residual_packing import PackedResidual, pack_residual
+from hiermodels.engines.row_sums import build_row_sums, write_rows
 from hiermodels.errors import EngineError
 from hiermodels.spec.design import Design
 from hiermodels.spec.gram import Gram, build_gram, compress, design_groupings
@@ -110,6 +111,9 @@ class Estimation:
     n, p : int
     guess : ndarray (n_theta,)
         Relative factors by the method of moments, one effect at a time: where to start.
+    rows : ndarray or None
+        The rows with the arrow's buffer, where products are summed anew at every evaluation; see
+        `row_sums`.
     """
 
     arrow: Arrow
@@ -122,6 +126,7 @@ class Estimation:
     n: int
     p: int
     guess: Array
+    rows: Array | None = None
 
     @property
     def free(self) -> NDArray[np.bool_]:
@@ -219,17 +224,21 @@ def estimation_problem(
     if along is not None:
         scale = float(np.sqrt(np.mean(left**2))) or 1.0
     groupings = design_groupings(design, priors)
-    gram = build_gram(
-        groupings, design.X_centred, np.zeros((design.n, 0)), response / scale,
-        design.residual.bases,
-    )  # fmt: skip
-    whole = _write(gram)
-    merged = compress(gram)
-    arrow = whole if merged is gram else _write(merged)
-    blocks = _blocks(design, gram)
+    columns = groupings, design.X_centred, np.zeros((design.n, 0)), response / scale
+    rows = None
+    if design.residual.by_rows:
+        gram, sums = build_row_sums(*columns, design.residual, packed)
+        arrow = whole = _write(gram)
+        rows = write_rows(sums, gram, whole.buffer, whole.head)
+    else:
+        gram = build_gram(*columns, design.residual.bases)
+        whole = _write(gram)
+        merged = compress(gram)
+        arrow = whole if merged is gram else _write(merged)
+    blocks = bar_blocks(design, gram)
     p = design.X_centred.shape[1]
     guess = _moments(design, blocks, left)
-    return Estimation(arrow, whole, blocks, packed, along, reml, scale, design.n, p, guess)
+    return Estimation(arrow, whole, blocks, packed, along, reml, scale, design.n, p, guess, rows)
 
 
 def _moments(design: Design, blocks: tuple[Block, ...], left: Array) -> Array:
@@ -281,7 +290,7 @@ def _scale_direction(predictors: Array, packed: PackedResidual, design: Design) 
     return np.concatenate([found, np.zeros(packed.n_phi - k)])
 
 
-def _blocks(design: Design, gram: Gram) -> tuple[Block, ...]:
+def bar_blocks(design: Design, gram: Gram) -> tuple[Block, ...]:
     """Return the bars' places, in written order."""
     starts = lambda_starts(gram)
     owner = {t: g for g, grouping in enumerate(gram.groupings) for t in grouping.terms}

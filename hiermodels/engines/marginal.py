@@ -19,7 +19,10 @@ from hiermodels.engines.lanes_layout import suits_lanes, write_lanes
 from hiermodels.engines.marginal_kernels import marginal_callback
 from hiermodels.engines.packing import lkj_constant, pack_prior
 from hiermodels.engines.problem import COEF_KINDS, SD_KINDS, Floats, PriorRow
-from hiermodels.engines.residual_packing import PackedResidual, pack_residual
+from hiermodels.engines.residual_kernels import AT_COUNTS
+from hiermodels.engines.residual_packing import PackedResidual, given_residual, pack_residual
+from hiermodels.engines.row_kernels import row_callback
+from hiermodels.engines.row_sums import RowSums, build_row_sums, write_rows
 from hiermodels.errors import EngineError
 from hiermodels.spec.design import Design
 from hiermodels.spec.distributions import Prior
@@ -108,6 +111,9 @@ class MarginalProblem:
         coefficients of the log sd.
     plain_residual
         Whether rows are independent and share one sigma, or have known errors without one.
+    rows
+        The rows, where the residual variances are so many that products are summed anew at every
+        evaluation; the residual's matrices are then the precision and its derivatives.
     """
 
     gram: Gram
@@ -116,6 +122,7 @@ class MarginalProblem:
     residual: PackedResidual
     residual_sds: tuple[PriorRow, ...]
     plain_residual: bool
+    rows: RowSums | None = None
 
     @property
     def normal(self) -> NDArray[np.intp]:
@@ -218,7 +225,12 @@ def marginal_problem(design: Design, family: Family, priors: ResolvedPriors) -> 
     X, other = priors.X, priors.X[:, :0]
     if not normal.all():
         X, other = priors.X[:, normal], priors.X[:, ~normal]
-    gram = build_gram(groupings, X, other, design.y - design.offset, design.residual.bases)
+    y, summed = design.y - design.offset, None
+    if design.residual.by_rows:
+        gram, summed = build_row_sums(groupings, X, other, y, design.residual, part)
+        part = given_residual(part)
+    else:
+        gram = build_gram(groupings, X, other, y, design.residual.bases)
     owner = {term: g for g, grouping in enumerate(groupings) for term in grouping.terms}
     bars = []
     for k, (term, own, change) in enumerate(
@@ -229,7 +241,8 @@ def marginal_problem(design: Design, family: Family, priors: ResolvedPriors) -> 
         eta = None if own.cor is None or len(own.sd) == 1 else own.cor.values[0]
         rows = tuple(_row(prior) for prior in own.sd)
         bars.append(MarginalBar(len(rows), len(term.levels), rows, eta, owner[k], first, change))
-    return MarginalProblem(gram, coef, tuple(bars), part, sds, _is_plain(design))
+    plain = _is_plain(design)
+    return MarginalProblem(gram, coef, tuple(bars), part, sds, plain, summed)
 
 
 def _is_plain(design: Design) -> bool:
@@ -275,8 +288,11 @@ def pack_marginal(
     Returns
     -------
     numpy.ndarray
-        One dimension, float64, read-only.
+        One dimension, float64, read-only. Where products are summed anew from the rows it is
+        what `pack_rows` completes, groups neither merged nor side by side.
     """
+    if problem.rows is not None:
+        compressed = lanes = False
     writer = Writer(places.HEAD)
     head = np.zeros(places.HEAD)
     whole = head.view(np.int64)
@@ -335,6 +351,36 @@ def _write_bar(
     return constant
 
 
+def pack_rows(problem: MarginalProblem) -> Floats:
+    """Write a model whose products are summed anew from the rows; see `row_sums.write_rows`.
+
+    Parameters
+    ----------
+    problem
+        With `rows`.
+
+    Returns
+    -------
+    numpy.ndarray
+        One dimension, float64, read-only.
+    """
+    if problem.rows is None:
+        raise EngineError("The cross-products of this model are kept, not summed from its rows.")
+    inner = pack_marginal(problem)
+    head = inner.view(np.int64)
+    block = int(head[places.AT_RESIDUAL])
+    return write_rows(
+        problem.rows,
+        problem.gram,
+        inner,
+        int(head[places.AT_ARROW]),
+        int(marginal_callback(lanes=False, structured=True).address),
+        problem.layout.ndim,
+        problem.layout.phi.start,
+        block + int(inner[block + AT_COUNTS]),
+    )
+
+
 class MarginalDensity(CompiledDensity):
     """The log density of one problem, ready to be called many times.
 
@@ -347,6 +393,10 @@ class MarginalDensity(CompiledDensity):
     """
 
     def __init__(self, problem: MarginalProblem, lanes: bool | None = None) -> None:
+        if problem.rows is not None:
+            address = int(row_callback().address)
+            super().__init__(pack_rows(problem), address, problem.layout.ndim)
+            return
         buffer = pack_marginal(problem, lanes=lanes)
         head = buffer.view(np.int64)
         forms = bool(head[places.SIDE_BY_SIDE]), bool(head[places.STRUCTURED])

@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hiermodels.engines.conditional import Coordinates, _correlation_factor
 from hiermodels.engines.lanes_draws import many_lane_draws
-from hiermodels.engines.lanes_layout import suits_lanes
-from hiermodels.engines.marginal import MarginalProblem, pack_marginal
+from hiermodels.engines.lanes_layout import Lanes, suits_lanes
+from hiermodels.engines.marginal import MarginalProblem, pack_marginal, pack_rows
 from hiermodels.engines.marginal_draws import many_draws
 from hiermodels.engines.problem import SD_KINDS, Floats
+from hiermodels.engines.row_kernels import refill_kernel
 from hiermodels.errors import EngineError
 
 
@@ -102,33 +104,38 @@ def draw_effects(
             f"The draws have shape {draws.shape}; the model needs (chains, draws, {parts.ndim})."
         )
     side_by_side = suits_lanes(problem.gram) if lanes is None else lanes
+    side_by_side = side_by_side and problem.rows is None
     buffer = pack_marginal(problem, compressed=False, lanes=side_by_side)
     # side by side effects come by grouping, in the cross-products' columns; else by bar
     shapes = [(g.n_levels, g.q) for g in problem.gram.groupings]
     if not side_by_side:
         shapes = [(bar.n_levels, bar.q) for bar in problem.bars]
+    blocks = Lanes(problem.gram) if side_by_side else None
+    kept = shapes if blocks is None else blocks.shapes
     at = np.cumsum([0, *(n * q for n, q in shapes)]).astype(np.int64)
-    at_squares = np.cumsum([0, *(n * q * q for n, q in shapes)]).astype(np.int64)
+    at_means = np.cumsum([0, *(n * q for n, q in kept)]).astype(np.int64)
+    at_squares = np.cumsum([0, *(n * q * q for n, q in kept)]).astype(np.int64)
     n_chains, n_draws = draws.shape[:2]
     gamma = np.empty((n_chains, n_draws, problem.gram.n_coefs))
     every = np.empty((n_chains, n_draws, at[-1] if effects else 0))
     mean, within, between = (
         np.zeros((n_chains, int(size[-1]) if moments else 0))
-        for size in (at, at_squares, at_squares)
+        for size in (at_means, at_squares, at_squares)
     )
-    levels, places = _places(problem)
+    levels, places = _places(problem, blocks)
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(n_chains)]
-    rest: tuple[NDArray[np.int64], ...] = (levels, places)
-    if side_by_side:
+    rest: tuple[NDArray[np.int64], ...] = (at, at_squares, levels, places)
+    kernel = many_draws(not problem.plain_residual)
+    if blocks is not None:
         kernel = many_lane_draws(not problem.plain_residual)
-        rest = (levels, np.column_stack([places, at[:-1], at_squares[:-1]]))
-    else:
-        kernel = many_draws(not problem.plain_residual)
-        rest = (at, at_squares, levels, places)
+        starts = np.column_stack([at[:-1], at_means[:-1], at_squares[:-1]])
+        rest = (levels, np.column_stack([places, starts]))
 
     def one(chain: int) -> int:
         own = np.ascontiguousarray(draws[chain])
         out = gamma[chain], every[chain], mean[chain], within[chain], between[chain]
+        if problem.rows is not None:
+            return _by_rows(problem, kernel, buffer, own, streams[chain], rest, out, shapes)
         return int(kernel(buffer, own, streams[chain], *rest, *out))
 
     with ThreadPoolExecutor(max(1, min(cores, n_chains))) as pool:
@@ -136,11 +143,40 @@ def draw_effects(
     counts = n_draws - np.array(failed, dtype=np.float64)
     found = None
     if moments:
+        if blocks is not None:
+            mean, within, between = blocks.by_level(mean, within, between)
         found = _pool(counts, mean, within, between, shapes)
-    kept = _split(every, shapes) if effects else ()
+    drawn = _split(every, shapes) if effects else ()
     if side_by_side:
-        kept, found = _by_bar(problem, kept, found)
-    return MarginalDraws(_coordinates(problem, draws, gamma, kept), draws[..., parts.phi], found)
+        drawn, found = _by_bar(problem, drawn, found)
+    return MarginalDraws(_coordinates(problem, draws, gamma, drawn), draws[..., parts.phi], found)
+
+
+def _by_rows(
+    problem: MarginalProblem, kernel: Any, inner: Floats, draws: Floats, rng: np.random.Generator,
+    rest: tuple[NDArray[np.int64], ...], out: tuple[Floats, ...], shapes: list[tuple[int, int]],
+) -> int:  # fmt: skip
+    """Do what the kernel over draws does, with products summed from the rows for each draw."""
+    buffer, phi = pack_rows(problem), problem.layout.phi
+    gamma, every, mean, within, between = out
+    filled, numbers = np.empty_like(inner), np.empty(1 + problem.residual.n_phi)
+    squares = [(n, q, q) for n, q in shapes]
+    failed = 0
+    for k in range(len(draws)):
+        refill_kernel()(buffer, draws[k, phi], numbers, filled)
+        own = tuple(np.zeros_like(part) for part in (mean, within, between))
+        row = slice(k, k + 1)
+        lost = kernel(filled, draws[row], rng, *rest, gamma[row], every[row], *own)
+        if lost or not len(mean):
+            failed += int(lost)
+            continue
+        count = k + 1 - failed
+        off = own[0] - mean
+        within += own[1]
+        for part, square in zip(_split(off, shapes), _split(between, squares), strict=True):
+            square += np.einsum("jx,jy->jxy", part, part) * ((count - 1) / count)
+        mean += off / count
+    return failed
 
 
 def _by_bar(
@@ -163,8 +199,13 @@ def _by_bar(
     return tuple(kept), moments
 
 
-def _places(problem: MarginalProblem) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the levels of all nodes, and by grouping its first node, levels, column, effects."""
+def _places(
+    problem: MarginalProblem, blocks: Lanes | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the levels of all nodes, and by grouping its first node, levels, column, effects.
+
+    Side by side a node is a place of a block; places without a node have level -1.
+    """
     gram = problem.gram
     places = np.full((len(gram.groupings), 4), -1, dtype=np.int64)
     for k, grouping in enumerate(gram.groupings):
@@ -173,10 +214,10 @@ def _places(problem: MarginalProblem) -> tuple[NDArray[np.int64], NDArray[np.int
         places[k, 2] = column
     levels: list[NDArray[np.intp]] = [np.zeros(0, dtype=np.intp)]
     at = 0
-    for level in gram.levels:
+    for h, level in enumerate(gram.levels):
         places[level.grouping, 0] = at
-        at += len(level.levels)
-        levels.append(level.levels)
+        levels.append(level.levels if blocks is None else blocks.levels(h))
+        at += len(levels[-1])
     return np.concatenate(levels).astype(np.int64), places
 
 

@@ -28,6 +28,7 @@ from hiermodels.engines import (
     lanes_layout,
     residual_kernels,
     residual_matrices,
+    trust,
 )
 from hiermodels.engines.arrow import forward
 from hiermodels.engines.arrow_dense import second_moments
@@ -57,7 +58,6 @@ from hiermodels.engines.densities import (
     SUCCESS,
     VALUE_NOT_FINITE,
     WRONG_DIMENSION,
-    _callback,
 )
 from hiermodels.engines.elementary import strict
 from hiermodels.engines.groupwise import (
@@ -77,7 +77,8 @@ from hiermodels.engines.residual_kernels import (
     residual_weights,
 )
 from hiermodels.engines.residual_kernels import CONSTANT as LOG_CONSTANT
-from hiermodels.spec.compiling import cached_kernel
+from hiermodels.engines.trust import trusted
+from hiermodels.spec.compiling import cached_callback, cached_kernel
 
 __all__ = ["cached_kernel", "marginal_callback", "source_digest"]
 
@@ -242,7 +243,7 @@ def source_digest() -> int:
     digest = hashlib.sha256()
     modules = (
         arrow, arrow_dense, arrow_gradient, arrow_layout, buffers, elementary, groupwise, lanes,
-        lanes_gradient, lanes_layout, residual_kernels, residual_matrices,
+        lanes_gradient, lanes_layout, residual_kernels, residual_matrices, trust,
     )  # fmt: skip
     for module in modules:
         digest.update(inspect.getsource(module).encode())
@@ -298,6 +299,8 @@ def _density(source: int, lanes: bool, structured: bool) -> Callable[..., int]:
             return VALUE_NOT_FINITE
         n = i[a + CROSSED] + i[a + P] + 1
         second_moments(s, i[a + CORNER], i[a + INVERSE], n)
+        if not trusted(i, a, s, log_residual[0] + quadratic):
+            return VALUE_NOT_FINITE
         corner_gradient(f, i, a, lam, w, shift, s, g_lam, g_w, g_shift)
         if lanes:
             gradient_of_lanes(f, i, a, lam, w, shift, s, g_lam, g_w, g_shift)
@@ -322,4 +325,4 @@ def marginal_callback(lanes: bool, structured: bool) -> Any:
     structured
         Whether the residual has more than one sigma or known errors with it.
     """
-    return _callback(_density(source_digest(), lanes, structured), _DENSITY_SIGNATURE)
+    return cached_callback(_density(source_digest(), lanes, structured), _DENSITY_SIGNATURE)

@@ -1,7 +1,8 @@
 """The one place that talks to nutpie's native interface: no compile, no interpreter's lock.
 
 nutpie's own compiled models hand it pointers to C callbacks; the names that do so are not public.
-`native_unavailable` says whether they are as this module knows them, and why not.
+`native_unavailable` says whether they are as this module knows them, and why not; models are then
+sampled through nutpie's documented interface, which is slower.
 """
 
 import inspect
@@ -20,6 +21,7 @@ from nutpie.sample import CompiledModel
 from hiermodels.engines.calling import CompiledDensity
 from hiermodels.engines.conditional import Density
 from hiermodels.engines.densities import copy_callback
+from hiermodels.engines.interpreted import interpreted_model
 from hiermodels.engines.marginal import MarginalDensity, MarginalProblem
 from hiermodels.engines.marginal_starting import marginal_start
 from hiermodels.engines.problem import ConditionalProblem, Floats
@@ -72,8 +74,7 @@ def native_unavailable() -> str | None:
     Returns
     -------
     str or None
-        nutpie of another version, a name of its internals that has changed, or a numba that does
-        not compile.
+        nutpie of another version, or a name of its internals that has changed.
 
     Examples
     --------
@@ -88,16 +89,30 @@ def native_unavailable() -> str | None:
     if ".".join(installed.split(".")[:2]) not in KNOWN_VERSIONS:
         known = ", ".join(KNOWN_VERSIONS)
         reason = f"nutpie {installed} is installed; the native interface is known for {known}"
-    elif getattr(numba.config, "DISABLE_JIT", False):
-        reason = "numba does not compile (NUMBA_DISABLE_JIT is set)"
     elif not hasattr(CompiledModel, "_make_sampler"):
         reason = "nutpie's CompiledModel has no _make_sampler"
     else:
         found = (_changed(name, expected) for name, expected in _SIGNATURES.items())
         reason = next((text for text in found if text is not None), None)
     if reason is not None:
-        LOGGER.warning("The native engine is not available: %s.", reason)
+        LOGGER.warning(
+            "Sampling through nutpie's Python interface, which is slower than its native one: %s.",
+            reason,
+        )
     return reason
+
+
+def kernels_unavailable() -> str | None:
+    """Return None where numba compiles, else the reason in words why there are no kernels.
+
+    Examples
+    --------
+    >>> kernels_unavailable() is None
+    True
+    """
+    if getattr(numba.config, "DISABLE_JIT", False):
+        return "numba does not compile (NUMBA_DISABLE_JIT is set)"
+    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +192,7 @@ def _no_adapter(*_args: Any, **_kwargs: Any) -> Any:
     raise EngineError('adaptation="flow" needs sampler engines other than the native one.')
 
 
-def compile_native(problem: ConditionalProblem) -> NativeModel:
+def compile_native(problem: ConditionalProblem) -> CompiledModel:
     """Return a model for `nutpie.sample`, without compiling anything for it.
 
     Parameters
@@ -187,14 +202,15 @@ def compile_native(problem: ConditionalProblem) -> NativeModel:
 
     Returns
     -------
-    NativeModel
-        Its draws are unconstrained vectors, variable ``x``; `constrain` turns them into values.
+    nutpie.sample.CompiledModel
+        A `NativeModel` where nutpie's native interface can be used. Its draws are unconstrained
+        vectors, variable ``x``; `constrain` turns them into values.
 
     Raises
     ------
     EngineError
-        Where the native interface is not available, the kernel cannot run the model, or the log
-        density is not finite at any starting point.
+        Where the kernel cannot run the model, or the log density is not finite at any starting
+        point.
 
     Examples
     --------
@@ -208,18 +224,16 @@ def compile_native(problem: ConditionalProblem) -> NativeModel:
     >>> tree.posterior["x"].shape
     (1, 50, 1)
     """
-    reason = native_unavailable()
-    if reason is not None:
-        raise EngineError(f"The native engine is not available: {reason}.")
+    _check_kernels()
     density = Density(problem)
 
     def initial_point(seed: int | None) -> Floats:
         return starting_point(problem, density, 0 if seed is None else seed)
 
-    return _native_model(density, initial_point)
+    return _sampled(density, initial_point)
 
 
-def compile_marginal(problem: MarginalProblem) -> NativeModel:
+def compile_marginal(problem: MarginalProblem) -> CompiledModel:
     """Return a model in marginal form for `nutpie.sample`, without compiling anything for it.
 
     Parameters
@@ -229,36 +243,42 @@ def compile_marginal(problem: MarginalProblem) -> NativeModel:
 
     Returns
     -------
-    NativeModel
-        Its draws are unconstrained vectors, variable ``x``;
+    nutpie.sample.CompiledModel
+        As `compile_native` returns it; its draws are unconstrained vectors, variable ``x``;
         `hiermodels.engines.marginal_effects.draw_effects` turns them into values.
 
     Raises
     ------
     EngineError
-        Where the native interface is not available, or the log density is not finite at any
-        starting point.
+        Where numba does not compile, or the log density is not finite at any starting point.
     """
-    reason = native_unavailable()
-    if reason is not None:
-        raise EngineError(f"The native engine is not available: {reason}.")
+    _check_kernels()
     density = MarginalDensity(problem)
 
     def initial_point(seed: int | None) -> Floats:
         return marginal_start(problem, density, 0 if seed is None else seed)
 
-    return _native_model(density, initial_point)
+    return _sampled(density, initial_point)
 
 
-def _native_model(
+def _check_kernels() -> None:
+    """Raise EngineError where there are no compiled kernels."""
+    reason = kernels_unavailable()
+    if reason is not None:
+        raise EngineError(f"The compiled kernels are not available: {reason}.")
+
+
+def _sampled(
     density: CompiledDensity, initial_point: Callable[[int | None], Floats]
-) -> NativeModel:
+) -> CompiledModel:
     """Return the model of a density, once a starting point is known to be finite."""
     if not np.isfinite(density(initial_point(0))[0]):
         raise EngineError(
             f"The log density is not finite at any of {ATTEMPTS} random starting points. "
             "Look for extreme values in the predictors or the offset, and at the priors' scales."
         )
+    if native_unavailable() is not None:
+        return interpreted_model(density, initial_point)
     return NativeModel(
         dims={},
         density_address=density.address,

@@ -126,6 +126,7 @@ def maximise(
     upper: Array,
     snap: NDArray[np.intp],
     units: Array | None = None,
+    slope: float = 1e-4,
 ) -> Optimum:
     """Maximise a function of a short vector between bounds.
 
@@ -140,6 +141,8 @@ def maximise(
         Coordinates that are set to exactly zero where that costs nothing.
     units : ndarray (k,), optional
         Sizes of steps in each coordinate that change the function about alike.
+    slope : float
+        Derivative by those steps at which a search ends.
 
     Returns
     -------
@@ -164,7 +167,8 @@ def maximise(
         if not counted.finite(inside):
             continue
         known = min((value for value, _ in found), default=-np.inf)
-        run = _Run(counted, above, upper, np.ones_like(lower) if units is None else units, known)
+        steps = np.ones_like(lower) if units is None else units
+        run = _Run(counted, above, upper, steps, known, slope)
         found.append(run.end(inside))
     if not found:
         raise EngineError(
@@ -188,6 +192,7 @@ class _Run:
     upper: Array
     units: Array
     known: float
+    slope: float
 
     def __call__(self, t: Array) -> tuple[float, Array]:
         value, gradient = self.counted(t * self.units)
@@ -207,7 +212,7 @@ class _Run:
             # restarts drop a memory of curvature that no longer fits
             result = optimize.minimize(
                 self, t, jac=True, method="L-BFGS-B", bounds=bounds, callback=met,
-                options={"maxiter": 500, "ftol": 1e-12, "gtol": 1e-4, "maxcor": 20},
+                options={"maxiter": 500, "ftol": 1e-12, "gtol": self.slope, "maxcor": 20},
             )  # fmt: skip
             before, t = t, np.asarray(result.x, dtype=np.float64)
             if result.success or result.fun <= enough or np.allclose(before, t):

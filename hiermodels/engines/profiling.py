@@ -41,8 +41,10 @@ from hiermodels.engines.profile_kernels import (
     profile_kernel,
     weights_kernel,
 )
+from hiermodels.engines.row_kernels import refill_kernel
 from hiermodels.errors import EngineError
 from hiermodels.spec.design import Design
+from hiermodels.spec.deviations import Deviations
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -97,6 +99,23 @@ def _residual(problem: Estimation, x: Array) -> _Residual | None:
     return _Residual(w, dw, float(out[0]), out[1:])
 
 
+def _summed(problem: Estimation, x: Array) -> tuple[_Residual, Array] | None:
+    """Return the residual and the arrow's buffer, its products summed from the rows if need be.
+
+    These are then summed under the rows' precision and its derivatives: the weights are 1 for the
+    first and 0 for the others, which their slopes single out.
+    """
+    if problem.rows is None:
+        found = _residual(problem, x)
+        return None if found is None else (found, problem.arrow.buffer)
+    n_phi = problem.residual.n_phi
+    filled, out = np.empty_like(problem.arrow.buffer), np.zeros(1 + n_phi)
+    if not refill_kernel()(problem.rows, problem.phi(x), out, filled):
+        return None
+    chain = np.eye(1 + n_phi)
+    return _Residual(chain[0], chain[1:], float(out[0]), out[1:]), filled
+
+
 def _factors(problem: Estimation, x: Array) -> Array:
     """Return all groupings' relative factors, flat."""
     lam = np.zeros(lambda_starts(problem.arrow.gram)[-1])
@@ -110,20 +129,23 @@ def _call(
     places: Index | None = None, effects: Array | None = None,
 ) -> tuple[_Residual, Array, Array, Array] | None:  # fmt: skip
     """Return the residual, the pieces of the likelihood and the gradients; None if not finite."""
-    found = _residual(problem, x)
-    if found is None:
+    summed = _summed(problem, x)
+    if summed is None:
         return None
-    arrow = problem.arrow if want != EFFECTS else problem.whole
+    found, buffer = summed
+    arrow = problem.arrow
+    if want == EFFECTS and problem.rows is None:
+        arrow, buffer = problem.whole, problem.whole.buffer
     lam = _factors(problem, x)
     g_lam, g_w = np.zeros_like(lam), np.zeros_like(found.w)
     pieces = np.zeros(3 + problem.p * (problem.p + 1))
-    head = arrow.buffer.view(np.int64)[arrow.head : arrow.head + ARROW]
+    head = buffer.view(np.int64)[arrow.head : arrow.head + ARROW]
     s = np.empty(head[SCRATCH])
     n = int(head[CROSSED] + head[P]) + 1
 
     def do(steps: int) -> bool:
         done = profile_kernel(
-            arrow.buffer, arrow.head, lam, found.w, steps, fixed, n_free, kappa, s, pieces, g_lam,
+            buffer, arrow.head, lam, found.w, steps, fixed, n_free, kappa, s, pieces, g_lam,
             g_w, np.zeros((0, 4), dtype=np.int64) if places is None else places,
             np.zeros(0) if effects is None else effects,
         )  # fmt: skip
@@ -134,15 +156,15 @@ def _call(
     if not do(FACTOR):
         return None
     kappa = n_free / float(pieces[RHO2]) if n_free > 0.0 else kappa
-    _wide_moments(s, int(head[CORNER]), int(head[INVERSE]), n, problem.p, fixed, kappa)
+    wide_moments(s, int(head[CORNER]), int(head[INVERSE]), n, problem.p, fixed, kappa)
     do(want)
     return found, pieces, g_lam, g_w
 
 
-def _wide_moments(
+def wide_moments(
     s: Array, corner: int, out: int, n: int, p: int, fixed: bool, kappa: float
 ) -> None:
-    """Write the second moments of a wide corner by LAPACK; see `profile_kernels`."""
+    """Write the second moments of a wide corner by LAPACK; see `profile_kernels.corner_moments`."""
     factor = s[corner : corner + n * n].reshape(n, n)
     moments = s[out : out + n * n].reshape(n, n)
     U = np.asfortranarray(factor[: n - 1, : n - 1])
@@ -235,10 +257,10 @@ def _typical_error(problem: Estimation) -> float:
     """Return the root mean square of what the coefficients leave, of known errors' order."""
     x = np.zeros(problem.ndim)
     x[problem.n_theta :] = -20.0
-    called = _call(problem, x, VALUE, False, 0.0, 1.0)
-    if called is None:
+    called, found = _call(problem, x, VALUE, False, 0.0, 1.0), _residual(problem, x)
+    if called is None or found is None:
         return 1.0
-    found, pieces, *_ = called
+    pieces = called[1]
     # rho^2 sums squares over variances: multiplied by a typical variance it sums squares
     spread = math.sqrt(max(float(pieces[RHO2]) / problem.n, 1.0))
     return spread / math.sqrt(float(np.mean(found.w)))
@@ -249,7 +271,7 @@ def _libraries() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _one_thread() -> AbstractContextManager[Any]:
+def one_thread() -> AbstractContextManager[Any]:
     """Hold linear algebra to one thread: on small matrices its threads wait for each other.
 
     Where other work keeps the processors busy they wait fifty times as long as they compute.
@@ -276,7 +298,7 @@ def maximise_likelihood(problem: Estimation) -> Optimum:
         return point.loglik, point.gradient
 
     lower, upper = problem.bounds
-    with _one_thread():
+    with one_thread():
         return maximise(
             function, starting_points(problem), lower, upper, problem.diagonal, problem.units
         )
@@ -327,7 +349,7 @@ def effect_moments(problem: Estimation, x: Array, scale: float) -> tuple[EffectM
     passes = []
     for fixed, kappa in ((True, 1.0), (True, 0.0), (False, 0.0)):
         out = np.zeros(at[-1])
-        with _one_thread():
+        with one_thread():
             called = _call(problem, x, EFFECTS, fixed, 0.0, kappa, places, out)
         if called is None:
             raise EngineError("The group effects could not be computed at the estimate.")
@@ -360,9 +382,13 @@ def residual_precision(problem: Estimation, design: Design, x: Array) -> Array |
     found = _residual(problem, x)
     if found is None or design.residual is None:
         raise EngineError("The residual precision is not finite here.")
+    if design.residual.by_rows and design.residual.found is not None:
+        return np.asarray(found.w[design.residual.found.classes] * design.residual.row_scale)
     total: Array | sparse.csr_array | None = None
     for weight, basis in zip(found.w, design.residual.bases, strict=True):
         part: Any = np.ones(design.n) if basis is None else basis
+        if isinstance(part, Deviations):
+            part = part.matrix
         if design.residual.term is not None and isinstance(part, np.ndarray):
             part = sparse.diags_array(part, format="csr")
         total = weight * part if total is None else total + weight * part

@@ -28,7 +28,7 @@ from hiermodels.engines.rowwise import strict
 # numba carries no types: mypy cannot see through its decorators.
 # mypy: disallow-untyped-decorators=False, disallow-untyped-calls=False
 
-INDEPENDENT, AR, COSY, UNSTRUCTURED = range(4)
+INDEPENDENT, AR, COSY, UNSTRUCTURED, GIVEN = range(5)
 # Places in the block's head. AT_* hold positions in the block.
 (
     SIGMAS, STRATA, BASES, ENTRIES, STEPS, OCCASIONS, CONSTANT, LOWER, UPPER, REAL_SIGMA, TRUNCATED,
@@ -46,7 +46,9 @@ def residual_weights(code: int, block: Any, phi: Any, w: Any, dw: Any, out: Any)
     Parameters
     ----------
     code
-        INDEPENDENT, AR, COSY or UNSTRUCTURED.
+        INDEPENDENT, AR, COSY, UNSTRUCTURED, or GIVEN: log|R| and its derivatives stand in the
+        block where counts do otherwise; the first matrix is the precision, the others are its
+        derivatives.
     block
         One dimension, float64, as `residual_packing.pack_residual` writes it.
     phi
@@ -66,7 +68,9 @@ def residual_weights(code: int, block: Any, phi: Any, w: Any, dw: Any, out: Any)
     dw[:, :] = 0.0
     out[:] = 0.0
     out[0] = block[CONSTANT]
-    if code == INDEPENDENT:
+    if code == GIVEN:
+        _given(block, w, dw, out)
+    elif code == INDEPENDENT:
         _independent(block, log_sd, w, dw, out)
     else:
         _stratum_determinants(block, log_sd, out)
@@ -110,7 +114,7 @@ def residual_prior(code: int, block: Any, phi: Any, gradient: Any) -> float:
     if code == UNSTRUCTURED:
         size = int(block[OCCASIONS])
         value += lkj_prior(phi[n_sigma:], size, block[PRIOR_A], gradient[n_sigma:])
-    elif code != INDEPENDENT:
+    elif code == AR or code == COSY:
         rate = 2.0 if code == AR else 1.0
         up, down = _logistic(rate * phi[n_sigma])
         x = block[LOWER] + (block[UPPER] - block[LOWER]) * up
@@ -164,6 +168,17 @@ def _independent(block: Any, log_sd: Any, w: Any, dw: Any, out: Any) -> None:
             slope = 2.0 * share * block[at + s * n_sigma + k]
             dw[k, m] = -slope * w[m]
             out[1 + k] += count * slope
+
+
+@strict
+def _given(block: Any, w: Any, dw: Any, out: Any) -> None:
+    """Write what a pass over the rows found: see `row_kernels`."""
+    at = int(block[AT_COUNTS])
+    for k in range(out.shape[0]):
+        out[k] = block[at + k]
+    w[0] = 1.0
+    for k in range(dw.shape[0]):
+        dw[k, k + 1] = 1.0
 
 
 @strict

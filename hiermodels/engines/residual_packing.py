@@ -126,6 +126,30 @@ def pack_residual(residual: Residual, priors: ResidualPriors) -> PackedResidual:
     )
 
 
+def given_residual(packed: PackedResidual) -> PackedResidual:
+    """Return the block of a residual whose weights a pass over the rows finds; see `row_sums`.
+
+    Parameters
+    ----------
+    packed : PackedResidual
+        Of independent rows.
+
+    Returns
+    -------
+    PackedResidual
+        With one matrix and one more for each parameter; the priors are the same.
+    """
+    old, n_phi = packed.block, packed.n_phi
+    head = old[: kernels.BLOCK_HEAD].copy()
+    at = int(head[kernels.AT_PRIORS])
+    priors = old[at : at + n_phi * kernels.PRIOR]
+    head[kernels.AT_COUNTS] = kernels.BLOCK_HEAD
+    head[kernels.AT_PRIORS] = kernels.BLOCK_HEAD + 1 + n_phi
+    block = np.concatenate([head, np.zeros(1 + n_phi), priors])
+    block.flags.writeable = False
+    return PackedResidual(kernels.GIVEN, block, n_phi, 1 + n_phi, packed.total_weight)
+
+
 def _steps(residual: Residual, priors: ResidualPriors, found: Bases) -> Array:
     """Return what the structure says about gaps, lengths or patterns."""
     if found.patterns:

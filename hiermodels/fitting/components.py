@@ -1,11 +1,11 @@
 """Variance components on the raw scale, by name, from the coordinates of a likelihood."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hiermodels.engines.likelihood_problem import Estimation
+from hiermodels.engines.likelihood_problem import Block, Estimation
 from hiermodels.engines.residual_packing import constrain_residual
 from hiermodels.fitting.draws import group_labels
 from hiermodels.spec.design import Design
@@ -14,11 +14,12 @@ from hiermodels.spec.priors import ResolvedPriors
 Array = NDArray[np.float64]
 
 
-def bar_factors(problem: Estimation, design: Design, x: Array, scale: float) -> tuple[Array, ...]:
+def bar_factors(
+    blocks: Sequence[Block], design: Design, x: Array, scale: float
+) -> tuple[Array, ...]:
     """Return by bar a (q, q) factor of the covariance of its raw effects."""
     return tuple(
-        scale * (term.T @ block.factor(x))
-        for term, block in zip(design.terms, problem.blocks, strict=True)
+        scale * (term.T @ block.factor(x)) for term, block in zip(design.terms, blocks, strict=True)
     )
 
 
@@ -51,17 +52,24 @@ def component_functions(
 
     Names are the summary's: ``sd_Subject[Days]``, ``cor_Subject[Days, Intercept]``, ``sigma``.
     """
+    found = bar_functions(problem.blocks, design)
+    found.update(_residual_functions(problem, design, priors))
+    return found
+
+
+def bar_functions(
+    blocks: Sequence[Block], design: Design
+) -> dict[str, Callable[[Array, float], float]]:
+    """Return by name each sd and correlation of group effects as a function of (x, scale)."""
     found: dict[str, Callable[[Array, float], float]] = {}
     labels = group_labels(design)
 
     def sd(k: int, a: int) -> Callable[[Array, float], float]:
-        return lambda x, scale: float(
-            np.sqrt(np.sum(_factor(problem, design, k, x, scale)[a] ** 2))
-        )
+        return lambda x, scale: float(np.sqrt(np.sum(_factor(blocks, design, k, x, scale)[a] ** 2)))
 
     def correlation(k: int, a: int, b: int) -> Callable[[Array, float], float]:
         return lambda x, scale: float(
-            sds_and_correlation(_factor(problem, design, k, x, scale))[1][a, b]
+            sds_and_correlation(_factor(blocks, design, k, x, scale))[1][a, b]
         )
 
     for group in design.groups:
@@ -75,12 +83,11 @@ def component_functions(
                 if row in term.coefs and column in term.coefs:
                     a, b = term.coefs.index(row), term.coefs.index(column)
                     found[f"cor_{label.name}[{row}, {column}]"] = correlation(k, a, b)
-    found.update(_residual_functions(problem, design, priors))
     return found
 
 
-def _factor(problem: Estimation, design: Design, k: int, x: Array, scale: float) -> Array:
-    return scale * (design.terms[k].T @ problem.blocks[k].factor(x))
+def _factor(blocks: Sequence[Block], design: Design, k: int, x: Array, scale: float) -> Array:
+    return scale * (design.terms[k].T @ blocks[k].factor(x))
 
 
 def _residual_functions(

@@ -1,23 +1,33 @@
-"""What maximum likelihood and REML estimate: the value and its tables."""
+"""What a likelihood estimates: the value and its tables, whatever the likelihood."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hiermodels.engines.likelihood_problem import Estimation
 from hiermodels.engines.optimise import Optimum
-from hiermodels.engines.profiling import Point, evaluate
 from hiermodels.errors import FitError
 from hiermodels.fitting import estimate_tables as tables
-from hiermodels.fitting.components import component_functions
-from hiermodels.fitting.intervals import bootstrap_intervals, profile_intervals
 from hiermodels.fitting.model import Model
 from hiermodels.spec.priors import ResolvedPriors
 
 Array = NDArray[np.float64]
+
+
+class Parametrised(Protocol):
+    """A likelihood's parameters."""
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of parameters of the model, as counted in AIC."""
+
+    @property
+    def n_theta(self) -> int:
+        """How many of them are variances and covariances of group effects."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,34 +52,38 @@ class GroupModes:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Estimate:
-    """A Gaussian model fitted by maximum likelihood or REML.
+class Estimate(ABC):
+    """A model fitted by maximum likelihood, by REML, or by an approximation to the likelihood.
 
     Attributes
     ----------
     model : Model
-    method : {"reml", "ml"}
+    method : {"reml", "ml", "laplace", "agq"}
     loglik : float
-        Of the method: for REML the restricted one, as lme4 and nlme print it.
+        Of the method, every constant included: for REML the restricted one, as lme4 and nlme print
+        it; for ``"laplace"`` and ``"agq"`` the approximation.
     coefficients : ndarray (p,)
         Population coefficients in the design's order, raw scale.
     vcov : ndarray (p, p)
-        Their covariance (X' V^-1 X)^-1 at the estimated variances.
+        Their covariance: of Gaussian models (X' V^-1 X)^-1 at the estimated variances, of others
+        from the curvature of the log likelihood in all parameters, as lme4's and glmmTMB's.
     covariances : tuple of ndarray (q, q)
         Of the raw group effects, by bar.
     residual : dict of str to ndarray
-        Residual parameters by the posterior's names: ``sigma``, ``ar``, ...
+        Parameters of residuals or family by the posterior's names: ``sigma``, ``ar``, ``shape``.
     modes : tuple of GroupModes
         By grouping, in the design's order.
     optimum : Optimum
     vanished : tuple of str
         Which directions of the group effects have no variance, in words; empty unless singular.
+    problem : Parametrised
+        What was maximised.
 
     Notes
     -----
-    Tests and intervals of coefficients are normal ones (z): the estimated variances are taken as
-    known. This is not Satterthwaite's or Kenward and Roger's t, which matter with few groups.
-    REML likelihoods are comparable between models with the same population part only.
+    Tests and intervals of coefficients are normal ones (z), not Satterthwaite's or Kenward and
+    Roger's t, which matter with few groups. REML likelihoods are comparable between models with
+    the same population part only.
 
     References
     ----------
@@ -93,7 +107,7 @@ class Estimate:
     modes: tuple[GroupModes, ...]
     optimum: Optimum
     vanished: tuple[str, ...]
-    problem: Estimation
+    problem: Parametrised
     priors: ResolvedPriors
     fitted_values: Array
 
@@ -108,6 +122,16 @@ class Estimate:
     def nobs(self) -> int:
         """Number of rows used."""
         return self.model.design.n
+
+    @property
+    def deviance(self) -> float:
+        """-2 loglik: of ``"reml"`` what lme4 calls the REML criterion.
+
+        Of generalised models lme4's summary prints this as deviance; R's ``deviance()`` of such a
+        fit, twice the distance of the conditional log likelihood from a saturated model's, is
+        another number: the sum of squared deviance residuals.
+        """
+        return -2.0 * self.loglik
 
     @property
     def aic(self) -> float:
@@ -231,17 +255,12 @@ class Estimate:
         """
         return tables.summary(self.fixef(prob), self.components)
 
-    @cached_property
-    def components(self) -> dict[str, float]:
-        """Sds, correlations and residual parameters by the names of the summary."""
-        functions = component_functions(self.problem, self.model.design, self.priors)
-        scale = self._point.scale
-        return {name: function(self.optimum.x, scale) for name, function in functions.items()}
+    @property
+    @abstractmethod
+    def components(self) -> Mapping[str, float]:
+        """Sds, correlations and further parameters by the names of the summary."""
 
-    @cached_property
-    def _point(self) -> Point:
-        return evaluate(self.problem, self.optimum.x)
-
+    @abstractmethod
     def intervals(
         self,
         method: str = "profile",
@@ -251,7 +270,7 @@ class Estimate:
         draws: int = 500,
         seed: int | None = None,
     ) -> pd.DataFrame:
-        """Return intervals of sds, correlations and residual parameters.
+        """Return intervals by profiles of the likelihood, or by a parametric bootstrap.
 
         Parameters
         ----------
@@ -262,7 +281,8 @@ class Estimate:
             simulated from the estimate.
         prob : float
         parameters : tuple of str, optional
-            Names as in :meth:`summary`; all by default.
+            Names as in :meth:`summary`; by default sds, correlations and the parameters of
+            residuals or family. Of generalised models coefficients may be named too.
         draws : int
             Simulated responses of the bootstrap.
         seed : int, optional
@@ -280,22 +300,14 @@ class Estimate:
             A name or method is unknown; for the bootstrap, the model has ``weights()``, which
             name no distribution to simulate from.
         """
+
+    def _asked(self, parameters: tuple[str, ...] | None, known: Sequence[str]) -> tuple[str, ...]:
+        """Return the parameters asked for; all components by default."""
         names = tuple(self.components) if parameters is None else tuple(parameters)
-        unknown = [name for name in names if name not in self.components]
+        unknown = [name for name in names if name not in known]
         if unknown:
-            raise FitError(
-                f"got parameter {unknown[0]!r}; the model's are {', '.join(self.components)}"
-            )
-        if method == "profile":
-            return profile_intervals(
-                self.problem, self.model.design, self.priors, self.optimum, names, prob
-            )
-        if method == "bootstrap":
-            return bootstrap_intervals(
-                self.problem, self.model.design, self.priors, self.optimum, self._population(),
-                names, prob, draws, seed,
-            )  # fmt: skip
-        raise FitError(f"got method={method!r}; intervals are 'profile' or 'bootstrap'")
+            raise FitError(f"got parameter {unknown[0]!r}; the model's are {', '.join(known)}")
+        return names
 
     # --- fitted values
 
@@ -309,15 +321,6 @@ class Estimate:
         design = self.model.design
         return pd.Series(design.y - self.fitted_values, index=design.data.index, name="residual")
 
-    def _population(self) -> Array:
-        """Return the expected response at group effects of zero (n,)."""
-        design = self.model.design
-        effects = np.zeros(design.n)
-        for group, mode in zip(design.groups, self.modes, strict=True):
-            z = np.concatenate([design.terms[k].z for k in group.terms], axis=1)
-            effects += np.einsum("nq,nq->n", z, mode.mean[group.index])
-        return np.asarray(self.fitted_values - effects)
-
     def _need_groups(self, function: str) -> None:
         if not self.modes:
             raise FitError(
@@ -325,11 +328,20 @@ class Estimate:
                 "Add one, such as (1 | g), or use fixef()."
             )
 
+    @property
+    @abstractmethod
+    def method_in_words(self) -> str:
+        """The method, as printed."""
+
+    @property
+    @abstractmethod
+    def closing_note(self) -> str:
+        """How z and intervals are to be read."""
+
     def __repr__(self) -> str:
         """Return formula, criteria, the table of scalars, and what is not certain."""
-        name = {"reml": "REML", "ml": "maximum likelihood"}[self.method]
         head = (
-            f"Estimate of {self.model.formula} by {name}\n"
+            f"Estimate of {self.model.formula} by {self.method_in_words}\n"
             f"log-likelihood {self.loglik:.4f}, df {self.df}, AIC {self.aic:.2f}, "
             f"BIC {self.bic:.2f}, {self.nobs:,} rows"
         )
@@ -339,5 +351,5 @@ class Estimate:
         residual = self.model.design.residual
         if residual is not None and residual.note:
             notes.append(residual.note)
-        notes.append("z and intervals are normal ones, given the variances.")
+        notes.append(self.closing_note)
         return "\n\n".join([head, table, "\n".join(notes)])

@@ -1,4 +1,4 @@
-"""Maximum likelihood and REML for Gaussian models: no priors, no draws, one optimum verified."""
+"""Maximum likelihood and REML: no priors, no draws, one optimum verified."""
 
 import logging
 import warnings
@@ -16,48 +16,62 @@ from hiermodels.engines.profiling import (
     evaluate,
     maximise_likelihood,
 )
+from hiermodels.engines.response_derivatives import FAMILIES
 from hiermodels.errors import EngineError, EstimationWarning
 from hiermodels.fitting.components import bar_factors, residual_values
 from hiermodels.fitting.estimate import Estimate, GroupModes
+from hiermodels.fitting.gaussian_estimate import GaussianEstimate
+from hiermodels.fitting.generalised import estimate_generalised
 from hiermodels.fitting.model import Model
 from hiermodels.fitting.singularity import vanished_directions
 from hiermodels.spec.priors import ResolvedPriors, resolve_priors
 
 logger = logging.getLogger("hiermodels")
 Array = NDArray[np.float64]
-METHODS: Final = ("reml", "ml")
+GAUSSIAN: Final = ("reml", "ml")
+METHODS: Final = ("auto", *GAUSSIAN, "laplace", "agq")
 
 
-def mle(model: Model, method: str = "reml") -> Estimate:
-    """Estimate a Gaussian model by REML or maximum likelihood; its priors play no part.
+def mle(model: Model, method: str = "auto", *, nAGQ: int = 15) -> Estimate:
+    """Estimate a model by REML, maximum likelihood or an approximation; its priors play no part.
 
     Parameters
     ----------
     model : Model
-        Gaussian with the identity link, with or without groups, any residual structure.
-    method : {"reml", "ml"}
+        With or without groups, any residual structure.
+    method : {"auto", "reml", "ml", "laplace", "agq"}
+        Gaussian models with the identity link: ``"reml"`` (as ``"auto"``) or ``"ml"``. Bernoulli,
+        binomial, Poisson, negative binomial and gamma models, and Gaussian ones with another link:
+        maximum likelihood by Laplace's approximation, ``"laplace"`` (as ``"auto"``), or, with one
+        grouping and one effect, by adaptive Gauss-Hermite quadrature, ``"agq"``.
+    nAGQ : int
+        Nodes of the quadrature, from 1 (Laplace's approximation) to 100.
 
     Returns
     -------
     Estimate
-        Even where the optimum is on the boundary (``singular``).
+        Even where the optimum is on the boundary (``singular``) or estimates are not finite.
 
     Raises
     ------
     EngineError
-        The model is not Gaussian, the method unknown, or the likelihood cannot be computed.
+        The method is unknown or does not fit the model, or the likelihood cannot be computed.
 
     Warns
     -----
     EstimationWarning
-        The optimum is not certain; the text says why.
+        The optimum is not certain or, as under separation, not finite; the text says why.
 
     Notes
     -----
-    The likelihood is maximised from two starting points over the relative factors of the group
-    effects, coefficients and residual scale being profiled out; gradient and curvature are verified
-    at the end. Coefficients get z, not Satterthwaite's t. See Bates, Maechler, Bolker and Walker
-    (2015), https://doi.org/10.18637/jss.v067.i01.
+    The likelihood is maximised from two starting points, over the relative factors of the group
+    effects with coefficients and residual scale profiled out (Gaussian models), or over factors,
+    coefficients and the family's parameter together; gradient and curvature are verified at the
+    end. Coefficients get z, not Satterthwaite's t. Laplace's approximation takes the observed
+    information of the rows, as glmmTMB does; lme4 takes the expected one, which is the same for
+    the usual links. See Bates, Maechler, Bolker and Walker (2015),
+    https://doi.org/10.18637/jss.v067.i01, and Pinheiro and Bates (1995),
+    https://doi.org/10.1080/10618600.1995.10474663.
 
     Examples
     --------
@@ -69,13 +83,12 @@ def mle(model: Model, method: str = "reml") -> Estimate:
     >>> fit.fixef()["se"].round(3).tolist()
     [6.825, 1.546]
     """
-    _check(model, method)
-    design = model.design
-    # the default priors' coordinates: a prior may not narrow the range of a parameter here
-    priors = resolve_priors(design, model.family, None)
-    problem = estimation_problem(design, priors, method == "reml")
-    optimum = maximise_likelihood(problem)
-    estimate = _assemble(model, method, priors, problem, optimum)
+    chosen = _check(model, method)
+    estimate: Estimate
+    if chosen in GAUSSIAN:
+        estimate = _gaussian(model, chosen)
+    else:
+        estimate = estimate_generalised(model, chosen, nAGQ if chosen == "agq" else 0)
     for text in estimate.vanished:
         logger.info("singular: %s", text)
     if not estimate.certain:
@@ -87,23 +100,51 @@ def mle(model: Model, method: str = "reml") -> Estimate:
     return estimate
 
 
-def _check(model: object, method: str) -> None:
+def _gaussian(model: Model, method: str) -> GaussianEstimate:
+    design = model.design
+    # the default priors' coordinates: a prior may not narrow the range of a parameter here
+    priors = resolve_priors(design, model.family, None)
+    problem = estimation_problem(design, priors, method == "reml")
+    return _assemble(model, method, priors, problem, maximise_likelihood(problem))
+
+
+def _check(model: object, method: str) -> str:
+    """Return the method; raise EngineError where it does not fit the model."""
     if not isinstance(model, Model):
         raise EngineError(
             f"mle() takes a model, such as hm.Model('y ~ x + (1 | g)', data); got "
             f"{type(model).__name__}."
         )
-    family = model.family
-    if (family.name, family.link) != ("gaussian", "identity"):
-        raise EngineError(
-            "mle() takes Gaussian models with the identity link; this model has "
-            f"family={family.name!r} with the link {family.link}. Use model.fit()."
-        )
     reason = not_integrable(model.design)
     if reason is not None:
         raise EngineError(f"mle() cannot estimate this model: {reason}. Use model.fit().")
+    if model.design.parameters:
+        raise EngineError(
+            f"mle() takes no formula for {model.design.parameters[0].name} with coefficients of "
+            "its own here. Use model.fit()."
+        )
     if method not in METHODS:
-        raise EngineError(f"got method={method!r}; allowed are 'reml' and 'ml'.")
+        raise EngineError(f"got method={method!r}; allowed are {', '.join(map(repr, METHODS))}.")
+    family = model.family
+    gaussian = (family.name, family.link) == ("gaussian", "identity")
+    if method == "auto":
+        method = "reml" if gaussian else "laplace"
+    if method in GAUSSIAN and not gaussian:
+        raise EngineError(
+            f"method={method!r} is for Gaussian models with the identity link; this model has "
+            f"family={family.name!r} with the link {family.link}. Use method='laplace'."
+        )
+    if method not in GAUSSIAN and gaussian:
+        raise EngineError(
+            f"method={method!r} approximates likelihoods that have no closed form; this model is "
+            "Gaussian with the identity link, and its likelihood is exact. Use method='reml' or "
+            "'ml'."
+        )
+    if not gaussian and family.name not in FAMILIES:
+        raise EngineError(
+            f"mle() has no likelihood for family={family.name!r}; it has for "
+            f"{', '.join(FAMILIES)}. Use model.fit()."
+        )
     _check_occasions(model)
     n, p = model.design.n, len(model.design.coefs)
     if n <= p:
@@ -111,6 +152,7 @@ def _check(model: object, method: str) -> None:
             f"The model has {p} coefficients and {n} rows, which leaves nothing to estimate a "
             "variance from. Leave predictors out."
         )
+    return method
 
 
 def _check_occasions(model: Model) -> None:
@@ -140,7 +182,7 @@ def _check_occasions(model: Model) -> None:
 
 def _assemble(
     model: Model, method: str, priors: ResolvedPriors, problem: Estimation, optimum: Optimum
-) -> Estimate:
+) -> GaussianEstimate:
     """Return the estimate at an optimum, on the raw scale."""
     design, x = model.design, optimum.x
     point = evaluate(problem, x)
@@ -151,7 +193,7 @@ def _assemble(
     root = scale * inverse @ np.linalg.inv(point.U) if p else np.zeros((0, 0))
     to_raw = design.T @ inverse
     moments = effect_moments(problem, x, scale)
-    factors = bar_factors(problem, design, x, scale)
+    factors = bar_factors(problem.blocks, design, x, scale)
     fitted = design.offset + design.X_centred @ centred
     modes = []
     for group, found in zip(design.groups, moments, strict=True):
@@ -161,7 +203,7 @@ def _assemble(
             _raw_modes(found, _block_diagonal([design.terms[k].T for k in group.terms]), to_raw)
         )
     raw_root = design.T @ root
-    return Estimate(
+    return GaussianEstimate(
         model=model,
         method=method,
         loglik=optimum.value,

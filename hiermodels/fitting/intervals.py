@@ -1,6 +1,6 @@
 """Profile-likelihood and parametric-bootstrap intervals of variance components."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -40,11 +40,13 @@ class _Line:
     high_end: float
 
 
-def _line(name: str, estimate: float, unit: float, interval: tuple[float, float]) -> _Line:
+def _line(
+    name: str, kind: str, estimate: float, unit: float, interval: tuple[float, float]
+) -> _Line:
     """Return the line of a component: logarithms of sds, arctanh of correlations."""
-    if name.startswith(("sigma_Intercept", "sigma_b")):
+    if kind == "real":
         return _Line(float, float, -np.inf, np.inf, -np.inf, np.inf)
-    if name.startswith(("sd_", "sigma")):
+    if kind == "positive":
         least = max(estimate, 1e-4 * unit)
         first = float(np.log(least)) - _LOG_END
         log = _logarithm(1e-6 * least)
@@ -62,39 +64,94 @@ def _logarithm(floor: float) -> Callable[[float], float]:
     return lambda v: float(np.log(max(v, floor)))
 
 
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """A log likelihood as its profiles are taken.
+
+    Attributes
+    ----------
+    value : callable
+        Log likelihood and gradient (k,) at coordinates (k,).
+    best : float
+        The log likelihood at its maximum.
+    start : ndarray (k,)
+        Coordinates of the maximum.
+    inside : ndarray (k,)
+        A point next to it away from zeros, where a component's slope says nothing.
+    bounds : scipy.optimize.Bounds
+    components : dict of str to callable
+        By name the component at coordinates (k,).
+    kinds : dict of str to str
+        By name ``"positive"``, ``"interval"`` or ``"real"``.
+    unit : float
+        Size of the residuals, which tells a small sd.
+    interval : tuple of float
+        The ends of ``"interval"`` components of the residuals; of others -1 and 1.
+    """
+
+    value: Callable[[Array], tuple[float, Array]]
+    best: float
+    start: Array
+    inside: Array
+    bounds: optimize.Bounds
+    components: Mapping[str, Callable[[Array], float]]
+    kinds: Mapping[str, str]
+    unit: float = 1.0
+    interval: tuple[float, float] = (-1.0, 1.0)
+
+
+def gaussian_surface(
+    problem: Estimation, design: Design, priors: ResolvedPriors, optimum: Optimum
+) -> Surface:
+    """Return the (restricted) likelihood of a Gaussian model, its scale as a last coordinate."""
+    profiled, ndim = problem.along is not None, problem.ndim
+    scale = evaluate(problem, optimum.x).scale
+    start = np.append(optimum.x, np.log(scale)) if profiled else optimum.x
+    lower, upper = problem.bounds
+    if profiled:
+        lower, upper = np.append(lower, -np.inf), np.append(upper, np.inf)
+    inside = start.copy()
+    zero = problem.diagonal[start[problem.diagonal] < 1e-3]
+    inside[zero] = 0.1 * (1.0 if profiled else max(1.0, float(np.max(start))))
+
+    def value(z: Array) -> tuple[float, Array]:
+        log_scale = float(z[-1]) if profiled else None
+        point = evaluate(problem, z[:ndim], log_scale=log_scale)
+        return point.loglik, point.gradient
+
+    def at(function: Component) -> Callable[[Array], float]:
+        return lambda z: function(z[:ndim], float(np.exp(z[-1])) if profiled else 1.0)
+
+    functions = component_functions(problem, design, priors)
+    interval = design.residual.correlation_range if design.residual else (-1.0, 1.0)
+    return Surface(
+        value, optimum.value, start, inside, optimize.Bounds(lower, upper),
+        {name: at(function) for name, function in functions.items()},
+        {name: _kind(name) for name in functions}, scale, interval,
+    )  # fmt: skip
+
+
+def _kind(name: str) -> str:
+    """Return on which line a component of a Gaussian model lies."""
+    if name.startswith(("sigma_Intercept", "sigma_b")):
+        return "real"
+    return "positive" if name.startswith(("sd_", "sigma")) else "interval"
+
+
 class _Profile:
     """The likelihood with one component held, maximised over everything else."""
 
-    def __init__(self, problem: Estimation, component: Component, optimum: Optimum) -> None:
-        self.problem, self.component = problem, component
-        self.profiled = problem.along is not None
-        point = evaluate(problem, optimum.x)
-        self.scale, self.best = point.scale, optimum.value
-        self.start = optimum.x
-        if self.profiled:
-            self.start = np.append(optimum.x, np.log(point.scale))
-        lower, upper = problem.bounds
-        if self.profiled:
-            lower, upper = np.append(lower, -np.inf), np.append(upper, np.inf)
-        self.bounds = optimize.Bounds(lower, upper)
-        # away from zeros, where a component's slope says nothing
-        self.inside = self.start.copy()
-        zero = problem.diagonal[self.start[problem.diagonal] < 1e-3]
-        self.inside[zero] = 0.1 * (1.0 if self.profiled else max(1.0, float(np.max(self.start))))
+    def __init__(self, surface: Surface, name: str) -> None:
+        self.surface, self.held = surface, surface.components[name]
+        self.start, self.inside, self.bounds = surface.start, surface.inside, surface.bounds
+        self.best = surface.best
 
     def value(self, z: Array) -> tuple[float, Array]:
         """Return minus the log likelihood and its gradient."""
-        x = z[: self.problem.ndim]
-        log_scale = float(z[-1]) if self.profiled else None
-        point = evaluate(self.problem, x, log_scale=log_scale)
-        if not np.isfinite(point.loglik):
+        value, gradient = self.surface.value(z)
+        if not np.isfinite(value):
             return 1e10, np.zeros_like(z)
-        return -point.loglik, -point.gradient
-
-    def held(self, z: Array) -> float:
-        """Return the component."""
-        scale = float(np.exp(z[-1])) if self.profiled else 1.0
-        return self.component(z[: self.problem.ndim], scale)
+        return -value, -gradient
 
     def slopes(self, z: Array, line: _Line) -> Array:
         """Return central differences of the component on its line."""
@@ -130,22 +187,12 @@ class _Profile:
         return 2.0 * (self.best + best), where
 
 
-def profile_intervals(
-    problem: Estimation,
-    design: Design,
-    priors: ResolvedPriors,
-    optimum: Optimum,
-    names: Sequence[str],
-    prob: float,
-) -> pd.DataFrame:
-    """Return profile-likelihood intervals of variance components.
+def profile_intervals(surface: Surface, names: Sequence[str], prob: float) -> pd.DataFrame:
+    """Return profile-likelihood intervals of components.
 
     Parameters
     ----------
-    problem : Estimation
-    design : Design
-    priors : ResolvedPriors
-    optimum : Optimum
+    surface : Surface
     names : sequence of str
     prob : float
 
@@ -155,18 +202,15 @@ def profile_intervals(
         Indexed by parameter: estimate, ci_low, ci_high; nan where no constrained maximum was found.
     """
     level = float(stats.chi2.ppf(check_prob(prob), 1))
-    functions = component_functions(problem, design, priors)
-    scale = evaluate(problem, optimum.x).scale
-    interval = design.residual.correlation_range if design.residual else (-1.0, 1.0)
     rows = []
     for name in names:
-        estimate = functions[name](optimum.x, scale)
+        profile = _Profile(surface, name)
+        estimate = profile.held(surface.start)
         if not np.isfinite(estimate):
             # a correlation with an effect that does not vary
             rows.append((estimate, -1.0, 1.0))
             continue
-        line = _line(name, estimate, scale, interval)
-        profile = _Profile(problem, functions[name], optimum)
+        line = _line(name, surface.kinds[name], estimate, surface.unit, surface.interval)
         ends = [_end(profile, line, estimate, sign, level) for sign in (-1.0, 1.0)]
         rows.append((estimate, ends[0], ends[1]))
     index = pd.Index(list(names), name="parameter", dtype=object)
@@ -246,13 +290,7 @@ def bootstrap_intervals(
     FitError
         The model has likelihood weights, or draws are too few.
     """
-    if design.weights is not None:
-        raise FitError(
-            "weights() multiplies log likelihoods, which names no distribution to simulate from. "
-            "Use method='profile', or precision() where variances are meant."
-        )
-    if draws < 2:
-        raise FitError(f"got draws={draws}; a bootstrap needs at least 2, and better 500")
+    check_bootstrap(design, draws)
     functions = component_functions(problem, design, priors)
     scale = evaluate(problem, optimum.x).scale
     estimates = [functions[name](optimum.x, scale) for name in names]
@@ -276,6 +314,14 @@ def bootstrap_intervals(
             continue
         size = evaluate(again, best.x).scale
         found.append([functions[name](best.x, size) for name in names])
+    return bootstrap_table(names, estimates, found, prob, failed)
+
+
+def bootstrap_table(
+    names: Sequence[str], estimates: Sequence[float], found: Sequence[Sequence[float]],
+    prob: float, failed: int,
+) -> pd.DataFrame:  # fmt: skip
+    """Return estimates with quantiles of their refits, as `bootstrap_intervals` does."""
     values = np.array(found, dtype=np.float64).reshape(len(found), len(names))
     # a correlation with an effect that does not vary in a refit has no value there
     ends = np.array(
@@ -286,10 +332,21 @@ def bootstrap_intervals(
     ).reshape(len(names), 2)
     index = pd.Index(list(names), name="parameter", dtype=object)
     out = pd.DataFrame(
-        {"estimate": estimates, "ci_low": ends[:, 0], "ci_high": ends[:, 1]}, index=index
+        {"estimate": list(estimates), "ci_low": ends[:, 0], "ci_high": ends[:, 1]}, index=index
     )
     out.attrs.update(prob=prob, method="bootstrap", draws=len(found), failed=failed)
     return out
+
+
+def check_bootstrap(design: Design, draws: int) -> None:
+    """Raise FitError where no responses can be simulated, or too few are asked for."""
+    if design.weights is not None:
+        raise FitError(
+            "weights() multiplies log likelihoods, which names no distribution to simulate from. "
+            "Use method='profile', or precision() where variances are meant."
+        )
+    if draws < 2:
+        raise FitError(f"got draws={draws}; a bootstrap needs at least 2, and better 500")
 
 
 def residual_simulator(

@@ -5,7 +5,7 @@ import logging
 import platform
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from typing import Any
 
@@ -388,10 +388,7 @@ class Model:
                 "seed": seed,
                 "interrupted": int(drawn.interrupted),
                 "how": drawn.how,
-                "versions": json.dumps(
-                    {"python": platform.python_version()}
-                    | {package: version(package) for package in _PACKAGES}
-                ),
+                "versions": json.dumps({"python": platform.python_version()} | _versions()),
             }
         )
         return tree
@@ -414,6 +411,12 @@ class Model:
             self._choice,
             forms,
         )
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Return the versions of the packages that a fit depends on."""
+    return {package: version(package) for package in _PACKAGES}
 
 
 def _constant_data(design: Design) -> xr.Dataset:

@@ -17,14 +17,22 @@ import numpy as np
 import nutpie
 import pymc as pm
 import xarray as xr
+from pytensor.configdefaults import config
 
 from hiermodels.engines.conditional import ConditionalProblem, Coordinates, constrain, supports
 from hiermodels.engines.marginal import MarginalProblem
 from hiermodels.engines.marginal_effects import EffectMoments, draw_effects, effects_size
-from hiermodels.engines.native import compile_marginal, compile_native, native_unavailable
+from hiermodels.engines.native import (
+    NativeModel,
+    compile_marginal,
+    compile_native,
+    kernels_unavailable,
+    native_unavailable,
+)
 from hiermodels.engines.residual_packing import constrain_residual
 from hiermodels.errors import EngineError
 from hiermodels.fitting.generative import Generative
+from hiermodels.fitting.traces import NO_DRAWS, STATISTICS, complete, read_arrow, read_tree
 from hiermodels.spec.design import Design
 from hiermodels.spec.priors import ResolvedPriors
 
@@ -32,20 +40,6 @@ logger = logging.getLogger("hiermodels")
 
 Sampler = Literal["nutpie", "pymc"]
 _SEEDS = 2**64
-_NO_DRAWS = "stopped before the first draw"
-_STATISTICS = (
-    "diverging",
-    "maxdepth_reached",
-    "reached_max_treedepth",
-    "depth",
-    "tree_depth",
-    "n_steps",
-    "step_size",
-    "step_size_bar",
-    "energy",
-    "logp",
-    "lp",
-)
 
 
 @dataclass(frozen=True)
@@ -171,8 +165,8 @@ def run_marginal(
             f"The marginal engine samples with nutpie; got sampler={settings.sampler!r}. "
             "For PyMC's own sampler make the model with engine='conditional'."
         )
-    tree, interrupted = _run_nutpie(compile_marginal(problem), settings)
-    posterior, statistics = _complete(tree, interrupted)
+    posterior, statistics, interrupted = _run_nutpie(compile_marginal(problem), settings)
+    posterior, statistics = complete(posterior, statistics, interrupted)
     x = np.ascontiguousarray(posterior["x"].values)
     keep = effects_size(problem, x.shape[0] * x.shape[1]) <= limit
     try:
@@ -184,7 +178,7 @@ def run_marginal(
     residual: dict[str, np.ndarray] = {}
     if design.residual is not None and priors.residual is not None:
         residual = constrain_residual(design.residual, priors.residual, drawn.phi)
-    how = "marginal engine, nutpie; coefficients and group effects drawn exactly"
+    how = f"marginal engine, {_nutpie()}; coefficients and group effects drawn exactly"
     return Draws(drawn.coordinates, statistics, interrupted, how, residual, drawn.moments)
 
 
@@ -207,20 +201,20 @@ def run_conditional(
     """
     if settings.sampler == "pymc":
         return _run_pymc(design, build(), settings)
-    reason = supports(problem) or native_unavailable()
+    reason = supports(problem) or kernels_unavailable()
     generative = None
     if reason is None:
         compiled: Any = compile_native(problem)
-        how = "conditional engine, compiled kernels, nutpie"
+        how = f"conditional engine, compiled kernels, {_nutpie()}"
     else:
-        logger.info("Compiling the model's PyMC graph, which may take a minute: %s.", reason)
+        _announce_graph(reason)
         with _clean_interrupt():
             generative = build()
             names = list(generative.free)
             compiled = nutpie.compile_pymc_model(generative.model, var_names=names)
         how = f"conditional engine, PyMC graph ({reason}), nutpie"
-    tree, interrupted = _run_nutpie(compiled, settings)
-    posterior, statistics = _complete(tree, interrupted)
+    posterior, statistics, interrupted = _run_nutpie(compiled, settings)
+    posterior, statistics = complete(posterior, statistics, interrupted)
     if generative is None:
         coordinates = constrain(problem, posterior["x"].values)
     else:
@@ -228,8 +222,27 @@ def run_conditional(
     return Draws(coordinates, statistics, interrupted, how)
 
 
-def _run_nutpie(compiled: Any, settings: Settings) -> tuple[xr.DataTree, bool]:
-    """Return nutpie's trace, and whether it was stopped by hand."""
+def _announce_graph(reason: str) -> None:
+    """Say that a PyMC graph is compiled, why, and what makes that slow."""
+    slow = ""
+    if not config.cxx:
+        slow = (
+            " PyTensor finds no C++ compiler (g++ or clang++), without which that can take longer."
+        )
+    logger.warning("Compiling the model's PyMC graph, which may take a minute: %s.%s", reason, slow)
+
+
+def _nutpie() -> str:
+    """Return through which of its interfaces nutpie samples the compiled kernels."""
+    reason = native_unavailable()
+    return "nutpie" if reason is None else f"nutpie's Python interface ({reason})"
+
+
+def _run_nutpie(compiled: Any, settings: Settings) -> tuple[xr.Dataset, xr.Dataset, bool]:
+    """Return nutpie's draws and statistics, and whether it was stopped by hand."""
+    # the native model has one variable: nutpie's own conversion takes longer than a small fit
+    raw = isinstance(compiled, NativeModel)
+    read = read_arrow if raw else read_tree
     try:
         running = nutpie.sample(
             compiled,
@@ -242,16 +255,17 @@ def _run_nutpie(compiled: Any, settings: Settings) -> tuple[xr.DataTree, bool]:
             save_warmup=False,
             progress_bar=settings.progress,
             blocking=False,
+            return_raw_trace=raw,
         )
     except RuntimeError as error:
         raise EngineError(_start_failure(error)) from error
     try:
-        return running.wait(), False
+        return *read(running.wait()), False
     except KeyboardInterrupt:
         with warnings.catch_warnings():
             # an interrupted run may have more chains than draws
             warnings.filterwarnings("ignore", "Found chain dimension to be longer", UserWarning)
-            return running.abort(), True
+            return *read(running.abort()), True
     except RuntimeError as error:
         running.cancel()
         raise EngineError(_start_failure(error)) from error
@@ -283,7 +297,7 @@ def _clean_interrupt() -> Iterator[None]:
         yield
     except (RuntimeError, ValueError):
         if came:
-            raise KeyboardInterrupt(_NO_DRAWS) from None
+            raise KeyboardInterrupt(NO_DRAWS) from None
         raise
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -296,36 +310,9 @@ def _start_failure(error: RuntimeError) -> str:
     )
 
 
-def _complete(tree: xr.DataTree, interrupted: bool) -> tuple[xr.Dataset, xr.Dataset]:
-    """Return draws and statistics, after an interruption only the part that all kept chains have.
-
-    Chains that had hardly begun are left out where that keeps more draws in all.
-    """
-    posterior = tree["posterior"].to_dataset() if "posterior" in tree.children else xr.Dataset()
-    if not posterior.sizes.get("draw"):
-        raise KeyboardInterrupt(_NO_DRAWS)
-    statistics = tree["sample_stats"].to_dataset()
-    statistics = statistics[[name for name in _STATISTICS if name in statistics]]
-    if not interrupted:
-        return posterior, statistics
-    filled = np.ones((posterior.sizes["chain"], posterior.sizes["draw"]), dtype=bool)
-    for name in posterior.data_vars:
-        values = posterior[name].values.reshape(*filled.shape, -1)
-        filled &= np.isfinite(values).all(axis=-1)
-    lengths = np.where(filled.all(axis=1), filled.shape[1], filled.argmin(axis=1))
-    order = np.sort(lengths)[::-1]
-    best = int(np.argmax(order * np.arange(1, len(order) + 1)))
-    length = int(order[best])
-    if length == 0:
-        raise KeyboardInterrupt(_NO_DRAWS)
-    kept = np.flatnonzero(lengths >= length)
-    part = {"chain": kept, "draw": slice(0, length)}
-    return posterior.isel(part), statistics.isel(part)
-
-
 def _run_pymc(design: Design, generative: Generative, settings: Settings) -> Draws:
     """Draw with PyMC's own NUTS."""
-    logger.info("Compiling the model for PyMC's sampler, which may take a minute.")
+    _announce_graph("sampler='pymc' was asked for")
     with _clean_interrupt():
         tree = pm.sample(
             draws=settings.draws,
@@ -344,7 +331,7 @@ def _run_pymc(design: Design, generative: Generative, settings: Settings) -> Dra
     posterior = tree["posterior"].to_dataset()
     interrupted = int(posterior.sizes["draw"]) < settings.draws
     statistics = tree["sample_stats"].to_dataset()
-    statistics = statistics[[name for name in _STATISTICS if name in statistics]]
+    statistics = statistics[[name for name in STATISTICS if name in statistics]]
     coordinates = generative.coordinates(posterior, design)
     how = "conditional engine, PyMC's NUTS"
     return Draws(coordinates, statistics, interrupted, how)

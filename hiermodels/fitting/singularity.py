@@ -5,6 +5,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from hiermodels.engines.laplace_problem import LaplaceProblem
 from hiermodels.engines.likelihood_problem import Estimation
 from hiermodels.spec.design import Design, Term
 
@@ -13,7 +14,9 @@ Array = NDArray[np.float64]
 TOLERANCE: Final = 1e-4
 
 
-def vanished_directions(problem: Estimation, design: Design, x: Array) -> tuple[str, ...]:
+def vanished_directions(
+    problem: Estimation | LaplaceProblem, design: Design, x: Array
+) -> tuple[str, ...]:
     """Return a sentence for each direction of a bar's effects whose variance is zero.
 
     Parameters

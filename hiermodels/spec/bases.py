@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from hiermodels.errors import EngineError
+from hiermodels.spec.deviations import Deviations, plain
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -29,6 +30,7 @@ Ints = NDArray[np.intp]
 MARGINS: Final = {"ar": (1, 3), "cosy": (2, 2)}
 """Elementary functions before those of gaps or lengths, and the number for each of them."""
 MAX_CLASSES: Final = 300
+MAX_NUMBERS: Final = 1e8
 MAX_BASES: Final = 1000
 MAX_ENTRIES: Final = 10_000_000
 
@@ -41,7 +43,7 @@ class Bases:
     ----------
     structure : str
         ``"independent"``, ``"ar"``, ``"cosy"`` or ``"unstr"``.
-    matrices : tuple of csr_array (n, n) or None
+    matrices : tuple of csr_array or Deviations (n, n) or None
         The M matrices, None for the identity; empty where rows are independent.
     classes : ndarray of int (n,) or None
         For independent rows the matrix whose diagonal holds each of them; None where all are in
@@ -63,7 +65,7 @@ class Bases:
     """
 
     structure: str
-    matrices: tuple[sparse.csr_array | None, ...]
+    matrices: tuple[sparse.csr_array | Deviations | None, ...]
     classes: Ints | None
     strata: Ints
     known: Array
@@ -90,10 +92,6 @@ def independent_bases(stratum: Ints, known: Array | None, weight: Array | None, 
     weight : ndarray (n,) or None
         What each row counts in the log likelihood.
 
-    Raises
-    ------
-    EngineError
-        There are more classes than cross-products can be kept of.
     """
     classes = stratum if stratum.size else None
     strata = np.arange(int(stratum.max()) + 1 if stratum.size else 1, dtype=np.intp)
@@ -104,11 +102,6 @@ def independent_bases(stratum: Ints, known: Array | None, weight: Array | None, 
         found, inverse = np.unique(keys, return_inverse=True)
         classes = inverse.astype(np.intp)
         strata, variances = (found // len(values)).astype(np.intp), values[found % len(values)]
-    if len(strata) > MAX_CLASSES:
-        raise EngineError(
-            f"the residual variance takes {len(strata):,} distinct values over the rows, and "
-            f"cross-products are kept of at most {MAX_CLASSES}"
-        )
     if classes is None:
         counts = np.array([float(n if weight is None else np.sum(weight))])
     else:
@@ -119,6 +112,23 @@ def independent_bases(stratum: Ints, known: Array | None, weight: Array | None, 
     )
 
 
+def by_rows(n_classes: int, n_levels: int, n: int, n_parameters: int) -> bool:
+    """Return whether to read the rows at every evaluation, not to keep products of each class.
+
+    Parameters
+    ----------
+    n_classes : int
+        Distinct residual variances.
+    n_levels : int
+        Of the largest grouping; 1 without.
+    n : int
+    n_parameters : int
+        Of the residual variances.
+    """
+    kept, read = float(n_classes) * n_levels, float(n) * (1 + n_parameters)
+    return n_classes > MAX_CLASSES or kept > read or float(n_classes) * n > MAX_NUMBERS
+
+
 # --- collecting matrices ----------------------------------------------------------------------
 
 
@@ -127,13 +137,13 @@ class _Collector:
 
     def __init__(self, n: int) -> None:
         self.n = n
-        self.matrices: list[sparse.csr_array | None] = []
+        self.matrices: list[sparse.csr_array | Deviations | None] = []
         self.strata: list[tuple[int, int]] = []
         self.entries: list[tuple[float, float, float]] = []
 
     def add(
         self,
-        matrix: sparse.csr_array | None,
+        matrix: sparse.csr_array | Deviations | None,
         strata: tuple[int, int],
         terms: list[tuple[int, float]],
     ) -> None:
@@ -294,10 +304,11 @@ def cosy_bases(series: Ints, stratum: Ints, weight: Array) -> Bases:
     if not np.all(upper):
         i, j, length = i[upper], j[upper], length[upper]
     found = _Collector(len(series))
+    reference = order[starts[series]] if np.all(stratum == stratum[0]) else None
     for (s, other), own in _by_key(stratum[i], stratum[j]):
         first, second, size = i[own], j[own], length[own]
         if s == other:
-            _cosy_own(found, s, lengths, first, second, size)
+            _cosy_own(found, s, lengths, first, second, size, reference)
             continue
         for (k,), part in _by_key(size):
             matrix = found.symmetric(first[part], second[part])
@@ -307,8 +318,14 @@ def cosy_bases(series: Ints, stratum: Ints, weight: Array) -> Bases:
     return found.done("cosy", _stratum_counts(stratum, weight), steps)
 
 
-def _cosy_own(found: _Collector, s: int, lengths: Ints, i: Ints, j: Ints, length: Ints) -> None:
-    """Add the matrices of pairs within a stratum: means by length, and deviations from them."""
+def _cosy_own(
+    found: _Collector, s: int, lengths: Ints, i: Ints, j: Ints, length: Ints,
+    reference: Ints | None,
+) -> None:  # fmt: skip
+    """Add the matrices of pairs within a stratum: means by length, and deviations from them.
+
+    With one stratum `reference` is a row of each row's series.
+    """
     if np.array_equal(i, j):
         # no series has two rows here: means and deviations share their diagonal
         for (k,), own in _by_key(length):
@@ -322,7 +339,8 @@ def _cosy_own(found: _Collector, s: int, lengths: Ints, i: Ints, j: Ints, length
     if lengths[0] == 1:
         several = lengths[length] > 1
         i, j, shares = i[several], j[several], shares[several]
-    found.add(found.matrix(i, j, (i == j) - shares), (s, s), [(1, 1.0)])
+    apart = found.matrix(i, j, (i == j) - shares)
+    found.add(apart if reference is None else Deviations(apart, reference), (s, s), [(1, 1.0)])
 
 
 # --- unstructured -------------------------------------------------------------------------------
@@ -366,6 +384,7 @@ def scaled(bases: Bases, root: Array) -> Bases:
         return bases
     D = sparse.diags_array(root)
     matrices = tuple(
-        sparse.csr_array(D @ D if matrix is None else D @ matrix @ D) for matrix in bases.matrices
+        sparse.csr_array(D @ D if matrix is None else D @ plain(matrix) @ D)
+        for matrix in bases.matrices
     )
     return replace(bases, matrices=matrices)

@@ -6,9 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from hiermodels.spec.deviations import Deviations
+
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
-Basis = Array | sparse.csr_array | None
+Basis = Array | sparse.csr_array | Deviations | None
 
 
 @dataclass(frozen=True, eq=False)

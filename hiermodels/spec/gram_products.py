@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from hiermodels.spec.compiling import cached_kernel
+from hiermodels.spec.deviations import Deviations
 from hiermodels.spec.gram_parts import Array, Basis, Corner, Gram, Grouping, Index
 from hiermodels.spec.gram_tree import Touches
 
@@ -58,7 +59,7 @@ class Rows:
     def chunks(self) -> list[slice]:
         """Parts of the rows; all at once where a basis joins rows."""
         n = len(self.y)
-        if any(isinstance(basis, sparse.sparray) for basis in self.bases):
+        if any(isinstance(basis, sparse.sparray | Deviations) for basis in self.bases):
             return [slice(0, n)]
         return [slice(lo, hi) for lo, hi in _chunks(n)]
 

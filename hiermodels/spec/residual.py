@@ -18,11 +18,13 @@ from hiermodels.errors import DataError, EngineError, FormulaError
 from hiermodels.spec.bases import (
     Bases,
     ar_bases,
+    by_rows,
     cosy_bases,
     independent_bases,
     scaled,
     unstructured_bases,
 )
+from hiermodels.spec.deviations import Deviations
 from hiermodels.spec.families import Family
 from hiermodels.spec.formula import ModelFormula
 from hiermodels.spec.frame import as_groups, combine_groups
@@ -32,7 +34,7 @@ from hiermodels.spec.sigma import Sigma, modelled_sigma, occasion_sigma, read_si
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.intp]
-Basis = Array | sparse.csr_array | None
+Basis = Array | sparse.csr_array | Deviations | None
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,9 @@ class Residual:
         Whole times of ``ar``, numbers of the occasions of ``unstr``.
     occasions : tuple of str
         Of ``unstr``: the labels of the times.
+    by_rows : bool
+        Whether the variances are so many that their weighted sums over rows are computed anew
+        at every evaluation.
     """
 
     term: ResidualTerm | None
@@ -100,6 +105,7 @@ class Residual:
     order: Ints | None = None
     time: Ints | None = None
     occasions: tuple[str, ...] = ()
+    by_rows: bool = False
 
     @property
     def structure(self) -> str:
@@ -163,16 +169,30 @@ class Residual:
         """
         if self.found is None:
             raise EngineError(f"The residual precision has no short sum of matrices: {self.reason}")
+        if self.by_rows:
+            raise EngineError(
+                "The residual precision has no short sum of matrices: the residual variance takes "
+                f"{self.found.n_bases:,} distinct values over the rows."
+            )
         if self.found.structure != "independent":
             return scaled(self.found, self._structured_scale()).matrices
-        diagonal = None if self.scale is None else self.scale**2
-        if self.weights is not None:
-            diagonal = self.weights if diagonal is None else diagonal * self.weights
         if self.found.classes is None:
-            return (diagonal,)
-        ones = np.ones(self.n) if diagonal is None else diagonal
-        classes = self.found.classes
+            return (self._diagonal(),)
+        ones, classes = self.row_scale, self.found.classes
         return tuple(np.where(classes == m, ones, 0.0) for m in range(self.found.n_bases))
+
+    @property
+    def row_scale(self) -> Array:
+        """What multiplies the precision of each of independent rows (n,): known parts, weights."""
+        diagonal = self._diagonal()
+        return np.ones(self.n) if diagonal is None else diagonal
+
+    def _diagonal(self) -> Array | None:
+        """Return `row_scale`, None for ones."""
+        diagonal = None if self.scale is None else self.scale**2
+        if self.weights is None:
+            return diagonal
+        return self.weights if diagonal is None else diagonal * self.weights
 
     def _structured_scale(self) -> Array:
         """Return D with the weights in it: a series' log likelihood times w is R_j^-1 times w."""
@@ -227,7 +247,7 @@ def build_residual(
         return _modelled(additions, len(kept), bool(written.bars))
     sigma = read_sigma(written, kept) if estimated else None
     if formula.residual is None:
-        return _independent(sigma, additions, len(kept))
+        return _independent(sigma, additions, len(kept), bars)
     return _structured(formula.residual, sigma, additions, kept, bars)
 
 
@@ -279,27 +299,27 @@ def _modelled(additions: Additions, n: int, bars: bool) -> Residual:
 # --- the structures -----------------------------------------------------------------------------
 
 
-def _independent(sigma: Sigma | None, additions: Additions, n: int) -> Residual:
+def _independent(
+    sigma: Sigma | None, additions: Additions, n: int, bars: Sequence[Bar]
+) -> Residual:
     """Return the residual of independent rows."""
     weights = additions.weights
     scale, log_variance = _known_scale(additions, n)
     known = additions.se**2 if additions.se is not None and additions.with_sigma else None
     strata = np.empty(0, dtype=np.intp) if sigma is None or sigma.kind == "one" else sigma.strata
-    found, reason = None, None
-    try:
-        found = independent_bases(strata, known, weights, n)
-    except EngineError as error:
-        reason = f"{error}; the conditional engine takes such a model"
+    found = independent_bases(strata, known, weights, n)
+    largest = max((len(bar.levels) for bar in bars), default=1)
     return Residual(
         term=None,
         sigma=sigma,
         found=found,
-        reason=reason,
+        reason=None,
         scale=scale,
         weights=weights,
         constant=_weighted_sum(log_variance, weights),
         total_weight=float(n if weights is None else np.sum(weights)),
         n=n,
+        by_rows=by_rows(found.n_bases, largest, n, len(sigma.labels) if sigma else 0),
     )
 
 

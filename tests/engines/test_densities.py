@@ -2,16 +2,11 @@
 
 import ctypes
 import dataclasses
-import logging
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numba
 import numpy as np
-import pytest
 
 from hiermodels.engines import densities, rowwise
 from hiermodels.engines.buffers import HEAD, NDIM, TOTAL
@@ -97,49 +92,7 @@ def test_the_problem_is_copied():
     assert density(np.ones(1))[0] == before
 
 
-# --- the cache: tried with the small callback, which compiles in a moment ------------------------
-
-
-def _copies(callback):
-    call = ctypes.CFUNCTYPE(
-        ctypes.c_int64, ctypes.c_uint64, ctypes.c_uint64, *[ctypes.c_void_p] * 3
-    )
-    x, out = np.arange(3.0), np.zeros(3)
-    code = call(callback.address)(3, 3, x.ctypes.data, out.ctypes.data, None)
-    return code == 0 and np.array_equal(x, out)
-
-
-def _build():
-    return densities._callback(densities._copy, densities._COPY_SIGNATURE)
-
-
-def test_a_cache_folder_that_cannot_be_written_is_passed_over(monkeypatch, tmp_path):
-    in_the_way = tmp_path / "file"
-    in_the_way.touch()
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(in_the_way / "cache"))
-    assert _copies(_build())
-
-
-def test_without_any_cache_the_kernel_is_compiled_in_memory(monkeypatch, tmp_path, caplog):
-    in_the_way = tmp_path / "file"
-    in_the_way.touch()
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(in_the_way / "cache"))
-    monkeypatch.setattr(numba.config, "CACHE_LOCATOR_CLASSES", "UserProvidedCacheLocator")
-    with caplog.at_level(logging.INFO, "hiermodels"):
-        assert _copies(_build())
-    assert "cache cannot be used" in caplog.text
-
-
-@pytest.mark.parametrize("left", [0, 30, 200])
-def test_a_broken_cache_is_not_used(monkeypatch, tmp_path, caplog, left):
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-    assert _build().cache_hits == 0
-    assert _build().cache_hits == 1
-    (index,) = tmp_path.rglob("*.nbi")
-    index.write_bytes(index.read_bytes()[:left])
-    with caplog.at_level(logging.INFO, "hiermodels"):
-        assert _copies(_build())
-    assert "cache cannot be used" in caplog.text
+# --- the cache ---------------------------------------------------------------------------------
 
 
 def test_the_cache_notices_a_change_in_any_kernel(monkeypatch, tmp_path):
@@ -153,37 +106,3 @@ def test_the_cache_notices_a_change_in_any_kernel(monkeypatch, tmp_path):
         densities.inspect, "getsource", lambda module: changed.read_text(encoding="utf-8")
     )
     assert densities._source_digest() != before
-
-
-_COMPILE = """
-from hiermodels.engines.conditional import log_density
-from hiermodels.engines.densities import copy_callback, density_callback
-import numpy as np
-{density}
-print(copy_callback().cache_hits)
-"""
-
-
-def _two_at_once(tmp_path, density):
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
-    root = str(Path(densities.__file__).parents[2])
-    environment["PYTHONPATH"] = os.pathsep.join([root, environment.get("PYTHONPATH", "")])
-    command = [sys.executable, "-c", _COMPILE.format(density=density)]
-    started = [
-        subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE)
-        for _ in range(2)
-    ]
-    outputs = [process.communicate(timeout=300)[0] for process in started]
-    assert [process.returncode for process in started] == [0, 0]
-    assert set("".join(outputs).split()) <= {"0", "1"}
-    again = subprocess.run(command, env=environment, text=True, capture_output=True, check=True)
-    assert again.stdout.split() == ["1"]
-
-
-def test_two_processes_may_compile_at_once(tmp_path):
-    _two_at_once(tmp_path, "")
-
-
-@pytest.mark.slow
-def test_two_processes_may_compile_the_whole_kernel_at_once(tmp_path):
-    _two_at_once(tmp_path, "density_callback()")

@@ -204,12 +204,31 @@ def test_the_installed_nutpie_is_known():
 @pytest.mark.usefixtures("fresh_check")
 def test_another_nutpie_is_not_trusted(monkeypatch, caplog):
     monkeypatch.setattr(native, "version", lambda name: "0.17.0")
-    assert native.native_unavailable() == (
-        "nutpie 0.17.0 is installed; the native interface is known for 0.16"
-    )
-    assert "The native engine is not available: nutpie 0.17.0" in caplog.text
-    with pytest.raises(EngineError, match=r"nutpie 0\.17\.0"):
-        native.compile_native(random_intercepts())
+    reason = "nutpie 0.17.0 is installed; the native interface is known for 0.16"
+    assert native.native_unavailable() == native.native_unavailable() == reason
+    (record,) = caplog.records
+    # a user sees warnings without having set up any logging
+    assert record.levelname == "WARNING"
+    assert "nutpie's Python interface, which is slower" in record.message
+    assert reason in record.message
+
+
+@pytest.mark.parametrize("problem", [random_intercepts(), random_intercepts(True)])
+def test_the_public_interface_gives_the_same_draws(monkeypatch, problem):
+    first = sample(problem, draws=200, tune=200, chains=2)
+    assert isinstance(native.compile_native(problem), native.NativeModel)
+    monkeypatch.setattr(native, "native_unavailable", lambda: "asked by a test")
+    assert not isinstance(native.compile_native(problem), native.NativeModel)
+    second = sample(problem, draws=200, tune=200, chains=2)
+    np.testing.assert_array_equal(first.posterior["x"].values, second.posterior["x"].values)
+    assert first.posterior["x"].dims == second.posterior["x"].dims
+
+
+def test_the_public_interface_takes_what_is_not_finite_for_divergences(monkeypatch):
+    monkeypatch.setattr(native, "native_unavailable", lambda: "asked by a test")
+    tree = sample(poisson_problem(scale=300.0, coef_sd=10.0), draws=50, tune=100, chains=2)
+    assert np.isfinite(tree.posterior["x"].values).all()
+    assert tree.warmup_sample_stats["diverging"].values.any()
 
 
 @pytest.mark.usefixtures("fresh_check")
@@ -227,10 +246,11 @@ def test_a_name_that_is_gone_is_noticed(monkeypatch):
     assert native.native_unavailable() == "nutpie has no PySampler.from_elsewhere"
 
 
-@pytest.mark.usefixtures("fresh_check")
 def test_numba_without_compiling_is_noticed(monkeypatch):
     monkeypatch.setattr(native.numba.config, "DISABLE_JIT", 1)
-    assert "NUMBA_DISABLE_JIT" in native.native_unavailable()
+    assert "NUMBA_DISABLE_JIT" in native.kernels_unavailable()
+    with pytest.raises(EngineError, match="compiled kernels are not available: numba does not"):
+        native.compile_native(random_intercepts())
 
 
 def test_flow_adaptation_is_refused_in_words():

@@ -121,6 +121,10 @@ STRUCTURES = {
     "cosy": ("y ~ x + cosy(g)", ["sigma", "cosy"]),
     "strata": (["y ~ x + (1 | g)", "sigma ~ 0 + part"], ["sigma[early]", "sigma[late]"]),
     "linear": (["y ~ x + (1 | g)", "sigma ~ part"], ["sigma_Intercept", "sigma_b[part[T.late]]"]),
+    "a sd for each row": (
+        ["y ~ x + (1 | g)", "sigma ~ x"],
+        ["sigma_Intercept", "sigma_b[x]"],
+    ),
     "ar with strata": (
         ["y ~ x + (1 | g) + ar(time, g)", "sigma ~ 0 + part"],
         ["sigma[early]", "sigma[late]", "ar"],

@@ -17,6 +17,7 @@ from scipy import special, stats
 
 from hiermodels.engines.assembly import conditional_problem
 from hiermodels.engines.conditional import Density, constrain, layout, supports
+from hiermodels.engines.interpreted import interpreted_model
 from hiermodels.fitting.generative import build_generative
 from hiermodels.fitting.graph_correlations import correlation_factor
 from hiermodels.fitting.publishing import publish
@@ -302,8 +303,10 @@ def test_pymc_kernel_and_scipy_agree(name, centred):
     case = Case(formula, family, priors, centred=centred)
     assert supports(case.problem) is None
     kernel, graph = Density(case.problem), case.pymc_density()
+    public = interpreted_model(kernel, lambda seed: np.zeros(kernel.ndim))._make_logp_func()
     for x in case.points():
         value = float(graph(case.pymc_point(x)))
+        assert public(x)[0] == kernel(x)[0]
         # PyMC's coordinate of a partial correlation is twice the kernel's
         native = kernel(x)[0] - case.n_partial * math.log(2)
         expected = scipy_density(case, x) - case.n_partial * math.log(2)

@@ -195,7 +195,7 @@ def test_pymcs_own_sampler_agrees():
 def test_a_pymc_graph_through_nutpie_agrees_with_the_kernel(monkeypatch):
     own = model(engine="conditional")
     native = own.fit(draws=2000, seed=1, target_accept=0.95, progress=False)
-    monkeypatch.setattr(sampling, "native_unavailable", lambda: "asked by a test")
+    monkeypatch.setattr(sampling, "kernels_unavailable", lambda: "asked by a test")
     graph = own.fit(draws=2000, seed=2, target_accept=0.95, progress=False)
     assert "PyMC graph (asked by a test), nutpie" in graph.idata.attrs["how"]
     assert_agree(native.posterior, graph.posterior, ["Intercept", "b", "sd_g", "r_g", "sigma"])

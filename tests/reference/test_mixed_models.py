@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 
 import hiermodels as hm
-from hiermodels.answers.regressions import complete_pooling, no_pooling
 
 LOGLIK, SHARE = 1e-5, 1e-3
 LMER = {
@@ -317,7 +316,7 @@ def test_a_plain_regression_is_least_squares(shared_data, reference, data, name,
     model = hm.Model(formula, frame_of(shared_data, data, name))
     assert hm.mle(model, "ml").loglik == pytest.approx(theirs["logLik"], abs=1e-7)
     ours = hm.mle(model)
-    for table in (ours.fixef(), complete_pooling(ours)):
+    for table in (ours.fixef(), hm.complete_pooling(ours)):
         found = {coefficient(k): row for k, row in table.iterrows()}
         for row in theirs["fixed_effects"]:
             mine = found[coefficient(row["term"])]
@@ -327,15 +326,36 @@ def test_a_plain_regression_is_least_squares(shared_data, reference, data, name,
     assert ours.sigma == pytest.approx(theirs["residual_sd"], rel=1e-9)
 
 
-def test_no_pooling_is_least_squares_by_group(shared_data, reference):
-    known = reference("sleepstudy")["no_pooling"]
-    ours = hm.mle(hm.Model("Reaction ~ Days + (Days | Subject)", shared_data("sleepstudy")))
-    table = no_pooling(ours)
+NO_POOLING = [
+    ("sleepstudy", (), "Reaction ~ Days + (Days | Subject)"),
+    ("gpa", (), "gpa ~ occasion + (occasion | student)"),
+    ("ChickWeight", (), "sqrt(weight) ~ Time + (Time | Chick)"),
+    ("bounce", ("by_county",), "bounce_time ~ age_scaled + (age_scaled | county)"),
+    (
+        "bounce",
+        ("by_county_location",),
+        "bounce_time ~ age_scaled + (age_scaled | county:location)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("data", "path", "formula"), NO_POOLING)
+def test_no_pooling_is_least_squares_by_group(shared_data, reference, data, path, formula):
+    known = reference(data)["no_pooling"]
+    for name in path:
+        known = known[name]
+    table = hm.no_pooling(hm.Model(formula, frame_of(shared_data, data, "")))
+    assert len(table) == 2 * len(known["levels"])
     for term, values in known["coefficients"].items():
-        mine = table[table.effect.map(coefficient) == coefficient(term)]
-        assert mine["level"].tolist() == known["levels"]
-        near(mine["estimate"] / values["estimate"], 1.0, 1e-9)
-        near(mine["se"] / values["se"], 1.0, 1e-9)
+        mine = table[table.effect.map(coefficient) == coefficient(term)].set_index("level")
+        mine = mine.loc[[str(level) for level in known["levels"]]]
+        assert mine["n"].tolist() == known["n"]
+        # closed form, in other columns: all digits of the estimate's own error
+        estimates = np.array(values["estimate"], dtype=float)
+        errors = np.array(values["se"], dtype=float)
+        np.testing.assert_array_equal(np.isnan(mine["se"]), np.isnan(errors))
+        np.testing.assert_allclose(mine["estimate"], estimates, rtol=1e-8, atol=1e-9)
+        np.testing.assert_allclose(mine["se"], errors, rtol=1e-8)
 
 
 def test_every_linear_mixed_model_is_here(reference_dir, reference):

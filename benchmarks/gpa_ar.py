@@ -1,0 +1,20 @@
+"""gpa with AR(1) residuals, against a hand-written PyMC model under nutpie."""
+
+from measuring import interleave, ours, report
+from peers import growth_model
+from workloads import workload
+
+
+def work(rounds):
+    work = workload("gpa ar")
+    return interleave(
+        {
+            "ours": ours(work.formula, work.data),
+            "hand-written PyMC": growth_model(work.data, "ar"),
+        },
+        rounds,
+    )
+
+
+if __name__ == "__main__":
+    report("gpa AR(1)", "20 x the hand-written model's ESS/s", work)
