@@ -159,7 +159,7 @@ def _steps(residual: Residual, priors: ResidualPriors, found: Bases) -> Array:
     if residual.structure == "cosy":
         lengths = found.steps[:, 0]
         third = 1.0 + (lengths - 1.0) * priors.lower
-        if priors.lower == residual.correlation_range[0]:
+        if len(lengths) and priors.lower == residual.correlation_range[0]:
             # 1 + (n - 1) lower without the rounding of lower, which would move the pole
             longest = float(lengths.max())
             third = (longest - lengths) / (longest - 1.0)

@@ -83,7 +83,7 @@ class Residual:
     order : ndarray of int (n,) or None
         Rows sorted by series, then time.
     time : ndarray of int (n,) or None
-        Whole times of ``ar``, numbers of the occasions of ``unstr``.
+        Whole times of ``ar``, numbers of the occasions of ``unstr``, of ``cosy`` without meaning.
     occasions : tuple of str
         Of ``unstr``: the labels of the times.
     by_rows : bool
@@ -385,7 +385,7 @@ def _structured(
         series=series,
         series_levels=levels,
         order=np.lexsort((time, series)),
-        time=None if term.time is None else time.astype(np.intp),
+        time=time.astype(np.intp),
         occasions=occasions,
     )
 

@@ -135,8 +135,7 @@ STRUCTURES = {
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_a_structure_reaches_every_table_and_file(data, name, tmp_path):
     formula, parameters = STRUCTURES[name]
-    model = Model(formula, data)
-    assert model.engine == "marginal"
+    model = Model(formula, data, engine="marginal")
     fit = quiet(model)
     summary = fit.summary()
     assert set(parameters) <= set(summary.index)
