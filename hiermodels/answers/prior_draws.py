@@ -5,19 +5,18 @@ raw sd and correlation of an intercept follow from all effects of its bar: they 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 import numpy as np
 import numpy.typing as npt
 
 from hiermodels.answers.fitted import Model
-from hiermodels.answers.rows import parameter_designs
 from hiermodels.errors import PriorError
 from hiermodels.fitting.curves import density_at
 from hiermodels.spec.design import Term
 from hiermodels.spec.distributions import Prior
-from hiermodels.spec.names import cor_name, indexed, of_parameter, sd_name
+from hiermodels.spec.names import cor_name, indexed, nu_name, of_parameter, sd_name
 from hiermodels.spec.prior_functions import prior_density, prior_quantile
 from hiermodels.spec.priors import TermPriors
 
@@ -112,8 +111,8 @@ def known_priors(model: Model) -> dict[str, Known]:
     for term, own in zip(design.terms, resolved.terms, strict=True):
         found |= _bar(term, own, "")
     found |= _residual(model)
-    formulas = {part.name: part for part in parameter_designs(design)}
-    for parameter in getattr(resolved, "parameters", ()):
+    formulas = {part.name: part for part in design.parameters}
+    for parameter in resolved.parameters:
         part = formulas.get(parameter.name)
         if part is not None:
             for term, own in zip(part.terms, parameter.terms, strict=True):
@@ -135,28 +134,40 @@ def _support(prior: Prior) -> Bounds:
 
 
 def _bar(term: Term, own: TermPriors, parameter: str) -> dict[str, Known]:
-    """Return the priors of one bar's sds and correlations."""
-    labels: Sequence[tuple[str, ...]] = ((),)
-    by = getattr(term, "by", None)
-    if by is not None:
-        labels = tuple((label,) for label in by.labels)
+    """Return the priors of one bar's sds, correlations and degrees of freedom."""
+    q = len(term.coefs)
+    labels: list[tuple[str, ...]] = [()]
+    if term.by is not None:
+        labels = [(label,) for label in term.by.labels]
+    found: dict[str, Known] = {}
+    for k, label in enumerate(labels):
+        # each subpopulation has sds of its own
+        part = replace(own, sd=own.sd[k * q : (k + 1) * q])
+        found |= _components(term, part, parameter, label)
+    if own.nu is not None:
+        found[nu_name(term.group, parameter)] = Known(POSITIVE, str(own.nu), own.nu)
+    return found
+
+
+def _components(
+    term: Term, own: TermPriors, parameter: str, label: tuple[str, ...]
+) -> dict[str, Known]:
+    """Return the priors of one bar's sds and correlations, in one subpopulation."""
     as_stated = [np.count_nonzero(row) == 1 for row in own.T]
     draws = cache(partial(implied_components, own))
+    sd, cor = sd_name(term.group, parameter), cor_name(term.group, parameter)
     found: dict[str, Known] = {}
     for k, (coef, prior) in enumerate(zip(term.coefs, own.sd, strict=True)):
         known = Known(POSITIVE, str(prior), prior)
         if not as_stated[k]:
             known = Known(POSITIVE, _at_means(prior), draw=partial(_sd_draws, draws, k))
-        for label in labels:
-            found[indexed(sd_name(term.group, parameter), *label, coef)] = known
+        found[indexed(sd, *label, coef)] = known
         for j, other in enumerate(term.coefs[:k] if own.cor is not None else ()):
             together = Known(CORRELATION, str(own.cor), own.cor, len(term.coefs))
             if not (as_stated[k] and as_stated[j]) and own.cor is not None:
                 draw = partial(_cor_draws, draws, k, j)
                 together = Known(CORRELATION, _at_means(own.cor), draw=draw)
-            for label in labels:
-                name = cor_name(term.group, parameter)
-                found[indexed(name, *label, coef, other)] = together
+            found[indexed(cor, *label, coef, other)] = together
     return found
 
 

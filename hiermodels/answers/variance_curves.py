@@ -6,13 +6,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hiermodels.answers.fitted import Fitted, dataset, labels
+from hiermodels.answers.fitted import Fitted, dataset
 from hiermodels.answers.prior_draws import POSITIVE, Known, known_priors
-from hiermodels.answers.rows import parameter_designs
 from hiermodels.answers.units import coefficient_unit, predictor_unit
-from hiermodels.engines.responses import PARAMETERS
 from hiermodels.fitting.curves import density_at, density_grid
-from hiermodels.fitting.draws import draws_of, tails, variance_draws
+from hiermodels.fitting.draws import (
+    all_group_labels,
+    group_labels,
+    group_variances,
+    parameter_draws,
+    tails,
+    variance_draws,
+)
 from hiermodels.spec.design import Term
 from hiermodels.spec.names import cor_name, indexed, sd_name
 
@@ -100,18 +105,14 @@ def variance_curves(fit: Fitted, prob: float = 0.95, points: int = 240) -> pd.Da
 
 def named_draws(fit: Fitted) -> Iterator[tuple[str, Floats]]:
     """Yield the name and draws (chains, draws) of every quantity of :func:`variance_curves`."""
-    posterior = dataset(fit, "posterior")
-    seen = set()
-    for name, draws in variance_draws(posterior, labels(fit)):
-        seen.add(name)
-        yield name, draws
-    for name in PARAMETERS.get(fit.model.family.name, ()):
-        if (
-            name in posterior
-            and name not in seen
-            and set(posterior[name].dims) == {"chain", "draw"}
-        ):
-            yield name, draws_of(posterior[name])
+    posterior, design = dataset(fit, "posterior"), fit.model.design
+    yield from variance_draws(posterior, group_labels(design))
+    groups = all_group_labels(design)
+    for own in fit.model.resolved.parameters:
+        if own.linear:
+            yield from group_variances(posterior, [g for g in groups if g.parameter == own.name])
+        else:
+            yield from parameter_draws(posterior, groups, [own])
 
 
 def _grid(draws: Floats, known: Known, points: int) -> Floats:
@@ -134,7 +135,7 @@ def _units(fit: Fitted) -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     for term in design.terms:
         found |= _bar_units(term, "", predictor_unit(fit.model))
-    for own in parameter_designs(design):
+    for own in design.parameters:
         for term in own.terms:
             found |= _bar_units(term, own.name, f"{own.link} scale of {own.name}")
     residual = design.residual
@@ -154,8 +155,9 @@ def _units(fit: Fitted) -> dict[str, tuple[str, str]]:
 
 def _bar_units(term: Term, parameter: str, unit: str) -> dict[str, tuple[str, str]]:
     """Return kind and unit of one bar's sds and correlations."""
-    by = getattr(term, "by", None)
-    labels: list[tuple[str, ...]] = [()] if by is None else [(label,) for label in by.labels]
+    labels: list[tuple[str, ...]] = [()]
+    if term.by is not None:
+        labels = [(label,) for label in term.by.labels]
     found: dict[str, tuple[str, str]] = {}
     for label in labels:
         for k, (coef, column) in enumerate(zip(term.coefs, term.columns, strict=True)):

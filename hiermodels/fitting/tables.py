@@ -27,10 +27,9 @@ from hiermodels.fitting.draws import (
     sd_draws,
     sd_of,
     tails,
-    variance_draws,
 )
 from hiermodels.fitting.effects import coef, ranef
-from hiermodels.spec.names import indexed, of_parameter
+from hiermodels.spec.names import of_parameter
 from hiermodels.spec.priors import ParameterPriors
 
 __all__ = [
@@ -38,7 +37,6 @@ __all__ = [
     "check_prob",
     "coef",
     "correlations",
-    "densities",
     "fixef",
     "group_labels",
     "ranef",
@@ -229,71 +227,3 @@ def correlations(
     out = pd.DataFrame(rows, columns=columns)
     out.attrs["prob"] = prob
     return out
-
-
-def densities(
-    posterior: xr.Dataset, groups: Sequence[GroupLabels], points: int = 200
-) -> pd.DataFrame:
-    """Return smoothed posterior densities of sds and correlations, by reflected Gaussian kernels.
-
-    Parameters
-    ----------
-    posterior : xarray.Dataset
-    groups : sequence of GroupLabels
-    points : int
-        Grid points of each quantity.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns quantity, kind ("sd" or "cor"), x, density (integrates to 1 over x), mean, ci_low,
-        ci_high (95 %, equal-tailed; the same on all rows of a quantity).
-
-    Notes
-    -----
-    Silverman's bandwidth with the draws reflected at 0 (sds) or -1 and 1 (correlations): without
-    it a posterior that presses against its bound would seem to leave it. Silverman (1986),
-    doi:10.1201/9781315140919.
-    """
-    correlation_names = {
-        indexed(g.cor, *labels) for g in groups for labels, _ in correlation_draws(posterior, g)
-    }
-    parts = []
-    for name, draws in variance_draws(posterior, groups):
-        kind = "cor" if name in correlation_names else "sd"
-        x, density = _density(
-            draws.ravel(), (-1.0, 1.0) if kind == "cor" else (0.0, np.inf), points
-        )
-        low, high = np.quantile(draws, (0.025, 0.975))
-        parts.append(
-            pd.DataFrame(
-                {"quantity": name, "kind": kind, "x": x, "density": density}
-                | {"mean": draws.mean(), "ci_low": low, "ci_high": high}
-            )
-        )
-    columns = ["quantity", "kind", "x", "density", "mean", "ci_low", "ci_high"]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
-
-
-def _density(draws: Floats, bounds: tuple[float, float], points: int) -> tuple[Floats, Floats]:
-    """Return a grid and a Gaussian kernel density on it, reflected at the bounds."""
-    lower, upper = bounds
-    quartiles = np.quantile(draws, (0.25, 0.75))
-    spread = min(float(sd_of(draws)), float(quartiles[1] - quartiles[0]) / 1.34)
-    width = max(0.9 * spread * len(draws) ** -0.2, 1e-8 * max(abs(float(draws.mean())), 1e-8))
-    if np.isfinite(upper):
-        x = np.linspace(lower, upper, points)
-    else:
-        # The far tail of an sd (a Student prior) would squeeze the rest into a corner.
-        top = float(np.quantile(draws, 0.998)) + 3 * width
-        bottom = max(float(draws.min()) - 3 * width, lower)
-        x = np.linspace(lower if bottom < 0.35 * top else bottom, top, points)
-    # Counting on a fine grid first makes the cost independent of the number of draws.
-    edges = np.linspace(draws.min(), max(draws.max(), draws.min() + width), 2049)
-    counts, _ = np.histogram(draws, edges)
-    middle = (edges[1:] + edges[:-1]) / 2
-    density = np.zeros(points)
-    for centre in (middle, 2 * lower - middle, 2 * upper - middle):
-        if np.isfinite(centre).all():
-            density += np.exp(-0.5 * ((x[:, None] - centre) / width) ** 2) @ counts
-    return x, density / (len(draws) * width * np.sqrt(2 * np.pi))

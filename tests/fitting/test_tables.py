@@ -209,21 +209,3 @@ def test_many_levels_are_fast_and_equal_one_at_a_time(monkeypatch):
     one = draws[:, :, at, 1] + posterior["b"].values[..., 0]
     assert table["level"][100_000 + at] == levels[at]
     assert table["ci_high"][100_000 + at] == pytest.approx(np.quantile(one, 0.975))
-
-
-def test_densities_integrate_to_one_and_stay_within_bounds():
-    posterior = make()
-    # An sd pressed against 0, where a plain kernel would lose half its mass.
-    near = np.abs(np.random.default_rng(3).normal(0, 1, (CHAINS, DRAWS)))
-    posterior["sd_g"][..., 0] = near
-    table = tables.densities(posterior, LABELS)
-    assert set(table["kind"]) == {"sd", "cor"}
-    for name, rows in table.groupby("quantity"):
-        area = np.trapezoid(rows["density"], rows["x"])
-        # 0.2 % of the draws lie beyond the grid of an sd.
-        assert area == pytest.approx(1, abs=0.01), name
-    assert table.loc[table["kind"] == "sd", "x"].min() >= 0
-    assert table.loc[table["kind"] == "cor", "x"].abs().max() <= 1
-    first = table[table["quantity"] == "sd_g[Intercept]"]
-    # A half-normal density starts at sqrt(2/pi) = 0.80; 240 draws and smoothing blur it.
-    assert first["density"].iloc[0] == pytest.approx(0.80, abs=0.15)

@@ -1,12 +1,14 @@
 """Pictures draw the tables of the answers, fit their words, and are known to pyplot."""
 
 import itertools
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import standin
+import xarray as xr
 from matplotlib.figure import Figure
 
 import hiermodels as hm
@@ -30,6 +32,9 @@ from hiermodels.show.plots import (
     plot_varcorr,
 )
 from hiermodels.show.plots.style import plain, short, short_names
+from hiermodels.spec.distributions import Prior
+from hiermodels.spec.families import Family
+from hiermodels.spec.prior_functions import prior_density
 
 CASES = ["sleep", "one_effect", "three", "many", "nested"]
 
@@ -419,6 +424,79 @@ def test_priors_are_drawn_beside_posteriors(sleep):
         np.testing.assert_allclose(ax.lines[1].get_ydata(), rows["prior_density"])
     labels = [t.get_text() for t in figure.legends[0].get_texts()]
     assert labels == ["posterior", "prior", "prior, implied by that at the predictors' means"]
+
+
+def of_family(fit, name, **draws):
+    """Return a fit of counts as one of another family, with draws of its parameters."""
+    tree = fit.idata.copy()
+    shape = fit.idata["posterior"].to_dataset().sizes
+    shape = (shape["chain"], shape["draw"])
+    posterior = (
+        fit.idata["posterior"]
+        .to_dataset()
+        .assign({k: (("chain", "draw"), np.reshape(v, shape)) for k, v in draws.items()})
+    )
+    tree["posterior"] = xr.DataTree(posterior)
+    return replace(fit, model=replace(fit.model, family=Family(name)), idata=tree)
+
+
+@pytest.fixture(scope="module")
+def counts():
+    rng = np.random.default_rng(9)
+    data = pd.DataFrame({"x": np.tile(np.arange(6.0), 8), "g": np.repeat(list("abcdefgh"), 6)})
+    data["y"] = rng.poisson(3, 48)
+    return standin.stand_in("y ~ x + (x | g)", data, {"g": (0.5, 0.1)}, family="poisson", draws=25)
+
+
+def test_parameters_of_a_family_stand_against_their_priors(counts):
+    draws = np.random.default_rng(1).gamma(9.0, 0.4, 100)
+    fit = of_family(counts, "negativebinomial", shape=draws)
+    figure = plot_varcorr(fit)
+    heads = [ax.get_title(loc="left") for ax in figure.axes if ax.get_visible()]
+    assert heads[-1] == "shape"
+    x = figure.axes[3].lines[1].get_xdata()
+    expected = prior_density(Prior("HalfStudentT", 3.0, 5.0), x)
+    np.testing.assert_allclose(figure.axes[3].lines[1].get_ydata(), expected, rtol=1e-12)
+    assert "other parameters" in figure.get_suptitle()
+
+
+def test_families_without_own_regressions_are_drawn_without_them(counts):
+    fit = of_family(counts, "negativebinomial", shape=np.full(100, 3.0))
+    figure = plot_groups(fit, max_panels=4)
+    assert_words_fit(figure)
+    (legend,) = figure.subfigs[1].legends
+    assert [t.get_text() for t in legend.get_texts()] == ["data", "partial pooling, 95 % band"]
+    assert "Regressions without pooling are not computed here" in notes_of(figure)
+    ax = plot_shrinkage(fit)
+    assert len(ax.patches) == 3
+    assert "own estimate" not in [t.get_text() for t in ax.get_legend().get_texts()]
+    with pytest.raises(FitError, match="for the negativebinomial family"):
+        plot_shrinkage(fit, by="size")
+
+
+def notes_of(figure):
+    return " ".join(t.get_text() for part in figure.subfigs for t in part.texts).replace("\n", " ")
+
+
+def test_lines_of_zero_inflated_counts_say_what_they_are(counts):
+    fit = of_family(counts, "zero_inflated_poisson", zi=np.full(100, 0.2))
+    assert "Lines are means without the added zeros" in notes_of(plot_groups(fit))
+
+
+def test_categories_have_no_mean_to_draw(counts):
+    with pytest.raises(FitError, match="categories of a cumulative model have none"):
+        plot_groups(of_family(counts, "cumulative"))
+
+
+def test_uneven_panels_get_axes_of_their_own(counts):
+    data = counts.model.design.data.copy()
+    data.loc[data["g"] == "a", "y"] = [200, 220, 260, 300, 330, 380]
+    fit = standin.stand_in("y ~ x + (x | g)", data, {"g": (2.0, 0.1)}, family="poisson", draws=20)
+    figure = plot_groups(fit)
+    assert_words_fit(figure)
+    assert "vertical axes differ" in figure.subfigs[0].get_suptitle().replace("\n", " ")
+    tops = {round(ax.get_ylim()[1], 6) for ax in figure.axes if ax.get_visible()}
+    assert len(tops) > 1
 
 
 def test_what_plots_cannot_draw_they_say(sleep, no_groups, crossed):

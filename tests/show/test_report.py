@@ -1,6 +1,7 @@
 """The report: complete, harmless, self-contained, and whole or not there."""
 
 import html
+import json
 import re
 from html.parser import HTMLParser
 
@@ -9,10 +10,13 @@ import pandas as pd
 import pytest
 import standin
 
+import hiermodels as hm
 from hiermodels.errors import FitError
 from hiermodels.fitting.tables import fixef
 from hiermodels.library.datasets import load_dataset
 from hiermodels.show.reporting import report_html, write_report, writing
+from hiermodels.show.reporting.comparing import told
+from hiermodels.show.reporting.methods import describe_methods
 from hiermodels.show.reporting.words import number
 
 SECTIONS = [
@@ -22,9 +26,13 @@ SECTIONS = [
     "sampler",
     "coefficients",
     "variances",
+    "shares",
+    "rivals",
     "effects",
     "shrinkage",
+    "pooling",
     "panels",
+    "methods",
     "versions",
 ]
 
@@ -83,7 +91,7 @@ def test_the_numbers_are_those_of_the_tables(sleep, sleep_page):
 
 def test_every_picture_says_in_numbers_what_is_seen(sleep_page):
     images = Page(sleep_page).images
-    assert len(images) == 5
+    assert len(images) == 6
     for image in images:
         assert len(image["alt"]) > 60
         assert re.search(r"\d", image["alt"])
@@ -119,7 +127,8 @@ def test_names_that_are_markup_are_harmless():
 def test_a_model_without_groups_says_so_in_each_section(no_groups):
     page = Page(report_html(no_groups))
     assert page.sections == SECTIONS
-    assert page.text.count("The model has no groups, so there is nothing to show here.") == 4
+    assert page.text.count("The model has no groups, so there is nothing to show here.") == 5
+    assert "no intraclass correlation" in page.text
     assert "plain regression" in page.text
 
 
@@ -165,6 +174,117 @@ def test_counts_and_many_terms_use_vectors():
     assert "<mi mathvariant='bold'>b</mi>" in text
     assert "log scale" in Page(text).text
     assert "on the log scale: posterior mean" in Page(text).text
+
+
+# --- rivals, shares, pooling, methods -----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def real():
+    model = hm.Model(
+        "Reaction ~ Days + (Days | Subject)",
+        load_dataset("sleepstudy"),
+        priors={"sigma": "HalfNormal(sigma=60)"},
+    )
+    return model.fit(draws=250, tune=300, chains=4, seed=3, progress=False)
+
+
+@pytest.fixture(scope="module")
+def real_page(real):
+    return Page(report_html(real))
+
+
+def test_rivals_and_shares_are_those_of_the_answers(real, real_page):
+    row = hm.compare_estimates(real).table.loc["sd_Subject[Days]"]
+    shown = " ".join(number(row[c]) for c in ("mean", "median", "sd", "reml", "ml"))
+    assert f"sd_Subject[Days] {shown}" in real_page.text
+    icc = hm.icc(real).to_frame().loc["Subject"]
+    shown = " ".join(number(icc[c]) for c in ("mean", "median", "sd", "ci_low", "ci_high"))
+    assert f"Subject {shown}" in real_page.text
+    r2 = hm.r2(real).to_frame().loc["conditional"]
+    shown = " ".join(number(r2[c]) for c in ("mean", "median", "sd", "ci_low", "ci_high"))
+    assert f"conditional {shown}" in real_page.text
+    assert len(real_page.images) == 7
+    assert all(len(i["alt"]) > 60 and re.search(r"\d", i["alt"]) for i in real_page.images)
+
+
+def test_pooling_is_that_of_the_answers(real, real_page):
+    found = hm.pooling(real)
+    row = found.by_effect.set_index("effect").loc["Days"]
+    shown = f"Days 18 {number(row['mean_factor'])} {number(row['pooling_lambda'])}"
+    assert shown in real_page.text
+    level = found.table[found.table["level"] == "335"].iloc[1]
+    shown = " ".join(number(level[f"pooling_factor{end}"]) for end in ("", "_low", "_high"))
+    assert shown in real_page.text
+
+
+def test_methods_hold_this_fit_s_numbers(real, real_page):
+    found = real.diagnosis
+    text = real_page.text
+    for piece in (
+        "fitted to 180 rows",
+        "its formula is Reaction ~ Days + (Days | Subject).",
+        "Intercept and Days by Subject (18 levels of 10 rows)",
+        "except those chosen for sigma",
+        "sigma ~ HalfNormal(sigma=60)",
+        "LKJ priors of correlation matrices are those of Lewandowski et al. (2009)",
+        "4 chains of 250 draws each after 300 of warm-up, target acceptance 0.8, seed 3.",
+        "integrated out exactly",
+        f"R-hat was {number(found.r_hat)}",
+        f"{found.ess_bulk:,.0f} and {found.ess_tail:,.0f} (Vehtari et al. 2021",
+        "estimated by restricted maximum likelihood and maximum likelihood (Bates et al. 2015)",
+        f"PyMC {json.loads(real.idata.attrs['versions'])['pymc']}",
+    ):
+        assert piece in text, piece
+
+
+def test_every_work_cited_is_listed_and_every_work_listed_is_cited(real):
+    rivals = hm.compare_estimates(real)
+    found = describe_methods(real, real.diagnosis, tuple(rivals.estimates.values()))
+    cited = set(
+        re.findall(r"((?:[A-Z][a-z]+(?: and [A-Z][a-z]+| et al\.)?)) \(?(\d{4})", found.paragraph)
+    )
+    assert cited == {(work.authors, str(work.year)) for work in found.works}
+    for work in found.works:
+        assert work.full.startswith(work.authors.split()[0])
+        assert f"({work.year})" in work.full
+
+
+def test_what_is_not_available_is_said_in_a_sentence(sleep, no_groups):
+    assert (
+        "Not available for this model: compare_estimates() takes"
+        in Page(report_html(no_groups)).text
+    )
+
+    def half():
+        yield "before"
+        raise FitError("not for this family.")
+
+    blocks = list(told(half()))
+    assert blocks[0] == "before"
+    assert blocks[1].value == "Not available for this model: not for this family."
+
+
+def test_a_fault_of_the_program_is_not_hidden():
+    def broken():
+        yield "before"
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(told(broken()))
+
+
+def test_other_families_have_shares_on_both_scales():
+    rng = np.random.default_rng(3)
+    data = pd.DataFrame({"g": np.repeat(list("abcdefgh"), 15), "x": rng.normal(size=120)})
+    data["y"] = rng.poisson(np.exp(0.5 + 0.3 * data["x"]))
+    fit = standin.stand_in("y ~ x + (1 | g)", data, {"g": (0.3,)}, family="poisson", draws=20)
+    text = Page(report_html(fit)).text
+    assert "Intraclass correlations, link scale" in text
+    assert "Intraclass correlations, response scale" in text
+    for scale in ("link", "response"):
+        value = hm.icc(fit, scale).to_frame().loc["g", "mean"]
+        assert f"g {number(value)}" in text
 
 
 # --- the file -----------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 
 from hiermodels.answers.fitted import Fitted, dataset, find_group, labels
 from hiermodels.answers.shrinkage import choose
+from hiermodels.answers.units import effect_units
 from hiermodels.errors import FitError
 from hiermodels.fitting.tables import ranef
 from hiermodels.show.plots.style import (
@@ -66,8 +67,10 @@ def plot_caterpillar(
         if table.empty:
             raise FitError("got a table without rows: the model has no group effects to draw")
         group = str(table["group"].iloc[0]) if group is None else group
+        units: dict[str, str] = {}
     else:
-        group = find_group(fit_or_table, group)[1].name
+        found = find_group(fit_or_table, group)[1]
+        group, units = found.name, effect_units(fit_or_table.model, found)
         table = ranef(
             dataset(fit_or_table, "posterior"),
             dataset(fit_or_table, "group_effects"),
@@ -80,15 +83,16 @@ def plot_caterpillar(
     picked = rows.set_index("level").loc[list(shown)]
     ax = axes(ax, 5.4, 1.5 + 0.19 * len(picked))
     _draw(ax, picked)
-    ax.set_xlabel(f"{plain(short(effect, 40))}: deviation from the population", fontsize=9)
+    unit = f" ({short(units[effect], 40)})" if effect in units else ""
+    ax.set_xlabel(plain(f"{short(effect, 30)}: deviation from the population{unit}"), fontsize=9)
     ax.set_ylabel(plain(short(group, 40)), fontsize=9)
     count = f"all {len(rows):,} levels"
     if len(shown) < len(rows):
         count = f"{len(shown)} of {len(rows):,} levels, evenly spread over the ranks"
     what = f"{short(effect, 30)} by {short(group, 30)}"
-    title(
-        ax, plain(f"Group effects of {what}: posterior means, {percent(prob)} intervals; {count}")
-    )
+    normal = "normal " if group in table.attrs.get("normal_interval", ()) else ""
+    ends = f"{percent(prob)} {normal}intervals"
+    title(ax, plain(f"Group effects of {what}: posterior means, {ends}; {count}"))
     return ax
 
 

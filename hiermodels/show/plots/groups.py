@@ -4,6 +4,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
@@ -26,6 +27,10 @@ from hiermodels.show.plots.style import (
     tidy,
     wrapped,
 )
+
+Floats = npt.NDArray[np.float64]
+#: A panel that reaches over this many times what the middle one does gets an axis of its own.
+_UNEVEN = 4.0
 
 
 def plot_groups(
@@ -57,13 +62,15 @@ def plot_groups(
     Raises
     ------
     FitError
-        No groups, an unknown predictor or level, more levels asked for than panels.
+        No groups, an unknown predictor or level, more levels asked for than panels, or a family
+        whose response has no mean on the scale of the data.
     """
     if groups is not None and len(groups) > max_panels:
         raise FitError(
             f"got {len(groups)} groups and max_panels={max_panels}: ask for fewer groups, or "
             "for more panels"
         )
+    _check_family(fit)
     lines = group_lines(fit, x, groups, group=group, max_groups=max_panels)
     levels = list(dict.fromkeys(str(v) for v in lines["level"]))
     along, factor = lines.attrs["x"], str(lines.attrs["group"])
@@ -71,7 +78,8 @@ def plot_groups(
     columns = min(3, len(levels))
     rows = -(-len(levels) // columns)
     width = max(1.75 * columns, 3.6)
-    foot_text = wrapped(plain(_held_text(fit, lines.attrs)), int(width * 15))
+    notes = [*_family_notes(fit, lines), _held_text(fit, lines.attrs)]
+    foot_text = wrapped(plain("; ".join(n for n in notes if n)), int(width * 15))
     foot_height = (0.3 if width > 6 else 0.5) + 0.16 * (foot_text.count("\n") + bool(foot_text))
     body_height = 1.55 * rows + 0.9
     figure = new_figure(width, body_height + foot_height)
@@ -79,7 +87,9 @@ def plot_groups(
     heights = [body_height, foot_height]
     parts = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)
     body, foot = parts[0, 0], parts[1, 0]
-    grid = body.subplots(rows, columns, sharex=along is not None, sharey=True, squeeze=False)
+    cores = {level: _core(lines, points, level) for level in levels}
+    alone = _uneven(cores)
+    grid = body.subplots(rows, columns, sharex=along is not None, sharey=not alone, squeeze=False)
     panels: list[Axes] = list(grid.ravel())
     names = short_names(levels, 17)
     for k, ax in enumerate(panels[: len(levels)]):
@@ -87,11 +97,18 @@ def plot_groups(
         _panel(ax, lines[lines["level"] == levels[k]], mine)
         ax.set_title(f"{names[k]} (n = {len(mine):,})", fontsize=SMALL, loc="left")
     _unused(panels, len(levels), columns)
-    _limits(panels[0], lines, points)
+    if alone:
+        for level, ax in zip(levels, panels, strict=False):
+            _limits(ax, cores[level])
+    else:
+        _limits(panels[0], np.concatenate(list(cores.values())))
     for level, ax in zip(levels, panels, strict=False):
-        _mark_missing(ax, lines[lines["level"] == level])
-    _words(body, fit, lines, len(levels), int(width * 13))
-    _foot(foot, panels[0], foot_text, float(lines.attrs["prob"]), 4 if width > 6 else 2)
+        if not lines["no_pool"].isna().all() or len(levels) == 1:
+            _mark_missing(ax, lines[lines["level"] == level])
+    _words(body, fit, lines, (len(levels), alone), int(width * 13))
+    drawn = ["complete", "no_pool", "partial"]
+    missing = [bool(lines[name].isna().all()) for name in drawn]
+    _foot(foot, panels[0], foot_text, float(lines.attrs["prob"]), missing, 4 if width > 6 else 2)
     return figure
 
 
@@ -128,17 +145,31 @@ def _unused(panels: Sequence[Axes], used: int, columns: int) -> None:
         panels[k - columns].tick_params(labelbottom=True)
 
 
-def _limits(ax: Axes, lines: pd.DataFrame, points: pd.DataFrame) -> None:
-    """Set the shared y limits from data, pooled lines and band: own lines may run far out."""
-    core = [points["y"], lines["partial"], lines["complete"]]
-    low = min(float(c.min()) for c in core)
-    high = max(float(c.max()) for c in core)
+def _core(lines: pd.DataFrame, points: pd.DataFrame, level: str) -> Floats:
+    """Return what a panel must show: data and pooled lines; own lines may run far out."""
+    mine = lines[lines["level"] == level]
+    parts = [points.loc[points["level"] == level, "y"], mine["partial"], mine["complete"]]
+    return np.concatenate([part.dropna().to_numpy(dtype=np.float64) for part in parts])
+
+
+def _uneven(cores: Mapping[str, Floats]) -> bool:
+    """Return whether one axis for all would press most panels flat."""
+    reach = np.array([np.ptp(core) for core in cores.values()])
+    return bool(reach.max() > _UNEVEN * np.median(reach))
+
+
+def _limits(ax: Axes, core: Floats) -> None:
+    """Set the y limits."""
+    low, high = float(core.min()), float(core.max())
     margin = 0.06 * (high - low) or 1.0
     ax.set_ylim(low - margin, high + margin)
 
 
-def _words(body: SubFigure, fit: Fitted, lines: pd.DataFrame, count: int, width: int) -> None:
+def _words(
+    body: SubFigure, fit: Fitted, lines: pd.DataFrame, shown: tuple[int, bool], width: int
+) -> None:
     """Write title and axis labels."""
+    count, alone = shown
     about = lines.attrs
     response = _response_name(fit)
     along = "row within the group" if about["x"] is None else short(about["x"], 40)
@@ -147,6 +178,7 @@ def _words(body: SubFigure, fit: Fitted, lines: pd.DataFrame, count: int, width:
         which = f"all {count} levels"
     order = ", spread over the ranks of their effects" if about["chosen"] else ""
     head = f"{response} by {along}, for {which} of {short(about['group'], 30)}{order}"
+    head += "; vertical axes differ" if alone else ""
     body.suptitle(wrapped(plain(head), width), fontsize=10, x=0.01, ha="left")
     body.supxlabel(plain(along), fontsize=9)
     body.supylabel(plain(response), fontsize=9)
@@ -173,12 +205,48 @@ def _held_text(fit: Fitted, about: Mapping[Hashable, Any]) -> str:
     return "; ".join(held)
 
 
-def _foot(foot: SubFigure, first: Axes, text: str, prob: float, columns: int) -> None:
+def _foot(
+    foot: SubFigure, first: Axes, text: str, prob: float, missing: Sequence[bool], columns: int
+) -> None:
     """Write legend and note below the panels."""
     pooled = f"{LABEL['partial']}, {percent(prob)} band"
-    names = ["data", LABEL["complete"], LABEL["own"], pooled]
-    foot.legend(
-        first.lines[:4], names, loc="upper center", ncols=columns, fontsize=SMALL, frameon=False
-    )
+    names = [LABEL["complete"], LABEL["own"], pooled]
+    shown = [(first.lines[0], "data")]
+    shown += [
+        (line, name)
+        for line, name, absent in zip(first.lines[1:4], names, missing, strict=True)
+        if not absent
+    ]
+    handles, words = zip(*shown, strict=True)
+    foot.legend(handles, words, loc="upper center", ncols=columns, fontsize=SMALL, frameon=False)
     if text:
         foot.text(0.5, 0.02, text, fontsize=7.5, ha="center", va="bottom")
+
+
+def _check_family(fit: Fitted) -> None:
+    """Raise FitError where the response's mean is nothing that could be drawn among the data."""
+    family = fit.model.family
+    if family.ordinal:
+        raise FitError(
+            f"plot_groups() draws the mean of the response, and the categories of a {family.name} "
+            "model have none. hm.predict() gives the probability of each; plot_caterpillar() and "
+            "plot_shrinkage() draw the group effects."
+        )
+    if family.logarithmic:
+        raise FitError(
+            f"plot_groups() draws the mean among the data, and the linear predictor of a "
+            f"{family.name} model is the mean of log(y). Model log(y) with family='gaussian' to "
+            "see the lines, or ask hm.predict()."
+        )
+
+
+def _family_notes(fit: Fitted, lines: pd.DataFrame) -> list[str]:
+    """Return what is to be said of the lines of families besides the common ones."""
+    family, notes = fit.model.family.name, []
+    if family.startswith("zero_inflated"):
+        notes.append("Lines are means without the added zeros")
+    if family.startswith("hurdle"):
+        notes.append("Lines are means of the distribution without its hurdle")
+    if lines[["complete", "no_pool"]].isna().to_numpy().all():
+        notes.append("Regressions without pooling are not computed here")
+    return notes

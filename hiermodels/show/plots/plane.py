@@ -88,7 +88,7 @@ def draw_plane(ax: Axes | None, plane: Plane) -> Axes:
     ax.set_xlabel(coefficient_label(population.effects[0], plane.units[0]), fontsize=9)
     ax.set_ylabel(coefficient_label(population.effects[1], plane.units[1]), fontsize=9)
     tidy(ax, "both")
-    _legend(ax, all_shown=len(both) == len(points), some=bool(plane.levels))
+    _legend(ax, own=len(arrows) > 0, all_shown=len(both) == len(points), some=bool(plane.levels))
     missing = int(both["own_x"].isna().sum())
     text = shrinkage_title(plane.group, len(both), len(points), missing, outside)
     if plane.effects > 2:
@@ -147,7 +147,7 @@ def _arrows(ax: Axes, arrows: pd.DataFrame) -> None:
             mark.arrow_patch.set_clip_box(ax.bbox)
 
 
-def _legend(ax: Axes, *, all_shown: bool, some: bool) -> None:
+def _legend(ax: Axes, *, own: bool, all_shown: bool, some: bool) -> None:
     """Name the marks below the axes, where they cover nothing."""
     handles: list[Artist] = [
         Line2D([], [], color=OWN, marker="o", fillstyle="none", linestyle="", label="own estimate"),
@@ -162,7 +162,7 @@ def _legend(ax: Axes, *, all_shown: bool, some: bool) -> None:
     if not all_shown:
         other = "partial pooling, the other levels"
         handles.append(Line2D([], [], color=FAINT, marker=".", linestyle="", label=other))
-    legend_below(ax, handles, 3)
+    legend_below(ax, handles if own else handles[1:], 3)
 
 
 def _label_points(ax: Axes, points: pd.DataFrame, drawn: pd.DataFrame) -> None:

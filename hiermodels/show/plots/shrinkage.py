@@ -79,7 +79,7 @@ def plot_shrinkage(
     Raises
     ------
     FitError
-        No groups, or none of these names.
+        No groups, none of these names, or ``by="size"`` where no level has an own estimate.
 
     Examples
     --------
@@ -120,7 +120,8 @@ def _plane(
         {"own_x": a["no_pool"], "own_y": b["no_pool"], "x": a["mean"], "y": b["mean"]}
     )
     shown = choose([str(v) for v in points.index], most[0], points["y"])
-    known = points.loc[list(shown)].dropna()
+    known = points.loc[list(shown)]
+    known = known.dropna() if known["own_x"].notna().any() else known
     some: tuple[str, ...] = ()
     if most[1] > 0 and len(known):
         some = choose([str(v) for v in known.index], most[1], known["y"])
@@ -137,6 +138,11 @@ def _by_size(ax: Axes | None, table: pd.DataFrame, units: dict[str, str]) -> Axe
     """Draw the distance that each level is moved against its number of rows."""
     group, effect = str(table.attrs["group"]), str(table.attrs["effect"])
     known = table.dropna(subset=["distance"])
+    if known.empty:
+        raise FitError(
+            f"by='size' draws distances from own estimates, and no level of {group} has one: "
+            f"{table['reason'].iloc[0]}. plot_pooling() needs none."
+        )
     ax = axes(ax, 5.6, 4.0)
     typical = typical_distances(table)
     many = len(known) > 150
@@ -200,7 +206,7 @@ def _one_effect(ax: Axes | None, table: pd.DataFrame, g: Group, unit: str, most:
     ax.set_ylabel(plain(short(g.name, 40)), fontsize=9)
     outside = _one_limits(ax, rows)
     missing = int(rows["no_pool"].isna().sum())
-    _one_legend(ax, float(table.attrs.get("prob", 0.95)))
+    _one_legend(ax, float(table.attrs.get("prob", 0.95)), rows)
     text = shrinkage_title(g.name, len(rows), len(table), missing, outside)
     if len(g.coefs) > 1:
         text += f"; {plain(short(effect, 30))}, one of {len(g.coefs)} effects"
@@ -210,8 +216,10 @@ def _one_effect(ax: Axes | None, table: pd.DataFrame, g: Group, unit: str, most:
 
 def _one_limits(ax: Axes, rows: pd.DataFrame) -> int:
     """Set limits that no wild own estimate can stretch; return how many lie beyond them."""
-    low = min(float(rows["ci_low"].min()), float(rows["complete"].iloc[0]))
-    high = max(float(rows["ci_high"].max()), float(rows["complete"].iloc[0]))
+    low, high = float(rows["ci_low"].min()), float(rows["ci_high"].max())
+    complete = float(rows["complete"].iloc[0])
+    if not np.isnan(complete):
+        low, high = min(low, complete), max(high, complete)
     own = rows["no_pool"].dropna().to_numpy()
     room = high - low
     near = own[(own > low - room) & (own < high + room)]
@@ -221,12 +229,12 @@ def _one_limits(ax: Axes, rows: pd.DataFrame) -> int:
     return len(own) - len(near)
 
 
-def _one_legend(ax: Axes, prob: float) -> None:
-    """Name the marks below the axes."""
+def _one_legend(ax: Axes, prob: float, rows: pd.DataFrame) -> None:
+    """Name the marks below the axes that are there."""
     pooled = f"partial pooling, {percent(prob)} interval"
-    handles = [
-        Line2D([], [], color=OWN, marker="o", fillstyle="none", linestyle="", label="own estimate"),
-        Line2D([], [], color=PARTIAL, marker="o", linewidth=1.8, label=pooled),
-        Line2D([], [], color=COMPLETE, linestyle=(0, (4, 3)), label="one estimate for all"),
-    ]
-    legend_below(ax, handles, 3)
+    own = Line2D([], [], color=OWN, marker="o", fillstyle="none", ls="", label="own estimate")
+    complete = Line2D([], [], color=COMPLETE, ls=(0, (4, 3)), label="one estimate for all")
+    handles = [own] if rows["no_pool"].notna().any() else []
+    handles.append(Line2D([], [], color=PARTIAL, marker="o", linewidth=1.8, label=pooled))
+    handles += [complete] if rows["complete"].notna().all() else []
+    legend_below(ax, handles, len(handles))

@@ -129,7 +129,7 @@ def pooling_blocks(fit: Fitted, groups: list[Group], most: int) -> Iterator[Bloc
         yield table(found.by_effect, f"Pooling by {g.name}", names)
         yield picture(plot_pooling(found, g.name), words.pooling_alt(found.table, g.name))
         yield _levels(found, g, most)
-        if len(np.unique(g.n_rows)) > 1:
+        if len(np.unique(g.n_rows)) > 1 and found.table["no_pool"].notna().any():
             drawn = plot_shrinkage(fit, g.name, by="size")
             yield picture(drawn, words.distance_alt(found.table, g))
 
