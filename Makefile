@@ -3,13 +3,15 @@ python := .venv/bin/python
 pytest := $(python) -m pytest -n auto --dist loadfile
 export MPLBACKEND := Agg
 
-.PHONY: help set-up demo test slow lint bench
+.PHONY: help set-up demo test slow lint bench notebooks studies
 
 help:
 	@echo "make demo   set up .venv and run the demonstration: a fit, its tables, report.html"
 	@echo "make test   set up .venv and run the tests"
 	@echo "make slow   the tests that take long, and the notebooks"
 	@echo "make lint   ruff, mypy, and the order of the rooms"
+	@echo "make notebooks  execute the notebooks and store their output"
+	@echo "make studies    write README's table of studies from models/"
 	@echo "make bench  effective draws a second beside Bambi's, in one run"
 
 set-up:
@@ -33,3 +35,9 @@ lint: set-up
 
 bench: set-up
 	$(python) benchmarks/against_bambi.py
+
+notebooks: set-up
+	$(python) .ci/run-notebooks.py notebooks --write
+
+studies: set-up
+	$(python) .ci/write-study-table.py

@@ -83,7 +83,7 @@ plt.show()
 #
 # The text from which these data are known fits the random slope by REML with the library
 # statsmodels, and prints a log-likelihood of -1733.3946, a county variance of 558 and a warning
-# that it did not converge. (We quote its output; statsmodels 0.15 still stops at -1733.39.) Compare:
+# that it did not converge. (We quote its output; statsmodels 0.15 stops at -1733.39 too.) Compare:
 
 # %%
 quoted = -1733.3946  # statsmodels, random slope

@@ -121,9 +121,9 @@ plt.show()
 # ```
 #
 # The correlation becomes +0.55: students who are high *in the middle* are those who rise. Nothing
-# about the students has changed, and neither have their lines; a correlation of intercept and slope
-# is a statement about where zero is. `hm.icc` averages the variance over the data and stays at 0.65,
-# as it should.
+# about the students has changed, nor have their lines; a correlation of intercept and slope is a
+# statement about where zero is. `hm.icc` averages the variance over the data and stays at 0.65, as
+# it should.
 #
 # </details>
 

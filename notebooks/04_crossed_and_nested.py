@@ -121,8 +121,7 @@ for bars, model in formulas.items():
         "log-likelihood": estimate.loglik,
         "singular": estimate.singular,
     }
-table = pd.DataFrame(found).T
-table
+pd.DataFrame(found).T.round(3)
 
 # %%
 figure, ax = plt.subplots(figsize=(6.5, 2.4))

@@ -42,9 +42,10 @@ axes[1].set_title("Their size by semester")
 plt.show()
 
 # %% [markdown]
-# **Notice** both pictures. Left: neighbours (next to the diagonal) go together, the first and last
-# semester go apart: residuals have memory. Right: they are largest at both ends. Neither is what the
-# random intercept assumes: it expects one colour off the diagonal, and a level line.
+# **Notice** both pictures. Left: neighbours (next to the diagonal) go together, above all the late
+# ones, and the first and last semesters go apart: residuals have memory. Right: they shrink, and
+# are a little larger again at the end. Neither is what the random intercept assumes: it expects one
+# colour off the diagonal, and a level line.
 #
 # There are several ways to say what we see.
 #
@@ -64,7 +65,7 @@ ends = np.abs(sds[["ci_low", "ci_high"]].to_numpy().T - sds["mean"].to_numpy())
 ax.errorbar(range(6), sds["mean"], yerr=ends, fmt="o", capsize=4)
 ax.axhline(level.summary().loc["sigma", "estimate"], color="0.6", ls="--")
 ax.set(xlabel="semester", ylabel="residual sd (posterior, 95 %)", ylim=(0, None))
-ax.set_title("Grades settle: a third of the noise after five semesters")
+ax.set_title("Grades settle: less than half of the noise is left at the end")
 plt.show()
 
 # %% [markdown]

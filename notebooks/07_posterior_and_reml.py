@@ -52,7 +52,6 @@ print(reml)
 fit = model.fit(seed=1, progress=False)
 draws = fit.idata["posterior"]["sd_Batch"].to_numpy().ravel()
 
-counts = np.full(6, 5)
 between = yields.groupby("Batch", observed=True)["Yield"].mean().to_numpy()
 within = yields.groupby("Batch", observed=True)["Yield"].var().mean()
 
@@ -115,7 +114,8 @@ plt.show()
 #
 # ## A variance that another one takes
 #
-# 1,385 Australian pupils in 66 classes of 41 schools say how much they like science. `school/class`:
+# 1,385 Australian pupils, in classes of 41 schools, say how much they like science: classes are
+# nested in schools, `(1 | school/class)`.
 
 # %%
 science = hm.load_study("science")
@@ -158,8 +158,8 @@ plt.show()
 #
 # ## Exercise
 #
-# `hm.load_study("dyestuff")` holds the real yields of six batches, which do differ. Compare REML and
-# the posterior. Which parameter is flagged, and for what reason?
+# `hm.load_study("dyestuff")` holds the real yields of six batches, which do differ. Compare REML
+# and the posterior. Which parameter is flagged, and for what reason?
 #
 # <details><summary>Answer</summary>
 #

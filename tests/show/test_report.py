@@ -3,12 +3,14 @@
 import html
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
 import standin
+import xarray as xr
 
 import hiermodels as hm
 from hiermodels.errors import FitError
@@ -18,6 +20,9 @@ from hiermodels.show.reporting import report_html, write_report, writing
 from hiermodels.show.reporting.comparing import told
 from hiermodels.show.reporting.methods import describe_methods
 from hiermodels.show.reporting.words import number
+from hiermodels.spec.design import build_design
+from hiermodels.spec.families import Family
+from hiermodels.spec.formula import parse_formula
 
 SECTIONS = [
     "model",
@@ -285,6 +290,51 @@ def test_other_families_have_shares_on_both_scales():
     for scale in ("link", "response"):
         value = hm.icc(fit, scale).to_frame().loc["g", "mean"]
         assert f"g {number(value)}" in text
+
+
+def of_family(fit, name, formula, **draws):
+    tree = fit.idata.copy()
+    posterior = fit.idata["posterior"].to_dataset().drop_vars("Intercept", errors="ignore")
+    posterior = posterior.assign({k: v for k, v in draws.items()})
+    if name != "cumulative":
+        posterior = posterior.assign(Intercept=fit.idata["posterior"]["Intercept"])
+    tree["posterior"] = xr.DataTree(posterior)
+    family, parsed = Family(name), parse_formula(formula)
+    design = build_design(parsed, fit.model.design.data, family)
+    return replace(fit, model=replace(fit.model, family=family, design=design), idata=tree)
+
+
+@pytest.fixture(scope="module")
+def counts():
+    rng = np.random.default_rng(4)
+    data = pd.DataFrame({"g": np.repeat(list("abcdefgh"), 12), "x": rng.normal(size=96)})
+    data["y"] = rng.poisson(2.0, 96)
+    return standin.stand_in("y ~ x + (1 | g)", data, {"g": (0.3,)}, family="poisson", draws=20)
+
+
+def test_parameters_of_a_family_are_told_and_tabled(counts):
+    rng = np.random.default_rng(5)
+    shape = (("chain", "draw"), rng.gamma(9.0, 0.4, (4, 20)))
+    fit = of_family(counts, "negativebinomial", "y ~ x + (1 | g)", shape=shape)
+    page = report_html(fit)
+    text = Page(page).text
+    assert "negative binomial (overdispersed counts)" in text
+    assert "The parameter shape is the same for all rows." in text
+    assert f"shape {number(shape[1].mean())}" in text
+    assert "<mtext>Negativebinomial</mtext>" in page
+    assert "<mo>,</mo><mtext>shape</mtext>" in page
+
+
+def test_ordered_categories_have_cutpoints_and_no_panels(counts):
+    levels = sorted(set(counts.model.design.y))
+    cuts = np.linspace(-1.0, 1.0, len(levels) - 1) + np.zeros((4, 20, len(levels) - 1))
+    fit = of_family(
+        counts, "cumulative", "y ~ x + (1 | g)", cutpoints=(("chain", "draw", "cutpoint"), cuts)
+    )
+    text = Page(report_html(fit)).text
+    assert "one of ordered categories" in text
+    assert "categories of a cumulative model have none" in text
+    assert "categories have no variance on the response scale" in text
 
 
 # --- the file -----------------------------------------------------------------------------------

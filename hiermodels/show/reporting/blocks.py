@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from hiermodels.show.plots.style import root
 from hiermodels.show.reporting.words import number
 
-#: Columns of estimates that have no such parameter where they have no number.
-RIVALS = ("reml", "ml", "laplace", "complete")
+#: Columns that say nothing of some rows: a rival without such a parameter, another scale.
+MAY_LACK = ("reml", "ml", "laplace", "complete", "var_prop")
 #: Dots an inch of pictures: sharp in print and on dense screens.
 DPI = 200
 
@@ -122,7 +122,7 @@ def _cell(column: str, value: object) -> str:
             return f"{100 * value:.1f} %"
     if isinstance(value, float) and value != value and column in ("no_pool", "no_pool_se"):
         return "none"
-    if isinstance(value, float) and value != value and column in RIVALS:
+    if isinstance(value, float) and value != value and column in MAY_LACK:
         return ""
     return number(value)
 

@@ -55,11 +55,24 @@ def likelihood(model: Model) -> str:
         return _structured(model)
     if family.name == "gaussian":
         return _math(y + _normal(f"{mean}{_mo(',')}{_residual_variance(model)}"))
-    name = family.name.capitalize()
-    inside = mean
-    if design.trials is not None:
-        inside = f"{_row(_text('trials'))}{_mo(',')}{mean}"
-    return _math(f"{y}{TILDE}{_text(name)}{_mo('(')}{inside}{_mo(')')}")
+    if design.thresholds:
+        return _ordinal(model)
+    name = "".join(part.capitalize() for part in family.name.split("_"))
+    inside = [_row(_text("trials")), mean] if design.trials is not None else [mean]
+    for own in model.resolved.parameters:
+        symbol = _text(own.name)
+        inside.append(_row(symbol) if own.linear else symbol)
+    inside_all = _mo(",").join(inside)
+    return _math(f"{y}{TILDE}{_text(name)}{_mo('(')}{inside_all}{_mo(')')}")
+
+
+def _ordinal(model: Model) -> str:
+    """Return the probability of each category or a lower one."""
+    y = _row(_text(model.design.response))
+    below = f"{_text('P')}{_mo('(')}{y}{_mo('&#8804;')}{_mi('k')}{_mo(')')}"
+    cut = _sub(_text("cutpoint"), _mi("k"))
+    left = f"{_text(model.family.link)}{_mo('(')}{below}{_mo(')')}"
+    return _math(f"{left}{_mo('=')}{cut}{_mo('&#8722;')}{_row(_mi('&#956;'))}")
 
 
 def _structured(model: Model) -> str:
@@ -93,7 +106,7 @@ def predictor(model: Model) -> str:
     design, family = model.design, model.family
     mean = _row(_mi(_MEAN.get(family.name, "&#956;")))
     left = mean
-    if family.link != "identity":
+    if family.link != "identity" and not design.thresholds:
         left = f"{_text(family.link)}{_mo('(')}{mean}{_mo(')')}"
     count = len(design.coefs) + sum(len(t.coefs) for t in design.terms)
     parts = _scalar_terms(model) if count <= MOST_TERMS else _vector_terms(model)

@@ -15,6 +15,7 @@ from hiermodels.answers.shrinkage import choose, group_estimates
 from hiermodels.answers.variance_curves import variance_curves
 from hiermodels.fitting import tables
 from hiermodels.fitting.diagnostics import Diagnosis
+from hiermodels.fitting.draws import all_group_labels
 from hiermodels.fitting.estimate import Estimate
 from hiermodels.fitting.fit import Fit
 from hiermodels.show.plots import (
@@ -140,7 +141,8 @@ def _sampler(diagnosis: Diagnosis) -> Iterator[Block]:
 
 
 def _coefficients(fit: Fitted) -> Iterator[Block]:
-    frame = tables.fixef(dataset(fit, "posterior"))
+    parameters = fit.model.resolved.parameters
+    frame = tables.fixef(dataset(fit, "posterior"), parameters=parameters)
     if frame.empty:
         yield text("The model has no population coefficients.")
         return
@@ -151,7 +153,8 @@ def _coefficients(fit: Fitted) -> Iterator[Block]:
 
 
 def _variances(fit: Fitted) -> Iterator[Block]:
-    posterior, groups = dataset(fit, "posterior"), labels(fit)
+    posterior, groups = dataset(fit, "posterior"), all_group_labels(fit.model.design)
+    yield from _values(fit)
     frame = tables.varcorr(posterior, groups)
     if frame.empty:
         yield text("The model has neither group effects nor a residual sd.")
@@ -181,6 +184,17 @@ def _variances(fit: Fitted) -> Iterator[Block]:
         yield table(together, "Correlations between group effects", shown)
     curves = variance_curves(fit)
     yield picture(plot_varcorr(curves), words.varcorr_alt(curves))
+
+
+def _values(fit: Fitted) -> Iterator[Block]:
+    """Yield the table of the family's parameters that are one value."""
+    named = [own.name for own in fit.model.resolved.parameters if not own.linear]
+    parameters = fit.model.resolved.parameters
+    frame = tables.summary(dataset(fit, "posterior"), (), parameters=parameters)
+    frame = frame.loc[[name for name in named if name in frame.index]]
+    if not frame.empty:
+        caption = "Parameters of the family: posterior mean, sd and 95 % interval"
+        yield table(frame, caption, _ESTIMATE | _DRAWS, index="parameter")
 
 
 def _shown_groups(fit: Fitted) -> Iterator[tuple[Group, Block | None]]:

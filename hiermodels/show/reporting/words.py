@@ -14,6 +14,13 @@ _FAMILIES = {
     "bernoulli": "Bernoulli (success or failure)",
     "binomial": "binomial (successes out of trials)",
     "poisson": "Poisson (counts)",
+    "t": "Student t (normal with heavier tails)",
+    "negativebinomial": "negative binomial (overdispersed counts)",
+    "gamma": "gamma (positive)",
+    "beta": "beta (between 0 and 1)",
+    "beta_binomial": "beta-binomial (overdispersed successes out of trials)",
+    "zero_inflated_poisson": "zero-inflated Poisson (counts)",
+    "zero_inflated_negativebinomial": "zero-inflated negative binomial (counts)",
 }
 _SCALES = {
     "identity": "The mean itself is the sum of the effects below.",
@@ -60,7 +67,11 @@ def model_sentences(model: Model) -> list[str]:
     scale = _SCALES.get(family.link, f"The effects add up on the {family.link} scale.")
     out = [f"Each value of {design.response} is {kind} around a mean of its own. {scale}"]
     if design.thresholds:
-        out.append(f"Its categories, in order: {listed(design.response_levels)}.")
+        out = [
+            f"Each value of {design.response} is one of ordered categories: "
+            f"{listed(design.response_levels)}. Cutpoints on the {family.link} scale part them; "
+            "the effects add up to what is subtracted from each cutpoint."
+        ]
     elif design.response_levels:
         failure, success = design.response_levels
         out.append(f"Success is {success}, failure is {failure}.")
@@ -81,7 +92,23 @@ def model_sentences(model: Model) -> list[str]:
         )
     if not design.terms:
         out.append("The formula has no bars: a plain regression, without groups to pool.")
-    return out + _residuals(model) + _additions(model)
+    return out + _parameters(model) + _residuals(model) + _additions(model)
+
+
+def _parameters(model: Model) -> list[str]:
+    """Return sentences on the family's parameters besides the mean."""
+    designs = {part.name: part for part in model.design.parameters}
+    out = []
+    for own in model.resolved.parameters:
+        if own.linear:
+            groups = [term.group for term in designs[own.name].terms]
+            varies = f"; effects vary by {listed(groups)}" if groups else ""
+            coefs = listed(designs[own.name].coefs) or "none"
+            link = f"on the {own.link} scale"
+            out.append(f"{own.name} has a formula of its own, {link}: {coefs}{varies}.")
+        elif own.name != "cutpoints":
+            out.append(f"The parameter {own.name} is the same for all rows.")
+    return out
 
 
 _STRUCTURES = {
