@@ -27,6 +27,7 @@ import pandas as pd
 import hiermodels as hm
 
 plt.rcParams["figure.dpi"] = 90
+pd.options.display.width = 110
 pupils = hm.load_study("pupils")
 nurses = hm.load_study("nurses")
 children = pupils.frame()

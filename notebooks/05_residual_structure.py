@@ -26,6 +26,7 @@ import pandas as pd
 import hiermodels as hm
 
 plt.rcParams["figure.dpi"] = 90
+pd.options.display.width = 110
 study = hm.load_study("gpa")
 grades = study.frame()
 level = hm.mle(study.model("random_intercept"))

@@ -11,9 +11,9 @@
 # %% [markdown]
 # # 6 · Counts and choices: patents and speed dates
 #
-# **The question.** How often is a patent cited, and are those of biotechnology cited more? When does
-# a person want to see a date again, and how much choosier is one person than the next? A count and
-# a yes or no are not normal: the line moves behind a *link*, and groups move the line.
+# **The question.** How often is a patent cited, and are those of biotechnology cited more? When
+# does a person want to see a date again, and how much choosier is one person than the next? A count
+# and a yes or no are not normal: the line moves behind a *link*, and groups move the line.
 #
 # *Data: not part of the package; `HIERMODELS_DATA` names their folder, and
 # `hm.load_dataset("patents")` says where they come from.*
@@ -29,15 +29,16 @@ from scipy import stats
 import hiermodels as hm
 
 plt.rcParams["figure.dpi"] = 90
+pd.options.display.width = 110
 patents = hm.load_study("patents")
 citations = patents.frame()
 counts = citations["ncit"]
 print(f"{len(counts)} patents, mean {counts.mean():.2f} citations, variance {counts.var():.2f}")
 
 # %% [markdown]
-# **Notice** the two numbers. A Poisson distribution has a variance equal to its mean; here it is more
-# than three times as large. Keep that in mind, and fit the Poisson model all the same, with a level
-# for each of 18 years.
+# **Notice** the two numbers. A Poisson distribution has a variance equal to its mean; here it is
+# more than three times as large. Keep that in mind, and fit the Poisson model all the same, with a
+# level for each of 18 years.
 
 # %%
 poisson = patents.model("year")
@@ -100,9 +101,9 @@ ax.set_title("Five standard errors were the wrong model's")
 plt.show()
 
 # %% [markdown]
-# **Notice** that the intervals are twice as wide, that they contain zero, and that the log-likelihood
-# rises by more than 1,500 for a single further parameter. (These are Laplace's approximation, as
-# lme4 uses; the posterior of the negative binomial says the same.)
+# **Notice** that the intervals are twice as wide, that they contain zero, and that the
+# log-likelihood rises by more than 1,500 for a single further parameter. (These are
+# Laplace's approximation, as lme4 uses; the posterior of the negative binomial says the same.)
 #
 # ## Choices
 #
@@ -113,7 +114,7 @@ plt.show()
 dating = hm.load_study("speed_dating")
 person = dating.model("person")
 print(f"{person.design.n:,} decisions with all ratings")
-fit = person.fit(seed=1, progress=False, draws=500, tune=500)
+fit = person.fit(seed=1, progress=False)
 fit.fixef().round(2)
 
 # %%
@@ -136,7 +137,7 @@ ax.hist(persons, bins=40, color="0.8", density=True)
 ax.axvline(average, color="tab:blue", lw=2, label=f"the middle person: {average:.2f}")
 ax.axvline(persons.mean(), color="tab:red", lw=2, label=f"mean of persons: {persons.mean():.2f}")
 ax.set(xlabel="chance of a yes (woman, other race, average ratings)", ylabel="density of persons")
-ax.set_title("One person says yes to everyone, another to no one")
+ax.set_title("One person says yes to nearly everyone, another to no one")
 ax.legend()
 plt.show()
 
@@ -161,9 +162,9 @@ plt.show()
 #
 # Smaller: 1.3 in place of 1.96. Most of it is the curved link: the plain regression describes the
 # population's share of yes, and averaging steep curves that stand at different places gives a
-# flatter one, here by about `sqrt(1 + 0.35 * 1.66**2)` = 1.4. Sincerity falls from 0.31 to zero, which
-# is another matter: people use the scale differently, and generous raters do not say yes more often.
-# The persons' own levels make the comparison one between the dates of the same person.
+# flatter one, here by about `sqrt(1 + 0.35 * 1.66**2)` = 1.4. Sincerity falls from 0.31 to zero,
+# which is another matter: people use the scale differently, and generous raters do not say yes more
+# often. The persons' own levels make the comparison one between the dates of the same person.
 #
 # </details>
 

@@ -25,6 +25,7 @@ import pandas as pd
 import hiermodels as hm
 
 plt.rcParams["figure.dpi"] = 90
+pd.options.display.width = 110
 model = hm.load_study("dyestuff2").model()  # six batches whose variance REML puts at zero
 model.priors[["parameter", "prior", "source", "scale", "how"]]
 
@@ -44,9 +45,8 @@ narrow.priors[["parameter", "prior", "source"]]
 # %% [markdown]
 # ## The parameter that everyone argues about
 #
-# Priors for the standard deviation between batches, from narrow to wide, and one that was the
-# default of a popular program for years: an inverse gamma with tiny parameters, meant to say
-# nothing.
+# Priors for the standard deviation between batches, from narrow to wide, and one that text books
+# used for years (for the variance): an inverse gamma with tiny parameters, meant to say nothing.
 
 # %%
 candidates = {
@@ -87,9 +87,10 @@ figure.suptitle("One of three parameters depends on its prior (mean, 95 %)")
 plt.show()
 
 # %% [markdown]
-# **Notice** the middle panel. The mean yield and the noise are the same whatever we say; the
-# standard deviation between batches is what the prior lets it be, from 0.35 to 1.2. Six batches
-# cannot tell.
+# **Notice** the middle panel. The mean yield (give or take a little) and the noise are the same
+# whatever we say; the standard deviation between batches is what the prior lets it be, from 0.35 to
+# 1.2. Six batches cannot tell.
+#
 # Among the priors that are flat near zero and wide (default, HalfNormal(5), HalfNormal(50),
 # HalfCauchy(5)) it hardly matters which: between 1.0 and 1.2. The narrow ones say: "at most 2,
 # I know". And the one that meant to say nothing says the most, in two ways:

@@ -7,6 +7,7 @@ from zero costs no digits. Families other than the Gaussian one take Fisher scor
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,12 +41,15 @@ class Rows:
         Binomial trials, 1 elsewhere.
     precision : ndarray, shape (n,)
         Inverse residual variance (Gaussian), or the multiplier of the log likelihood.
+    shape : ndarray, shape (n,), or None
+        Of gamma and negative binomial responses, taken as known.
     """
 
     y: Floats
     offset: Floats
     size: Floats
     precision: Floats
+    shape: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,14 @@ class OwnFit:
     reason: npt.NDArray[np.object_]
 
 
-_VARIANCES: dict[str, Callable[[Floats, Floats], Floats]] = {
-    "gaussian": lambda mu, size: np.ones_like(mu),
-    "bernoulli": lambda mu, size: mu * (1 - mu),
-    "binomial": lambda mu, size: mu * (1 - mu) / size,
-    "poisson": lambda mu, size: mu,
+_VARIANCES: dict[str, Callable[[Floats, Floats, Any], Floats]] = {
+    "gaussian": lambda mu, size, shape: np.ones_like(mu),
+    "t": lambda mu, size, shape: np.ones_like(mu),
+    "bernoulli": lambda mu, size, shape: mu * (1 - mu),
+    "binomial": lambda mu, size, shape: mu * (1 - mu) / size,
+    "poisson": lambda mu, size, shape: mu,
+    "negativebinomial": lambda mu, size, shape: mu + mu**2 / shape,
+    "gamma": lambda mu, size, shape: mu**2 / shape,
 }
 _BOUNDED = ("bernoulli", "binomial")
 
@@ -81,7 +88,12 @@ def known_family(family: Family) -> bool:
     return family.name in _VARIANCES
 
 
-def response_rows(design: Design, family: Family, sigma: Floats | float | None) -> Rows:
+def response_rows(
+    design: Design,
+    family: Family,
+    sigma: Floats | float | None,
+    shape: Floats | None = None,
+) -> Rows:
     """Return the response with its precisions; the offset is the design's own.
 
     Parameters
@@ -89,8 +101,11 @@ def response_rows(design: Design, family: Family, sigma: Floats | float | None) 
     design : Design
     family : Family
     sigma : float, ndarray (n,) or None
-        Residual sd (Gaussian), by row where it differs; None where it is not part of the model.
+        Residual sd (Gaussian), or scale (t), by row where it differs; None where it is not part of
+        the model.
         Correlation between residuals is not used: estimates are by weighted least squares.
+    shape : ndarray, shape (n,), optional
+        Of gamma and negative binomial responses.
 
     Returns
     -------
@@ -99,7 +114,7 @@ def response_rows(design: Design, family: Family, sigma: Floats | float | None) 
     y = np.asarray(design.y, dtype=np.float64)
     one = np.ones_like(y)
     precision = one if design.weights is None else np.asarray(design.weights, dtype=np.float64)
-    if family.name == "gaussian":
+    if family.name in ("gaussian", "t"):
         variance = one * (0.0 if sigma is None else sigma) ** 2
         if design.precision is not None:
             variance = variance / np.asarray(design.precision, dtype=np.float64)
@@ -111,7 +126,7 @@ def response_rows(design: Design, family: Family, sigma: Floats | float | None) 
             )
         precision = precision / variance
     size = one if design.trials is None else np.asarray(design.trials, dtype=np.float64)
-    return Rows(y, np.asarray(design.offset, dtype=np.float64) * one, size, precision)
+    return Rows(y, np.asarray(design.offset, dtype=np.float64) * one, size, precision, shape)
 
 
 def fit_groups(
@@ -269,7 +284,7 @@ def _start(share: Floats, rows: Rows, family: Family) -> Floats:
     """Return linear predictors to start from, with means inside the family's range."""
     if family.name in _BOUNDED:
         mean = (rows.size * share + 0.5) / (rows.size + 1)
-    elif family.name == "poisson":
+    elif family.name in ("poisson", "negativebinomial"):
         mean = share + 0.1 * max(float(np.mean(share)), 1e-8)
     else:
         mean = share
@@ -293,7 +308,7 @@ def _mean_slope_variance(eta: Floats, rows: Rows, family: Family) -> tuple[Float
         )
     tiny = 1e-300
     slope = np.where(np.abs(slope) < tiny, tiny, slope)
-    return mu, slope, np.maximum(_VARIANCES[family.name](mu, rows.size), tiny)
+    return mu, slope, np.maximum(_VARIANCES[family.name](mu, rows.size, rows.shape), tiny)
 
 
 def _few_rows(reason: npt.NDArray[np.object_], count: Indices, q: int) -> None:

@@ -5,7 +5,7 @@ population plus group effect.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,14 @@ from hiermodels.answers.fitted import (
     population_means,
 )
 from hiermodels.answers.own import OwnFit, Rows, fit_all, fit_groups, response_rows
+from hiermodels.answers.own_rows import predictor_draws
 from hiermodels.errors import FitError
 from hiermodels.spec.design import Group
 
 Floats = npt.NDArray[np.float64]
+
+#: A family's further parameters are averaged over at most so many draws, taken evenly.
+MOST_DRAWS = 500
 
 
 def residual_sd(fit: Fitted) -> Floats | float | None:
@@ -79,6 +83,25 @@ def rest(fit: Fitted, group: Group) -> Floats:
     return np.asarray(eta)
 
 
+def _rows(fit: Fitted) -> Rows:
+    """Return the response with its precisions; further parameters at their posterior means."""
+    design, family = fit.model.design, fit.model.family
+    name = {"t": "sigma", "negativebinomial": "shape", "gamma": "shape"}.get(family.name)
+    modelled = [own.name for own in design.parameters]
+    if family.name == "gaussian" and "sigma" in modelled:
+        name = "sigma"
+    if name is None:
+        return response_rows(design, family, residual_sd(fit))
+    sizes = dataset(fit, "posterior").sizes
+    total = sizes["chain"] * sizes["draw"]
+    draws = np.unique(np.linspace(0, total - 1, min(total, MOST_DRAWS)).astype(np.intp))
+    values = predictor_draws(fit, draws, groups="none").parameters[name].mean(axis=0)
+    by_row = np.asarray(values) * np.ones(design.n)
+    if name == "sigma":
+        return response_rows(design, family, by_row)
+    return response_rows(design, family, None, by_row)
+
+
 def own_estimates(fit: Fitted, group: Group) -> OwnFit:
     """Return the regression of each level on its own rows, the rest at its posterior mean.
 
@@ -86,8 +109,7 @@ def own_estimates(fit: Fitted, group: Group) -> OwnFit:
     group alone, however the bars are written.
     """
     design, family = fit.model.design, fit.model.family
-    rows = response_rows(design, family, residual_sd(fit))
-    rows = Rows(rows.y, rest(fit, group), rows.size, rows.precision)
+    rows = replace(_rows(fit), offset=rest(fit, group))
     z = group_columns(design, group)
     coefs = tuple(group.coefs)
     return fit_groups(z, np.asarray(group.index), len(group.levels), rows, family, coefs)
@@ -96,7 +118,7 @@ def own_estimates(fit: Fitted, group: Group) -> OwnFit:
 def complete_estimates(fit: Fitted) -> dict[str, float]:
     """Return the coefficients of one regression for all rows, groups ignored."""
     design, family = fit.model.design, fit.model.family
-    rows = response_rows(design, family, residual_sd(fit))
+    rows = _rows(fit)
     found = fit_all(np.asarray(design.X, dtype=np.float64), rows, family)
     return {c: float(v) for c, v in zip(design.coefs, found, strict=True)}
 

@@ -35,7 +35,7 @@ def estimate_of(study, key, method):
     if method == "ols":
         return hm.mle(model, "reml"), hm.mle(model, "ml").loglik
     if method.startswith("agq"):
-        found = hm.mle(model, "agq", points=int(method.removeprefix("agq")))
+        found = hm.mle(model, "agq", nAGQ=int(method.removeprefix("agq")))
         return found, found.loglik
     found = hm.mle(model, method)
     return found, found.loglik
