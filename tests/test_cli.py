@@ -361,3 +361,44 @@ def test_dropped_rows_are_told_once(tmp_path, monkeypatch, capsys):
     assert cli.main(words) == 0
     said = capsys.readouterr()
     assert (said.out + said.err).count("1 row dropped") == 1
+
+
+def test_a_study_is_fitted_as_its_file_says(stand_in, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert cli.main(["study", "eight_schools", "--seed", "7", "--out", str(out)]) == 0
+    assert names(out) == FILES
+    assert stand_in.formula == "y | se(sigma) ~ 1 + (1 | school)"
+    assert stand_in.data.shape[0] == 8
+    assert stand_in.options["family"] == "gaussian"
+    assert stand_in.options["priors"]["sd"] == "HalfCauchy(beta=5)"
+    assert stand_in.sampling["seed"] == 7
+    printed = capsys.readouterr().out
+    for text in ("Rubin, D. B. (1981)", "Variant random_effects, 8 rows", "closed form, reml"):
+        assert text in printed
+
+
+def test_a_variant_of_a_study_uses_its_own_rows_and_formula(stand_in, tmp_path, capsys):
+    words = ["study", "sleepstudy", "--out", str(tmp_path)]
+    assert cli.main([*words, "--variant", "uncorrelated_days2to9"]) == 0
+    assert stand_in.formula == "Reaction ~ Days + (1 | Subject) + (0 + Days | Subject)"
+    assert stand_in.data["Days"].min() == 2
+    assert len(stand_in.data) == 144
+    assert "lme4 1.1-31, reml, log-likelihood -702.3128: Intercept 245.1" in capsys.readouterr().out
+
+
+def test_the_list_of_studies(capsys):
+    assert cli.main(["study", "list"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in printed] == list(hm.list_studies().index)
+
+
+def test_a_study_that_cannot_be_fitted_is_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("HIERMODELS_DATA", raising=False)
+    out = ["--out", str(tmp_path / "out")]
+    assert "'dyestuff'" in error_line(["study", "dyestuf", *out], capsys)
+    line = error_line(["study", "sleepstudy", "--variant", "corelated", *out], capsys)
+    assert "Did you mean 'correlated'" in line
+    line = error_line(["study", "gpa", *out], capsys)
+    assert "HIERMODELS_DATA is not set" in line
+    assert "m-clark/mixed-models-with-R" in line
+    assert not (tmp_path / "out").exists()

@@ -95,6 +95,35 @@ def test_the_studies_are_those_that_were_promised():
     }  # fmt: skip
 
 
+PROMISED = {
+    "bounce": (
+        "complete_pooling", "no_pooling", "county_fixed", "random_intercept", "random_slope",
+        "nested_location",
+    ),
+    "pupils": ("crossed", "ses_slope", "ses_intercepts", "ses_interaction"),
+    "nurses": ("nested", "crossed_by_id", "crossed_bad_labels"),
+    "gpa": ("random_intercept", "random_slope", "heterogeneous_variances", "ar1"),
+    "science": ("school_and_class", "class_only", "school_only", "complete_pooling"),
+    "sociometric": ("model_1", "model_2", "model_3", "model_4"),
+    "patents": ("year", "year_and_patent", "negative_binomial"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_every_formula_that_was_promised_is_there(name):
+    assert set(PROMISED[name]) <= set(hm.load_study(name).variants)
+
+
+def test_every_variant_has_numbers_to_be_checked_against():
+    bare = [
+        (name, key)
+        for name in study_names()
+        for key, variant in hm.load_study(name).variants.items()
+        if not variant.references
+    ]
+    assert bare == []
+
+
 @pytest.mark.parametrize("name", study_names())
 def test_a_study_says_where_its_data_come_from(name):
     study = hm.load_study(name)
