@@ -26,6 +26,8 @@ from hiermodels.engines.marginal import MarginalDensity, MarginalProblem
 from hiermodels.engines.marginal_starting import marginal_start
 from hiermodels.engines.problem import ConditionalProblem, Floats
 from hiermodels.engines.starting import ATTEMPTS, starting_point
+from hiermodels.engines.whitened import Whitened
+from hiermodels.engines.whitened_densities import WhitenedDensity
 from hiermodels.errors import EngineError
 
 # nutpie carries no types, and its class is the base of ours.
@@ -35,6 +37,9 @@ LOGGER = logging.getLogger("hiermodels")
 
 # The callbacks' C signatures cannot be read from nutpie; they are known for these versions.
 KNOWN_VERSIONS: Final = ("0.16",)
+
+# sds from the mode at which chains in whitened coordinates start.
+_SPREAD: Final = 1.3
 
 _SIGNATURES: Final = {
     "LogpFunc": ("ptr", "user_data_ptr", "keep_alive"),
@@ -229,6 +234,40 @@ def compile_native(problem: ConditionalProblem) -> CompiledModel:
 
     def initial_point(seed: int | None) -> Floats:
         return starting_point(problem, density, 0 if seed is None else seed)
+
+    return _sampled(density, initial_point)
+
+
+def compile_whitened(found: Whitened) -> CompiledModel:
+    """Return a model in whitened coordinates for `nutpie.sample`.
+
+    Parameters
+    ----------
+    found
+        The problem and its map.
+
+    Returns
+    -------
+    nutpie.sample.CompiledModel
+        As `compile_native` returns it; its draws are scores, variable ``x``, which
+        ``found.map.unwhiten`` turns into unconstrained vectors of ``found.problem``.
+
+    Raises
+    ------
+    EngineError
+        Where numba does not compile, or the log density is not finite at any starting point.
+    """
+    _check_kernels()
+    density = WhitenedDensity(found.problem, found.map)
+
+    def initial_point(seed: int | None) -> Floats:
+        rng = np.random.default_rng(0 if seed is None else seed)
+        for _ in range(ATTEMPTS):
+            # scores are about standard normal: chains start wider than that
+            x = _SPREAD * rng.standard_normal(density.ndim)
+            if np.isfinite(density(x)[0]):
+                break
+        return x
 
     return _sampled(density, initial_point)
 

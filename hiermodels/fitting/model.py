@@ -136,6 +136,8 @@ class Model:
         self._asked = engine
         self._centred: Centred | tuple[bool, ...] = centred
         self._choice = choose_engine(design, family, resolved, engine)
+        # whether the conditional engine's coordinates are whitened; None: where that pays
+        self._whiten: bool | None = None
 
     @classmethod
     def from_parts(
@@ -350,7 +352,14 @@ class Model:
         if self.engine == "marginal" and not by_hand:
             return run_marginal(design, self.marginal, priors, settings, limit)
         problem = conditional_problem(design, self._family, priors, self.centred)
-        return run_conditional(design, problem, lambda: self.generative, settings)
+        return run_conditional(
+            design,
+            problem,
+            lambda: self.generative,
+            settings,
+            whiten=self._whiten,
+            free=self._centred == "auto",
+        )
 
     def _tree(self, drawn: Draws, limit: int, seed: int) -> xr.DataTree:
         """Return the fit's DataTree: draws, moments, data, and what a later session needs."""

@@ -26,10 +26,12 @@ from hiermodels.engines.native import (
     NativeModel,
     compile_marginal,
     compile_native,
+    compile_whitened,
     kernels_unavailable,
     native_unavailable,
 )
 from hiermodels.engines.residual_packing import constrain_residual
+from hiermodels.engines.whitened import Whitened, whitened
 from hiermodels.errors import EngineError
 from hiermodels.fitting.generative import Generative
 from hiermodels.fitting.traces import NO_DRAWS, STATISTICS, complete, read_arrow, read_tree
@@ -187,10 +189,24 @@ def run_conditional(
     problem: ConditionalProblem,
     build: Callable[[], Generative],
     settings: Settings,
+    whiten: bool | None = None,
+    free: bool = False,
 ) -> Draws:
     """Draw the posterior with group effects among the coordinates.
 
     The compiled kernels run where they know the model; else its PyMC graph is built and compiled.
+
+    Parameters
+    ----------
+    design : Design
+    problem : ConditionalProblem
+    build : callable
+        Returns the PyMC graph.
+    settings : Settings
+    whiten : bool, optional
+        Whether the kernels' coordinates are whitened; by default where that pays.
+    free : bool
+        Whether whitening may choose anew which bars are centred.
 
     Raises
     ------
@@ -203,9 +219,17 @@ def run_conditional(
         return _run_pymc(design, build(), settings)
     reason = supports(problem) or kernels_unavailable()
     generative = None
+    map_ = None
     if reason is None:
-        compiled: Any = compile_native(problem)
-        how = f"conditional engine, compiled kernels, {_nutpie()}"
+        found = whitened(problem, whiten, free=free)
+        if isinstance(found, Whitened):
+            problem, map_ = found.problem, found.map
+            compiled: Any = compile_whitened(found)
+            form = _whitened_text(design, found)
+        else:
+            compiled = compile_native(problem)
+            form = f"coordinates not whitened ({found})"
+        how = f"conditional engine, compiled kernels, {_nutpie()}; {form}"
     else:
         _announce_graph(reason)
         with _clean_interrupt():
@@ -216,10 +240,20 @@ def run_conditional(
     posterior, statistics, interrupted = _run_nutpie(compiled, settings)
     posterior, statistics = complete(posterior, statistics, interrupted)
     if generative is None:
-        coordinates = constrain(problem, posterior["x"].values)
+        x = posterior["x"].values
+        coordinates = constrain(problem, x if map_ is None else map_.unwhiten(x))
     else:
         coordinates = generative.coordinates(posterior, design)
     return Draws(coordinates, statistics, interrupted, how)
+
+
+def _whitened_text(design: Design, found: Whitened) -> str:
+    """Return that the coordinates are whitened, and the form of each bar."""
+    forms = [
+        f"{term.group} {'centred' if bar.centred else 'non-centred'}"
+        for term, bar in zip(design.terms, found.problem.bars, strict=True)
+    ]
+    return f"whitened coordinates ({'; '.join(forms)})"
 
 
 def _announce_graph(reason: str) -> None:
