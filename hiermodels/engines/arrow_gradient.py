@@ -198,8 +198,8 @@ def add_weight_gradient(
 def node_gradient(
     f: Any, i: Any, a: int, h: int, node: int, lam: Any, w: Any, shift: Any, s: Any, where: Any,
     g_lam: Any, g_w: Any, g_shift: Any,
-) -> None:  # fmt: skip
-    """Add what one node gives to the gradient."""
+) -> float:  # fmt: skip
+    """Add what one node gives to the gradient; return what it may round away, see `trust`."""
     r = i[a + AT_LEVELS] + h * LEVEL
     p, others, q = i[a + P], i[a + OTHERS], i[r + SIZE]
     wide = q + i[r + LATER] + i[i[r + AT_COLUMNS] + node] + p + 1
@@ -212,12 +212,14 @@ def node_gradient(
     scale_node(i, a, h, node, lam, shift, s, kw, ke)
     groups = i[a + AT_GROUPS]
     own = i[groups + GROUP * i[r + OWNER] + GROUP_AT]
+    lost = 0.0
     for x in range(q):
         for y in range(q):
             total = 0.0
             for c in range(wide):
                 total += s[ke + x * wide + c] * s[omega + y * wide + c]
             g_lam[own + x * q + y] -= total
+            lost += lam[own + x * q + y] * s[ke + x * wide + y] * s[omega + y * wide + y]
     for x in range(q):
         for c in range(wide):
             s[psi + x * wide + c] = 0.0
@@ -244,6 +246,7 @@ def node_gradient(
         for k in range(others):
             g_shift[k] += s[kw + b * raw + column + p + k] * s[psi + b * wide + column + p]
     add_weight_gradient(f, at, s, theta, q, raw, q, g_w)
+    return float(q * lost)
 
 
 @strict
@@ -324,12 +327,17 @@ def corner_gradient(
 def chain_gradient(
     f: Any, i: Any, a: int, lam: Any, w: Any, shift: Any, s: Any, where: Any, g_lam: Any, g_w: Any,
     g_shift: Any,
-) -> None:  # fmt: skip
-    """Add what the chain gives to the gradient; the corner's moments must have been written."""
+) -> float:  # fmt: skip
+    """Add what the chain gives to the gradient; the corner's moments must have been written.
+
+    Returns what the chain's columns may round away, see `trust`.
+    """
+    lost = 0.0
     if i[a + H] == 0:
-        return
+        return lost
     for leaf in range(i[i[a + AT_LEVELS] + NODES] - 1, -1, -1):
         # Parents before their children: all those whose last leaf this is, outermost first.
         for h in range(ending(i, a, leaf), -1, -1):
             node = ancestor(i, a, leaf, h)
-            node_gradient(f, i, a, h, node, lam, w, shift, s, where, g_lam, g_w, g_shift)
+            lost += node_gradient(f, i, a, h, node, lam, w, shift, s, where, g_lam, g_w, g_shift)
+    return lost

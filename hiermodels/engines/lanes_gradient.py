@@ -196,14 +196,20 @@ def keep_moments(omega: Any, q: int, s: Any, corner: int, above: Any, top: bool,
 
 
 @loop
-def own_gradient(lam: Any, own: int, q: int, ke: Any, omega: Any, psi: Any, g_lam: Any) -> None:
-    """Add what a block gives to the gradient by its own factor, and write that factor's moments."""
-    wide = ke.shape[0] // q
+def own_gradient(lam: Any, own: int, q: int, ke: Any, omega: Any, psi: Any, g_lam: Any) -> float:
+    """Add what a block gives to the gradient by its own factor, and write that factor's moments.
+
+    Returns what the block may round away, see `trust`.
+    """
+    wide, lost = ke.shape[0] // q, 0.0
     for x in range(q):
         for y in range(q):
             total = 0.0
             for c in range(wide):
-                total += dot(ke, x * wide + c, omega, y * wide + c)
+                value = dot(ke, x * wide + c, omega, y * wide + c)
+                total += value
+                if c == y:
+                    lost += lam[own + x * q + y] * value
             g_lam[own + x * q + y] -= total
         for c in range(wide):
             put_scaled(psi, x * wide + c, omega, c, lam[own + x * q])
@@ -211,6 +217,7 @@ def own_gradient(lam: Any, own: int, q: int, ke: Any, omega: Any, psi: Any, g_la
                 factor = lam[own + x * q + y]
                 if factor != 0.0:
                     add_scaled(psi, x * wide + c, omega, y * wide + c, factor)
+    return q * lost
 
 
 @loop
@@ -294,9 +301,12 @@ def many_gradient(
 def lanes_gradient(
     f: Any, i: Any, a: int, lam: Any, w: Any, shift: Any, s: Any, g_lam: Any, g_w: Any,
     g_shift: Any,
-) -> None:  # fmt: skip
-    """Add what the chain gives to the gradient; the corner's moments must have been written."""
-    lanes, m, work = i[a + LANES], i[a + M], i[a + WORK]
+) -> float:  # fmt: skip
+    """Add what the chain gives to the gradient; the corner's moments must have been written.
+
+    Returns what the chain's columns may round away, see `trust`.
+    """
+    lanes, m, work, lost = i[a + LANES], i[a + M], i[a + WORK], 0.0
     for h in range(i[a + H] - 1, -1, -1):
         r, q, rest, raw = level_shape(i, a, h)
         wide, top, size = q + rest, h + 1 == i[a + H], q * raw * lanes
@@ -325,7 +335,7 @@ def lanes_gradient(
                     weigh_lanes(products, w, kw)
                     weighed, weight = kw, 1.0
                 scale_lanes(i, a, h, lam, shift, q, weighed, weight, ke)
-                own_gradient(lam, own, q, ke, omega, psi, g_lam)
+                lost += own_gradient(lam, own, q, ke, omega, psi, g_lam)
                 if m > 1:
                     many_gradient(
                         i, a, h, lam, shift, q, products, kw, psi, theta, g_lam, g_w, g_shift
@@ -334,3 +344,4 @@ def lanes_gradient(
                     g_w[0] += single_gradient(
                         i, a, h, lam, shift, q, products, weight, psi, g_lam, g_shift
                     )
+    return lost

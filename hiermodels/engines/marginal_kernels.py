@@ -299,13 +299,13 @@ def _density(source: int, lanes: bool, structured: bool) -> Callable[..., int]:
             return VALUE_NOT_FINITE
         n = i[a + CROSSED] + i[a + P] + 1
         second_moments(s, i[a + CORNER], i[a + INVERSE], n)
-        if not trusted(i, a, s, log_residual[0] + quadratic):
-            return VALUE_NOT_FINITE
         corner_gradient(f, i, a, lam, w, shift, s, g_lam, g_w, g_shift)
         if lanes:
-            gradient_of_lanes(f, i, a, lam, w, shift, s, g_lam, g_w, g_shift)
+            lost = gradient_of_lanes(f, i, a, lam, w, shift, s, g_lam, g_w, g_shift)
         else:
-            chain_gradient(f, i, a, lam, w, shift, s, where, g_lam, g_w, g_shift)
+            lost = chain_gradient(f, i, a, lam, w, shift, s, where, g_lam, g_w, g_shift)
+        if not trusted(i, a, s, lost, log_residual[0] + quadratic):
+            return VALUE_NOT_FINITE
         carry_back(f, i, x, g_lam, g_w, g_shift, dw, log_residual, grad)
         value -= 0.5 * (log_residual[0] + quadratic)
         carray(value_, (1,))[0] = value
