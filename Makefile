@@ -34,7 +34,7 @@ lint: set-up
 	.venv/bin/lint-imports
 
 bench: set-up
-	$(python) benchmarks/against_bambi.py
+	$(python) benchmarks/run.py
 
 notebooks: set-up
 	$(python) .ci/run-notebooks.py notebooks --write
