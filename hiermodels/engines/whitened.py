@@ -21,6 +21,8 @@ Array = NDArray[np.float64]
 _FEW: Final = 60
 # Effects of the second largest grouping that crosses the largest: the corner is dense in them.
 _WIDE: Final = 600
+# Rows a level beyond which nested effects mix well in the sums that hierarchical centring takes.
+_FEW_ROWS: Final = 2.0
 # Multiplications of a map by those of a density without it, beyond which it costs more than
 # the steps that it saves.
 _DEAR: Final = 12.0
@@ -84,6 +86,10 @@ def not_worth(problem: ConditionalProblem) -> str | None:
     )
     if crossing > _WIDE:
         return f"{crossing:,} effects cross the largest grouping's"
+    rows = len(problem.y) / problem.bars[widest].n_levels
+    if not crossing and rows > _FEW_ROWS:
+        # the levels' sums with their parents' effects are free of each other already
+        return "nested groupings with enough rows a level gain nothing"
     return None
 
 

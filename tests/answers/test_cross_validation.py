@@ -23,6 +23,7 @@ from hiermodels.answers.refits import fit_without, held_rows, log_density, point
 from hiermodels.answers.smoothing import good_k, relative_efficiency
 from hiermodels.engines.leave_out import leaf_terms
 from hiermodels.errors import FitError, SamplingWarning
+from hiermodels.fitting.predictor_draws import expected_draws
 
 # the draws are few, and need not pass every check of a sampler
 pytestmark = pytest.mark.filterwarnings("ignore::hiermodels.errors.SamplingWarning")
@@ -134,7 +135,9 @@ def test_loo_of_counts_is_arviz_loo(poisson):
     array = hm.pointwise_log_likelihood(poisson)
     eta = poisson.posterior["Intercept"] + poisson.posterior["b"].values[..., 0] * 0
     assert array.shape == (*eta.shape, 96)
-    mu = poisson._expected(slice(0, 96)).reshape(*eta.shape, 96)
+    mu = expected_draws(
+        poisson.posterior, poisson.model.design, poisson.model.family, slice(0, 96)
+    ).reshape(*eta.shape, 96)
     np.testing.assert_allclose(array, stats.poisson(mu).logpmf(poisson.model.design.y), rtol=1e-10)
     tree = xr.DataTree.from_dict(
         {
@@ -429,7 +432,7 @@ def test_what_does_not_compare_is_refused(sleep, intercepts, sleep_loo, sleep_lo
         hm.compare([sleep])
     with pytest.raises(FitError, match="a list of fits"):
         hm.compare(sleep)
-    with pytest.raises(FitError, match="'b' is of the type Estimate"):
+    with pytest.raises(FitError, match="'b' is of the type GaussianEstimate"):
         hm.compare({"a": sleep, "b": hm.mle(sleep.model)})
     with pytest.raises(FitError, match="method must be one of 'stacking'"):
         hm.compare([sleep, intercepts], method="waic")

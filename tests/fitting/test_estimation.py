@@ -441,10 +441,10 @@ def test_priors_play_no_part():
 @pytest.mark.parametrize(
     ("call", "match"),
     [
-        (lambda: hm.mle(model_of("slope"), "laplace"), "allowed are 'reml' and 'ml'"),
+        (lambda: hm.mle(model_of("slope"), "laplace"), "Use method='reml' or 'ml'"),
         (
-            lambda: hm.mle(hm.Model("k ~ x", frame().assign(k=1), family="poisson")),
-            "Gaussian models with the identity link",
+            lambda: hm.mle(model_of("slope"), "lpalace"),
+            "allowed are 'auto', 'reml'",
         ),
         (lambda: hm.mle(hm.Model("y ~ x", frame()[:2])), "leaves nothing"),
         (

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from hiermodels.answers.fitted import Fitted
+from hiermodels.answers.fitted import Fitted, drawn
 from hiermodels.answers.lines import group_lines, group_points
 from hiermodels.errors import FitError
 from hiermodels.show.plots.style import (
@@ -70,6 +70,7 @@ def plot_groups(
             f"got {len(groups)} groups and max_panels={max_panels}: ask for fewer groups, or "
             "for more panels"
         )
+    drawn(fit)
     _check_family(fit)
     lines = group_lines(fit, x, groups, group=group, max_groups=max_panels)
     levels = list(dict.fromkeys(str(v) for v in lines["level"]))
