@@ -70,7 +70,6 @@ def plot_groups(
             f"got {len(groups)} groups and max_panels={max_panels}: ask for fewer groups, or "
             "for more panels"
         )
-    drawn(fit)
     _check_family(fit)
     lines = group_lines(fit, x, groups, group=group, max_groups=max_panels)
     levels = list(dict.fromkeys(str(v) for v in lines["level"]))
@@ -226,6 +225,7 @@ def _foot(
 
 def _check_family(fit: Fitted) -> None:
     """Raise FitError where the response's mean is nothing that could be drawn among the data."""
+    drawn(fit)
     family = fit.model.family
     if family.ordinal:
         raise FitError(
