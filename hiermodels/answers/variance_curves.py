@@ -70,6 +70,7 @@ def variance_curves(fit: Fitted, prob: float = 0.95, points: int = 240) -> pd.Da
     wherever they are stated on the raw scale.
     """
     ends = tails(prob)
+    dataset(fit, "posterior")  # what holds no draws is refused in words
     priors, units = known_priors(fit.model), _units(fit)
     parts = []
     for name, array in named_draws(fit):
