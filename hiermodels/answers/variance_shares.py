@@ -237,6 +237,8 @@ def _link_parts(fit: Fitted, draws: Indices) -> _Parts:
             rows += _row_variance(z, scores)
     found = predictor_draws(fit, draws, groups="none")
     fixed = np.var(found.eta - design.offset, axis=1, ddof=1)
+    if not design.slopes:
+        fixed = np.zeros(len(draws))  # where rounding alone varies
     residual = _link_residual(fit, found.eta, found.parameters, rows)
     return _Parts(draws, fixed, groups, np.zeros(len(draws)), residual)
 
