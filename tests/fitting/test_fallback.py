@@ -69,8 +69,8 @@ import numpy as np, pandas as pd, warnings
 import hiermodels as hm
 warnings.simplefilter("ignore")
 rng = np.random.default_rng(0)
-data = pd.DataFrame({"hit": rng.integers(0, 2, 60), "g": np.repeat(np.arange(6), 10)})
-model = hm.Model("hit ~ 1 + (1 | g)", data, "bernoulli", link="probit")
+data = pd.DataFrame({"hit": rng.poisson(1.0, 60), "g": np.repeat(np.arange(6), 10)})
+model = hm.Model("hit ~ 1 + (1 | g)", data, "poisson", link="sqrt")
 fit = model.fit(draws=200, tune=200, chains=2, seed=1, progress=False)
 print(float(fit.fixef()["mean"].iloc[0]), fit.idata.attrs["how"])
 """
@@ -88,7 +88,7 @@ def test_a_machine_without_a_c_compiler(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     mean, how = done.stdout.split(maxsplit=1)
-    assert abs(float(mean)) < 1.0
-    assert "PyMC graph (there is no kernel for the family bernoulli with link probit)" in how
+    assert 0.0 < abs(float(mean)) < 2.0
+    assert "PyMC graph (there is no kernel for the family poisson with link sqrt)" in how
     assert "Compiling the model's PyMC graph" in done.stderr
     assert "PyTensor finds no C++ compiler" in done.stderr
