@@ -183,3 +183,34 @@ def test_estimated_factors_are_those_of_the_algebra(panels):
 def test_panels_need_some_students():
     with pytest.raises(FitError, match="at least 10"):
         hm.shrinkage_demo(students=3)
+
+
+@pytest.mark.parametrize(
+    ("family", "params", "mean"),
+    [
+        ("t", {"sigma": 1.0, "nu": 8.0}, 0.3),
+        ("negativebinomial", {"shape": 2.0}, np.exp(0.3)),
+        ("gamma", {"shape": 3.0}, np.exp(0.3)),
+        ("beta", {"phi": 5.0}, 1 / (1 + np.exp(-0.3))),
+        ("zero_inflated_poisson", {"zi": 0.2}, 0.8 * np.exp(0.3)),
+        ("zero_inflated_negativebinomial", {"zi": 0.2, "shape": 2.0}, 0.8 * np.exp(0.3)),
+    ],
+)
+def test_further_families_have_their_means(family, params, mean):
+    data = groups(50, 80)
+    known = {"Intercept": 0.3, "x": 0.0, "sd_g": 0.0} | params
+    y = hm.simulate("y ~ x + (1 | g)", data, known, family=family, seed=2)
+    # five standard errors of the mean of what was drawn
+    assert y.mean() == pytest.approx(mean, abs=5 * y.std() / np.sqrt(len(y)))
+
+
+def test_ordered_and_counted_responses_have_their_means():
+    data = groups(50, 80).assign(n=10)
+    known = {"Intercept": 0.3, "x": 0.0, "sd_g": 0.0, "phi": 4.0}
+    y = hm.simulate("y | trials(n) ~ x + (1 | g)", data, known, family="beta_binomial", seed=2)
+    assert y.mean() == pytest.approx(10 / (1 + np.exp(-0.3)), abs=5 * y.std() / np.sqrt(4000))
+    cuts = {"x": 0.0, "sd_g": 0.0, "cutpoints": [-1.0, 1.0]}
+    y = hm.simulate("y ~ x + (1 | g)", data, cuts, family="cumulative", seed=2)
+    assert set(y) == {1.0, 2.0, 3.0}
+    share = 1 / (1 + np.exp(1.0))
+    assert (y == 1).mean() == pytest.approx(share, abs=5 * np.sqrt(share * (1 - share) / 4000))
