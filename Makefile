@@ -10,7 +10,7 @@ help:
 	@echo "make test   set up .venv and run the tests"
 	@echo "make slow   the tests that take long, and the notebooks"
 	@echo "make lint   ruff, mypy, and the order of the rooms"
-	@echo "make bench  effective draws a second beside Bambi's, in one run"
+	@echo "make bench  a quick set of benchmarks beside their peers, in interleaved runs"
 
 set-up:
 	@.ci/set-up
@@ -32,4 +32,4 @@ lint: set-up
 	.venv/bin/lint-imports
 
 bench: set-up
-	$(python) benchmarks/against_bambi.py
+	$(python) benchmarks/run.py quick

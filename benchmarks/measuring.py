@@ -73,9 +73,11 @@ def ours(
     """Return a side: from making the model to a finished fit with group effects."""
     import hiermodels as hm
 
+    model = hm.Model  # what this imports is not part of a fit
+
     def run(seed: int) -> Measured:
         seconds, cpu, fit = timed(
-            lambda: hm.Model(formula, data, family).fit(seed=seed, progress=False, **options)
+            lambda: model(formula, data, family).fit(seed=seed, progress=False, **options)
         )
         return Measured(seconds, cpu, float(fit.summary()["ess_bulk"].min()))
 
@@ -155,7 +157,7 @@ def report(row: str, target: str, work: Callable[[int], dict[str, Any]], rounds:
     Parameters
     ----------
     row : str
-        Its name, and its file's.
+        Its name; its file has the script's.
     target : str
         What it must reach, in words.
     work : callable
@@ -179,7 +181,7 @@ def report(row: str, target: str, work: Callable[[int], dict[str, Any]], rounds:
         "sides": work(options.rounds),
     }
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{row.replace(' ', '_')}.json"
+    path = RESULTS / f"{Path(sys.argv[0]).stem}.json"
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print("\n".join(lines(found)))
 

@@ -77,7 +77,16 @@ def publish(
     moments: dict[str, tuple[tuple[str, ...], Array]] = {}
     size = sum(effects.nbytes for effects in coordinates.effects)
     for group in design.groups:
-        _publish_group(group, coordinates, design, priors, size <= memory, variables, moments)
+        _publish_group(
+            group,
+            coordinates,
+            design,
+            priors,
+            size <= memory,
+            exact is not None,
+            variables,
+            moments,
+        )
         if exact is not None:
             moments |= _exact_moments(group, exact, priors)
         coords[group.name] = list(group.levels)
@@ -100,6 +109,7 @@ def _publish_group(
     design: Design,
     priors: ResolvedPriors,
     keep: bool,
+    exact: bool,
     variables: dict[str, tuple[tuple[str, ...], Array]],
     moments: dict[str, tuple[tuple[str, ...], Array]],
 ) -> None:
@@ -125,10 +135,11 @@ def _publish_group(
         return
     all_effects = effects[0] if len(effects) == 1 else np.concatenate(effects, axis=-1)
     name = effect_name(group.name)
-    moments[f"{name}_mean"] = ((group.name, dim), all_effects.mean(axis=(0, 1)))
-    # an interrupted run may hold a single draw, whose sd is 0
-    ddof = int(all_effects.shape[0] * all_effects.shape[1] > 1)
-    moments[f"{name}_sd"] = ((group.name, dim), all_effects.std(axis=(0, 1), ddof=ddof))
+    if not exact:
+        moments[f"{name}_mean"] = ((group.name, dim), all_effects.mean(axis=(0, 1)))
+        # an interrupted run may hold a single draw, whose sd is 0
+        ddof = int(all_effects.shape[0] * all_effects.shape[1] > 1)
+        moments[f"{name}_sd"] = ((group.name, dim), all_effects.std(axis=(0, 1), ddof=ddof))
     if keep:
         variables[name] = ((*_DRAWS, group.name, dim), all_effects)
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hiermodels.errors import DataError, FormulaError
 from hiermodels.spec.checks import check_columns, check_effects, check_groups, check_partitions
 from hiermodels.spec.coding import (
+    Centring,
     Column,
     centre,
     code_columns,
@@ -204,15 +205,16 @@ def build_design(formula: ModelFormula, data: pd.DataFrame, family: Family) -> D
     every = predictors or {"": pd.Series(0.0, index=index)}
     values = evaluate_factors(formula.factors, every, states)
     columns, common_spec = code_columns(formula.common, values, index)
+    matrices: list[_Matrix] = []
     terms, bar_specs = [], []
     for bar in formula.bars:
         bar_columns, spec = code_columns(bar.effects, values, index)
         bar_specs.append(spec)
-        terms.append(_term(bar, bar_columns, kept))
+        terms.append(_term(bar, bar_columns, kept, matrices))
     additions = _additions(formula, family, kept)
     response = _response(formula, family, kept, additions.get("trials"))
-    centring = centre(columns, len(kept))
-    check_columns(columns, centring.X, "the common part")
+    common = _matrix(columns, len(kept), "the common part", matrices)
+    centring = common.centring
     se = formula.additions.get("se")
     formulas = (formula.common, *(bar.effects for bar in formula.bars))
     encoding = Encoding(formula.factors, levels, states, common_spec, tuple(bar_specs), formulas)
@@ -226,7 +228,7 @@ def build_design(formula: ModelFormula, data: pd.DataFrame, family: Family) -> D
         response=formula.response.label,
         response_levels=response.labels,
         y=response.y,
-        X=stack(columns, len(kept)),
+        X=common.values,
         coefs=tuple(column.name for column in columns),
         columns=columns,
         T=centring.T,
@@ -262,7 +264,41 @@ def _levels_of(column: "pd.Series[Any]") -> Levels | None:
     return Levels(tuple(column.cat.categories), bool(column.cat.ordered))
 
 
-def _term(bar: Bar, columns: tuple[Column, ...], kept: pd.DataFrame) -> Term:
+@dataclass(frozen=True)
+class _Matrix:
+    """Columns side by side, as they are and centred."""
+
+    columns: tuple[Column, ...]
+    values: Array
+    centring: Centring
+
+
+def _matrix(columns: tuple[Column, ...], n: int, where: str, known: list[_Matrix]) -> _Matrix:
+    """Return checked columns side by side: the same arrays where they are known already."""
+    for matrix in known:
+        if len(matrix.columns) == len(columns) and all(map(_same, matrix.columns, columns)):
+            return matrix
+    centring = centre(columns, n)
+    check_columns(columns, centring.X, where)
+    known.append(_Matrix(columns, stack(columns, n), centring))
+    return known[-1]
+
+
+def _same(first: Column, second: Column) -> bool:
+    """Whether two columns have the same name, parts and numbers."""
+    return (first.name, first.numeric, len(first.parts)) == (
+        second.name,
+        second.numeric,
+        len(second.parts),
+    ) and all(
+        a == b and np.array_equal(own, other)
+        for (a, own), (b, other) in zip(first.parts, second.parts, strict=True)
+    )
+
+
+def _term(
+    bar: Bar, columns: tuple[Column, ...], kept: pd.DataFrame, matrices: list[_Matrix]
+) -> Term:
     """Return the term of a bar."""
     n = len(kept)
     index, levels = combine_groups([as_groups(kept[name], name) for name in bar.group])
@@ -271,9 +307,8 @@ def _term(bar: Bar, columns: tuple[Column, ...], kept: pd.DataFrame) -> Term:
             f"The grouping {bar.group_name!r} has one level only ({levels[0]!r}) in the rows used; "
             "a variance between groups needs at least two. Leave the bar out."
         )
-    z = stack(columns, n)
-    centring = centre(columns, n)
-    check_columns(columns, centring.X, f"the bar by {bar.group_name}")
+    matrix = _matrix(columns, n, f"the bar by {bar.group_name}", matrices)
+    z, centring = matrix.values, matrix.centring
     correlated = bar.correlated and len(columns) > 1
     T, z_centred = np.eye(len(columns)), z
     if correlated:

@@ -212,7 +212,7 @@ def _coefficients(
     """Return the coefficients' priors, and the coordinates in which they are independent."""
     weights = level_weights(design)
     T = design.T.copy()
-    X = design.X_centred.copy()
+    X = design.X_centred
     priors: list[Prior] = []
     for k, column in enumerate(design.columns):
         prior, source = given.find(_coefficient_keys(design, column.name), "real")
