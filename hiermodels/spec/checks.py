@@ -16,6 +16,7 @@ from hiermodels.spec.terms import Bar
 Array = NDArray[np.float64]
 _COLLINEAR = 1e-9
 _SMALLEST = 1e-100
+_BLOCK = 65_536
 # A few roundings of a constant: anything that varies more is a predictor.
 _CONSTANT = 8 * np.finfo(np.float64).eps
 
@@ -58,7 +59,7 @@ def check_columns(columns: Sequence[Column], X: Array, where: str) -> None:
         return
     _check_constant(columns, where)
     n, p = X.shape
-    peaks = np.max(np.abs(X), axis=0)
+    peaks = np.maximum(np.max(X, axis=0), -np.min(X, axis=0))
     for column, peak in zip(columns, peaks, strict=True):
         if peak == 0:
             raise DataError(_zero(column, where))
@@ -72,7 +73,12 @@ def check_columns(columns: Sequence[Column], X: Array, where: str) -> None:
             f"There are {p} coefficients in {where} and {n} rows; at least as many rows are "
             "needed. Leave predictors out."
         )
-    scaled = X / peaks
+    # a triangular factor has the columns' inner products, and takes no copy of the rows
+    scaled = np.empty((0, p))
+    for start in range(0, n, _BLOCK):
+        scaled = linalg.qr(np.concatenate([scaled, X[start : start + _BLOCK] / peaks]), mode="r")[
+            0
+        ][:p]
     scaled /= np.linalg.norm(scaled, axis=0)
     diagonal = np.abs(np.diag(linalg.qr(scaled, mode="r", pivoting=True)[0]))
     if diagonal[-1] > _COLLINEAR * diagonal[0]:

@@ -325,7 +325,9 @@ def _margin(
 
 
 def _product(parts: list[Array], n: int) -> Array:
-    result = np.ones(n)
-    for part in parts:
+    if not parts:
+        return np.ones(n)
+    result = parts[0]
+    for part in parts[1:]:
         result = result * part
     return result

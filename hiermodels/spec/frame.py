@@ -56,20 +56,25 @@ def complete_rows(formula: ModelFormula, data: pd.DataFrame) -> tuple[pd.DataFra
         if name not in data.columns:
             raise UnknownColumnError(_unknown(formula, name, data))
     check_unique(data, formula.columns)
-    used = data.loc[:, list(formula.columns)]
+    # pandas shares the columns until somebody writes to them
+    used = pd.DataFrame({name: data[name] for name in formula.columns}, data.index, copy=False)
     if not len(used):
         raise DataError("The data frame has no rows; a model needs some.")
-    missing = used.isna()
     ends = _upper_ends(formula)
-    if ends is not None:
-        # upper ends are needed where the response is an interval, and may be missing elsewhere
-        kinds = used[formula.additions["cens"].expression.columns[0]]
-        inside = kinds.isin(["interval", 2, "2"]).to_numpy()
-        missing[ends] = missing[ends].to_numpy() & inside
-        if pd.api.types.is_numeric_dtype(used[ends].dtype):
-            used = used.assign(**{ends: used[ends].to_numpy(dtype=np.float64, na_value=np.nan)})
-    keep = ~missing.any(axis=1).to_numpy()
-    counts = {str(name): int(count) for name, count in missing.sum().items() if count}
+    keep, counts = np.ones(len(used), dtype=bool), {}
+    for name in used.columns:
+        missing = used[name].isna().to_numpy()
+        if name == ends:
+            # upper ends are needed where the response is an interval, and may be missing elsewhere
+            kinds = used[formula.additions["cens"].expression.columns[0]]
+            missing = missing & kinds.isin(["interval", 2, "2"]).to_numpy()
+        if missing.any():
+            counts[str(name)] = int(missing.sum())
+            keep &= ~missing
+    if ends is not None and pd.api.types.is_numeric_dtype(used[ends].dtype):
+        used = used.assign(**{ends: used[ends].to_numpy(dtype=np.float64, na_value=np.nan)})
+    if not counts:
+        return used, Dropped(0, counts)
     if not keep.any():
         columns = ", ".join(f"{name} ({count})" for name, count in counts.items())
         raise DataError(
@@ -169,8 +174,10 @@ def as_groups(column: "pd.Series[Any]", name: str) -> "pd.Series[Any]":
         return _used_levels(column)
     if is_boolean(column):
         return _used_levels(as_boolean_factor(column))
+    # never through float64, which cannot tell large identifiers apart
+    if isinstance(dtype, np.dtype) and dtype.kind in "iu":
+        return _used_levels(column.astype("category"))
     if pd.api.types.is_integer_dtype(dtype) or _all_of(column, int | np.integer):
-        # never through float64, which cannot tell large identifiers apart
         return _used_levels(column.astype(object).astype("category"))
     if _holds_numbers(column):
         values = column.to_numpy(dtype=np.float64)
@@ -262,6 +269,9 @@ def combine_groups(columns: Sequence["pd.Series[Any]"]) -> tuple[np.ndarray, tup
     Levels are ordered by the first column's order, then the second's; labels are joined by ``:``.
     """
     codes = [column.cat.codes.to_numpy().astype(np.intp) for column in columns]
+    if len(columns) == 1:
+        # every level of a single column is in use
+        return codes[0], tuple(str(level) for level in columns[0].cat.categories)
     combined = codes[0]
     for column, code in zip(columns[1:], codes[1:], strict=True):
         combined = combined * len(column.cat.categories) + code

@@ -105,7 +105,7 @@ def resolve_coefficients(
     """
     weights = level_weights(part)
     T = part.T.copy()
-    X = part.X_centred.copy()
+    X = part.X_centred
     priors: list[Prior] = []
     for k in range(len(part.columns)):
         prior, source = given.find(_coefficient_keys(part, k, of, taken), "real")
