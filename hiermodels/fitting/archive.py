@@ -13,6 +13,7 @@ import xarray as xr
 from hiermodels.errors import FitError
 from hiermodels.spec.design import Design
 from hiermodels.spec.distributions import Prior, as_prior
+from hiermodels.spec.matrices import Columns
 from hiermodels.spec.predictors import Predictor
 from hiermodels.spec.priors import ParameterPriors, ResolvedPriors, TermPriors
 from hiermodels.spec.residual_priors import ResidualPriors
@@ -268,11 +269,11 @@ def priors_from_dict(values: dict[str, Any], design: Design) -> ResolvedPriors:
     # files of the first version have no parameters
     shift = np.asarray(values.get("shift", design.shift), dtype=np.float64)
     if design.thresholds:
-        X = X + (shift - design.shift)
+        X = np.asarray(X) + (shift - design.shift)
     return ResolvedPriors(
         coef=_priors(values["coef"]),
         T=T,
-        X=X,
+        matrix=X,
         terms=_terms(values["terms"], design),
         sigma=None if values["sigma"] is None else as_prior(values["sigma"]),
         residual=_residual_priors(values["residual"], design),
@@ -286,12 +287,12 @@ def _priors(texts: list[str]) -> tuple[Prior, ...]:
     return tuple(as_prior(text) for text in texts)
 
 
-def _coordinates(T: Any, part: Predictor) -> tuple[np.ndarray, np.ndarray]:
+def _coordinates(T: Any, part: Predictor) -> tuple[np.ndarray, Columns]:
     """Return T (p, p) and the columns of its coordinates (n, p)."""
     p = len(part.coefs)
     own = np.asarray(T, dtype=np.float64).reshape(p, p)
     # equal to X @ T, but free of cancellation where predictors are centred
-    return own, part.X_centred + part.X @ (own - part.T)
+    return own, part.centred.moved(own - part.T)
 
 
 def _terms(values: list[dict[str, Any]], part: Predictor) -> tuple[TermPriors, ...]:
@@ -307,7 +308,7 @@ def _terms(values: list[dict[str, Any]], part: Predictor) -> tuple[TermPriors, .
                 cor=None if own["cor"] is None else as_prior(own["cor"]),
                 T=T,
                 # equal to z @ T, but free of cancellation where the bar is centred
-                z=term.z_centred + term.z @ (T - term.T),
+                matrix=term.centred.moved(T - term.T),
                 nu=None if nu is None else as_prior(nu),
             )
         )

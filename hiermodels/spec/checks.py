@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from hiermodels.errors import DataError, FormulaError
-from hiermodels.spec.coding import Column
+from hiermodels.spec.matrices import Column, Matrix, blocks, triangle
 from hiermodels.spec.terms import Bar
 
 Array = NDArray[np.float64]
 _COLLINEAR = 1e-9
 _SMALLEST = 1e-100
-_BLOCK = 65_536
 # A few roundings of a constant: anything that varies more is a predictor.
 _CONSTANT = 8 * np.finfo(np.float64).eps
 
@@ -44,22 +43,21 @@ class Grouped(Protocol):
 # --- columns --------------------------------------------------------------------------------
 
 
-def check_columns(columns: Sequence[Column], X: Array, where: str) -> None:
+def check_columns(X: Matrix, where: str) -> None:
     """Raise DataError at zero, constant or exactly collinear columns, naming them.
 
     Parameters
     ----------
-    columns : sequence of Column, length p
-    X : ndarray (n, p)
+    X : Matrix (n, p)
         The columns with numeric predictors centred, so that a far origin hides nothing.
     where : str
         What they belong to, for messages.
     """
+    columns, (n, p) = X.columns, X.shape
     if not columns:
         return
     _check_constant(columns, where)
-    n, p = X.shape
-    peaks = np.maximum(np.max(X, axis=0), -np.min(X, axis=0))
+    peaks = np.max([np.maximum(block.max(0), -block.min(0)) for block in blocks(X)], axis=0)
     for column, peak in zip(columns, peaks, strict=True):
         if peak == 0:
             raise DataError(_zero(column, where))
@@ -74,11 +72,7 @@ def check_columns(columns: Sequence[Column], X: Array, where: str) -> None:
             "needed. Leave predictors out."
         )
     # a triangular factor has the columns' inner products, and takes no copy of the rows
-    scaled = np.empty((0, p))
-    for start in range(0, n, _BLOCK):
-        scaled = linalg.qr(np.concatenate([scaled, X[start : start + _BLOCK] / peaks]), mode="r")[
-            0
-        ][:p]
+    scaled = triangle((block / peaks for block in blocks(X)), p)
     scaled /= np.linalg.norm(scaled, axis=0)
     diagonal = np.abs(np.diag(linalg.qr(scaled, mode="r", pivoting=True)[0]))
     if diagonal[-1] > _COLLINEAR * diagonal[0]:
@@ -139,7 +133,9 @@ def _check_constant(columns: Sequence[Column], where: str) -> None:
         return
     for column in columns:
         for label, part in column.parts:
-            if label in column.numeric and np.ptp(part) <= _CONSTANT * np.max(np.abs(part)):
+            if label in column.numeric and np.ptp(part) <= _CONSTANT * max(
+                np.max(part), -np.min(part)
+            ):
                 raise DataError(
                     f"The predictor {label!r} in {where} is {part[0]:g} in every row used; it "
                     "cannot be told from the intercept. Leave it out."

@@ -155,7 +155,7 @@ def as_predictor(column: "pd.Series[Any]", name: str) -> "pd.Series[Any]":
     if _holds_numbers(column):
         values = column.to_numpy(dtype=np.float64)
         _check_finite(values, column, name)
-        return pd.Series(values, index=column.index, name=name)
+        return pd.Series(values, index=column.index, name=name, copy=False)
     if _all_of(column, str):
         return _used_levels(column.astype(object).astype("category"))
     raise DataError(
@@ -242,6 +242,8 @@ def _kinds(column: "pd.Series[Any]") -> str:
 
 
 def _check_finite(values: np.ndarray, column: "pd.Series[Any]", name: str) -> None:
+    if not values.size or (np.isfinite(values.min()) and np.isfinite(values.max())):
+        return
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:
         raise DataError(

@@ -129,7 +129,7 @@ def _link_centre(design: Design, family: Family) -> float:
 
 def column_scale(part: Predictor, k: int) -> tuple[float, str]:
     """Return the scale of population column k after centring, and how it was taken."""
-    column = part.X_centred[:, k]
+    column = part.centred.column(k)
     sd = float(np.std(column, ddof=1)) if len(column) > 1 else 0.0
     if not _has_constant(part) and level_weights(part) is None and part.columns[k].numeric:
         return float(np.sqrt(np.mean(column**2))), "rms"
@@ -169,7 +169,7 @@ def effect_scales(term: Term) -> tuple[tuple[float, str], ...]:
     has_intercept = any(not column.parts for column in term.columns)
     scales = []
     for k, column in enumerate(term.columns):
-        values = term.z_centred[:, k]
+        values = term.centred.column(k)
         if not column.numeric:
             scales.append((1.0, "1"))
             continue
