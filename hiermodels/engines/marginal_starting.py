@@ -7,7 +7,6 @@ import numpy as np
 from hiermodels.engines.marginal import MarginalDensity, MarginalProblem
 from hiermodels.engines.problem import COEF_KINDS, Floats, PriorRow
 from hiermodels.engines.starting import _FALLING, ATTEMPTS, _centre, _log_sd, _typical
-from hiermodels.spec.matrices import mean_squares
 
 
 def response_spread(problem: MarginalProblem) -> float:
@@ -20,8 +19,7 @@ def response_spread(problem: MarginalProblem) -> float:
 
 def _column_scales(problem: MarginalProblem, grouping: int, first: int, q: int) -> Floats:
     """Return root mean squares of a bar's columns, 1 for columns of zeros."""
-    squares = mean_squares(problem.gram.groupings[grouping].columns)
-    rms = np.sqrt(squares[first : first + q])
+    rms = problem.gram.groupings[grouping].root_mean_squares[first : first + q]
     return np.where(rms > 0.0, rms, 1.0)
 
 

@@ -125,7 +125,15 @@ def frame_to_dataset(frame: pd.DataFrame) -> xr.Dataset:
     for k in range(index.nlevels):
         own = index.get_level_values(k)
         label = None if own.name is None else str(own.name)
-        variables[f"index_{k}"] = _encode(own.to_series(), label)
+        if isinstance(own, pd.RangeIndex):
+            ends = np.array([own.start, own.stop, own.step])
+            variables[f"index_{k}"] = (
+                "ends",
+                ends,
+                {"name": json.dumps(label), "pandas": str(own.dtype), "kind": "range"},
+            )
+        else:
+            variables[f"index_{k}"] = _encode(own.to_series(), label)
     return xr.Dataset(variables)
 
 
@@ -144,13 +152,15 @@ def _encode(column: "pd.Series[Any]", name: str | None) -> tuple[str, np.ndarray
             "levels": json.dumps(levels),
             "ordered": int(bool(dtype.ordered)),
         }
-        return "row", column.cat.codes.to_numpy().astype(np.int64), attrs
+        return "row", column.cat.codes.to_numpy(), attrs
     if pd.api.types.is_datetime64_any_dtype(dtype):
         # text is exact in every resolution and keeps the time zone's offset
         texts = [None if pd.isna(value) else value.isoformat() for value in column]
         return "row", *_coded(pd.Series(texts, dtype=object), attrs | {"kind": "time"})
     if pd.api.types.is_bool_dtype(dtype) or all(isinstance(v, bool | np.bool_) for v in column):
         return "row", column.astype(bool).to_numpy().astype(np.int8), attrs | {"kind": "number"}
+    if isinstance(dtype, np.dtype) and dtype.kind in "iu":
+        return "row", column.to_numpy(), attrs | {"kind": "number"}
     if pd.api.types.is_integer_dtype(dtype):
         unsigned = pd.api.types.is_unsigned_integer_dtype(dtype)
         values = column.to_numpy(dtype=np.uint64 if unsigned else np.int64)
@@ -192,6 +202,8 @@ def _numbered(dataset: xr.Dataset, stem: str) -> list[xr.DataArray]:
 
 def _decode(array: xr.DataArray) -> "pd.Series[Any]":
     kind, values, dtype = array.attrs["kind"], array.values, array.attrs["pandas"]
+    if kind == "range":
+        return pd.Series(range(*values.tolist()))
     if kind == "number":
         return pd.Series(values.astype(bool) if dtype == "object" else values).astype(dtype)
     levels = json.loads(array.attrs["levels"])

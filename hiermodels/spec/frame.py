@@ -176,7 +176,7 @@ def as_groups(column: "pd.Series[Any]", name: str) -> "pd.Series[Any]":
         return _used_levels(as_boolean_factor(column))
     # never through float64, which cannot tell large identifiers apart
     if isinstance(dtype, np.dtype) and dtype.kind in "iu":
-        return _used_levels(column.astype("category"))
+        return _labelled(column.astype("category"))
     if pd.api.types.is_integer_dtype(dtype) or _all_of(column, int | np.integer):
         return _used_levels(column.astype(object).astype("category"))
     if _holds_numbers(column):
@@ -222,10 +222,14 @@ def _holds_dates(column: "pd.Series[Any]") -> bool:
 
 def _used_levels(column: "pd.Series[Any]") -> "pd.Series[Any]":
     """Return a factor without unused levels, the levels as text, their order kept."""
-    factor = column.cat.remove_unused_categories()
+    return _labelled(column.cat.remove_unused_categories())
+
+
+def _labelled(factor: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Return a factor with its levels as text."""
     labels = [level_label(level) for level in factor.cat.categories]
     if len(set(labels)) < len(labels):
-        raise DataError(f"Two levels of {column.name!r} read the same as text; rename one of them.")
+        raise DataError(f"Two levels of {factor.name!r} read the same as text; rename one of them.")
     return factor.cat.rename_categories(labels)
 
 

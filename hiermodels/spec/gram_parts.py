@@ -1,13 +1,14 @@
 """What the cross-products of a Gaussian model consist of."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from hiermodels.spec.deviations import Deviations
-from hiermodels.spec.matrices import Columns
+from hiermodels.spec.matrices import Columns, mean_squares
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -44,6 +45,11 @@ class Grouping:
     def z(self) -> Array:
         """The effects' columns (n, q)."""
         return np.asarray(self.columns)
+
+    @cached_property
+    def root_mean_squares(self) -> Array:
+        """Of every column (q,)."""
+        return np.sqrt(mean_squares(self.columns))
 
 
 @dataclass(frozen=True, eq=False)
