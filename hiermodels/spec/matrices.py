@@ -185,17 +185,17 @@ def mean_squares(columns: Columns) -> Array:
 def spread(matrix: Matrix, k: int) -> tuple[float, float]:
     """Return the sd (0 for a single row) and the root mean square of one column."""
     own, n = matrix.select([k]), matrix.n
-    count, mean, squares, total = 0, 0.0, 0.0, 0.0
+    mean = sum(float(np.sum(block)) for block in blocks(own)) / max(n, 1)
+    left, squares, total = 0.0, 0.0, 0.0
     for block in blocks(own):
-        # by blocks: Chan, Golub and LeVeque 1983, doi:10.1080/00031305.1983.10483115
-        centre = float(np.mean(block))
-        step, size = centre - mean, len(block)
-        squares += float(np.sum((block - centre) ** 2))
-        squares += step**2 * count * size / (count + size)
-        mean += step * size / (count + size)
-        count += size
-        total += float(np.sum(block**2))
-    return float(np.sqrt(squares / max(n - 1, 1))), float(np.sqrt(total / max(n, 1)))
+        values = block[:, 0]
+        away = values - mean
+        left += float(np.sum(away))
+        squares += float(away @ away)
+        total += float(values @ values)
+    # what the mean's rounding left is taken out again
+    variance = max(squares - left**2 / max(n, 1), 0.0) / max(n - 1, 1)
+    return float(np.sqrt(variance)), float(np.sqrt(total / max(n, 1)))
 
 
 def triangle(parts: Iterator[Array], p: int) -> Array:
