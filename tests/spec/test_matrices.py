@@ -107,7 +107,7 @@ def test_rows_are_not_copied(monkeypatch):
     data["g"] = rng.integers(0, 10, n, dtype=np.int32)
     frame = data.memory_usage(deep=True).sum()
     formula = "y ~ x + (x | g)"
-    Model(formula, data.head(200)).marginal  # loads what is kept for good
+    assert Model(formula, data.head(200)).marginal  # loads what is kept for good
     tracemalloc.start()
     try:
         model = Model(formula, data)
