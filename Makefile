@@ -12,7 +12,7 @@ help:
 	@echo "make lint   ruff, mypy, and the order of the rooms"
 	@echo "make notebooks  execute the notebooks and store their output"
 	@echo "make studies    write README's table of studies from models/"
-	@echo "make bench  effective draws a second beside Bambi's, in one run"
+	@echo "make bench  a quick set of benchmarks beside their peers, in interleaved runs"
 
 set-up:
 	@.ci/set-up
@@ -34,7 +34,7 @@ lint: set-up
 	.venv/bin/lint-imports
 
 bench: set-up
-	$(python) benchmarks/run.py
+	$(python) benchmarks/run.py quick
 
 notebooks: set-up
 	$(python) .ci/run-notebooks.py notebooks --write

@@ -157,7 +157,7 @@ def report(row: str, target: str, work: Callable[[int], dict[str, Any]], rounds:
     Parameters
     ----------
     row : str
-        Its name, and its file's.
+        Its name; its file has the script's.
     target : str
         What it must reach, in words.
     work : callable
@@ -181,7 +181,7 @@ def report(row: str, target: str, work: Callable[[int], dict[str, Any]], rounds:
         "sides": work(options.rounds),
     }
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{row.replace(' ', '_')}.json"
+    path = RESULTS / f"{Path(sys.argv[0]).stem}.json"
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print("\n".join(lines(found)))
 

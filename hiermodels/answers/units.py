@@ -1,8 +1,8 @@
 """Units of coefficients, in words, for axes and tables."""
 
 from hiermodels.answers.fitted import Model
-from hiermodels.spec.coding import Column
 from hiermodels.spec.design import Group
+from hiermodels.spec.matrices import Column
 
 
 def predictor_unit(model: Model) -> str:

@@ -318,13 +318,13 @@ def _at_means(resolved: ResolvedPriors, design: Any, own: str, prior: Prior) -> 
     table.loc[row, ["prior", "source", "scale", "how"]] = words
     if not own:
         coef, T, X = _centred(resolved.coef, resolved.T, design.X, design.intercept, prior)
-        return replace(resolved, coef=coef, T=T, X=X, table=table)
+        return replace(resolved, coef=coef, T=T, matrix=X, table=table)
     parts = {part.name: part for part in design.parameters}
     if own in parts:
         part = parts[own]
         theirs = next(p for p in resolved.parameters if p.name == own)
         coef, T, X = _centred(theirs.coef, theirs.T, part.X, part.intercept, prior)
-        changed = replace(theirs, coef=coef, T=T, X=X)
+        changed = replace(theirs, coef=coef, T=T, matrix=X)
         parameters = tuple(changed if p.name == own else p for p in resolved.parameters)
         return replace(resolved, parameters=parameters, table=table)
     sigma, residual = design.residual.sigma, resolved.residual

@@ -168,15 +168,19 @@ def scale_lanes(
 def factor_lanes(
     lam: Any, own: int, q: int, ke: Any, front: Any, has_front: bool, u: Any, start: Any
 ) -> bool:
-    """Write the factors of a block's nodes; False where a pivot is lost."""
-    wide, lanes = ke.shape[0] // q, ke.shape[1]
+    """Write the factors of a block's nodes; False where a pivot is lost.
+
+    The diagonal holds reciprocals. Of a single effect u comes as the products, wholly scaled.
+    """
+    wide, lanes = u.shape[0] // q, u.shape[1]
     for k in range(q):
-        for c in range(k, wide):
-            put_scaled(u, k * wide + c, ke, c, lam[own + k])
-            for b in range(1, q):
-                factor = lam[own + b * q + k]
-                if factor != 0.0:
-                    add_scaled(u, k * wide + c, ke, b * wide + c, factor)
+        if q > 1:
+            for c in range(k, wide):
+                put_scaled(u, k * wide + c, ke, c, lam[own + k])
+                for b in range(1, q):
+                    factor = lam[own + b * q + k]
+                    if factor != 0.0:
+                        add_scaled(u, k * wide + c, ke, b * wide + c, factor)
         for j in range(lanes):
             u[k * wide + k, j] += 1.0
             start[k, j] = u[k * wide + k, j]
@@ -190,11 +194,10 @@ def factor_lanes(
             pivot = u[line + k, j]
             good = pivot >= PIVOT * start[k, j] and pivot < math.inf
             lost += 0.0 if good else 1.0
-            u[line + k, j] = math.sqrt(pivot)
-            start[k, j] = 1.0 / u[line + k, j]
+            u[line + k, j] = 1.0 / math.sqrt(pivot)
         for c in range(k + 1, wide):
             for j in range(lanes):
-                u[line + c, j] *= start[k, j]
+                u[line + c, j] *= u[line + k, j]
         for b in range(k + 1, q):
             for c in range(b, wide):
                 for j in range(lanes):
@@ -211,20 +214,20 @@ def log_determinant(f: Any, u: Any, q: int, at: int, multiple: bool) -> float:
         row = k * wide + k
         if multiple:
             for j in range(lanes):
-                value += f[at + j] * math.log(u[row, j])
+                value -= f[at + j] * math.log(u[row, j])
             continue
-        # pivots are at least 1, and lanes come by four: one logarithm for many of them
+        # pivots are at least 1, and lanes come by four: one logarithm for many reciprocals
         for j in range(0, lanes, 4):
             four = (u[row, j] * u[row, j + 1]) * (u[row, j + 2] * u[row, j + 3])
-            if four > 1e100:
+            if four < 1e-100:
                 for c in range(4):
-                    value += math.log(u[row, j + c])
+                    value -= math.log(u[row, j + c])
                 continue
             product *= four
-            if product > 1e200:
-                value += math.log(product)
+            if product < 1e-200:
+                value -= math.log(product)
                 product = 1.0
-    return 2.0 * (value + math.log(product))
+    return 2.0 * (value - math.log(product))
 
 
 @loop
@@ -316,11 +319,14 @@ def lanes_forward(f: Any, i: Any, a: int, lam: Any, w: Any, shift: Any, s: Any) 
                 if m > 1:
                     weigh_lanes(products, w, kw)
                     products, weight = kw, 1.0
-                scale_lanes(i, a, h, lam, shift, q, products, weight, ke)
+                u = block_of(s, i[r + FACTOR] + k * q * wide * lanes, q * wide, lanes)
+                if q == 1:
+                    scale_lanes(i, a, h, lam, shift, q, products, weight * lam[own], u)
+                else:
+                    scale_lanes(i, a, h, lam, shift, q, products, weight, ke)
                 front = ke
                 if h > 0:
                     front = block_of(s, i[r + FRONT] + k * wide**2 * lanes, wide**2, lanes)
-                u = block_of(s, i[r + FACTOR] + k * q * wide * lanes, q * wide, lanes)
                 if not factor_lanes(lam, own, q, ke, front, h > 0, u, start):
                     return math.nan
                 many = i[r + AT_MULTIPLICITY] + k * lanes

@@ -97,7 +97,7 @@ def solve_block(u: Any, q: int, t: Any) -> None:
             for j in range(lanes):
                 t[b, j] -= u[b * wide + c, j] * t[c, j]
         for j in range(lanes):
-            t[b, j] /= u[b * wide + b, j]
+            t[b, j] *= u[b * wide + b, j]
 
 
 @loop
@@ -190,7 +190,7 @@ def chain_draws(
                     write_levels(q, small, levels, first, out, places[g, 4])
                 if mean.shape[0] == 0:
                     continue
-                rest_moments(u, q, s, origin, above, top, row, omega)
+                rest_moments(u, q, s, origin, above, top, omega)
                 own_moments(f, u, q, i[r + AT_MULTIPLICITY] + k * lanes, row, omega)
                 if h > 0:
                     kept = block_of(s, i[r + OMEGA] + k * wide**2 * lanes, wide**2, lanes)

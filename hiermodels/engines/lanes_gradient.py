@@ -123,9 +123,7 @@ def gather_moments(i: Any, parents: int, s: Any, omega: int, rest: int, out: Any
 
 
 @loop
-def rest_moments(
-    u: Any, q: int, s: Any, omega: int, above: Any, top: bool, row: Any, out: Any
-) -> None:
+def rest_moments(u: Any, q: int, s: Any, omega: int, above: Any, top: bool, out: Any) -> None:
     """Write the moments of own scores with the rest, rows b wide + q + c of `out`.
 
     Those of the rest stand in s at `omega` for the top level, else in `above`.
@@ -144,15 +142,13 @@ def rest_moments(
             for c in range(rest):
                 subtract_blocks(out, line + c, u, line, above, c, rest, rest)
     for b in range(q - 1, -1, -1):
-        for j in range(lanes):
-            row[1, j] = 1.0 / u[b * wide + b, j]
         for c in range(rest):
             line = b * wide + q + c
             for d in range(b + 1, q):
                 for j in range(lanes):
                     out[line, j] -= u[b * wide + d, j] * out[d * wide + q + c, j]
             for j in range(lanes):
-                out[line, j] *= row[1, j]
+                out[line, j] *= u[b * wide + b, j]
 
 
 @loop
@@ -160,11 +156,9 @@ def own_moments(f: Any, u: Any, q: int, many: int, row: Any, out: Any) -> None:
     """Write the moments of own scores with each other."""
     wide, lanes = u.shape[0] // q, u.shape[1]
     for b in range(q - 1, -1, -1):
-        for j in range(lanes):
-            row[1, j] = 1.0 / u[b * wide + b, j]
         for d in range(q - 1, b - 1, -1):
             for j in range(lanes):
-                row[0, j] = f[many + j] * row[1, j] if d == b else 0.0
+                row[0, j] = f[many + j] * u[b * wide + b, j] if d == b else 0.0
             for c in range(q, wide):
                 for j in range(lanes):
                     row[0, j] -= u[b * wide + c, j] * out[d * wide + c, j]
@@ -172,7 +166,7 @@ def own_moments(f: Any, u: Any, q: int, many: int, row: Any, out: Any) -> None:
                 for j in range(lanes):
                     row[0, j] -= u[b * wide + c, j] * out[c * wide + d, j]
             for j in range(lanes):
-                out[b * wide + d, j] = row[0, j] * row[1, j]
+                out[b * wide + d, j] = row[0, j] * u[b * wide + b, j]
                 out[d * wide + b, j] = out[b * wide + d, j]
 
 
@@ -218,6 +212,41 @@ def own_gradient(lam: Any, own: int, q: int, ke: Any, omega: Any, psi: Any, g_la
                 if factor != 0.0:
                     add_scaled(psi, x * wide + c, omega, y * wide + c, factor)
     return q * lost
+
+
+@loop
+def intercept_gradient(
+    i: Any, a: int, h: int, lam: Any, shift: Any, own: int, products: Any, weight: float,
+    omega: Any, g_lam: Any, g_shift: Any,
+) -> float:  # fmt: skip
+    """Do what `own_gradient` and `single_gradient` do where a node has one effect."""
+    p, others, scale = i[a + P], i[a + OTHERS], lam[own]
+    column, slope, total = 0, 0.0, 0.0
+    for k in range(i[a + H] - h + i[a + N_BLOCKS]):
+        g = column_group(i, a, h, k)
+        size, at = i[g + GROUP_SIZE], i[g + GROUP_AT]
+        for x in range(size):
+            for y in range(size):
+                value = dot(products, column + x, omega, column + y)
+                factor = lam[at + x * size + y]
+                total += weight * factor * value
+                slope -= (0.5 if k == 0 else 1.0) * scale * factor * value
+                if k > 0:
+                    g_lam[at + x * size + y] -= weight * scale * value
+        column += size
+    for c in range(p):
+        value = dot(products, column + c, omega, column + c)
+        total += weight * value
+        slope -= scale * value
+    last = column + p
+    for k in range(others):
+        value = dot(products, last + k, omega, last)
+        g_shift[k] += weight * scale * value
+        total -= weight * shift[k] * value
+        slope += scale * shift[k] * value
+    value = dot(products, last + others, omega, last)
+    g_lam[own] -= total + weight * value
+    return float(slope - scale * value)
 
 
 @loop
@@ -314,7 +343,7 @@ def lanes_gradient(
         omega = block_of(s, work + 2 * size, q * wide, lanes)
         psi = block_of(s, work + 3 * size, q * wide, lanes)
         theta = block_of(s, work + 4 * size, q * raw, lanes)
-        row = block_of(s, work + 5 * size, 2, lanes)
+        row = block_of(s, work + 5 * size, 1, lanes)
         above = block_of(s, work + 5 * size + 2 * lanes, 0 if top else rest**2, lanes)
         own = i[i[a + AT_GROUPS] + GROUP * i[r + OWNER] + GROUP_AT]
         source = i[a + INVERSE] if top else i[i[a + AT_LEVELS] + (h + 1) * LEVEL + OMEGA]
@@ -323,13 +352,19 @@ def lanes_gradient(
                 gather_moments(i, i[r + AT_PARENT] + run * lanes, s, source, rest, above)
             for k in range(i[i[r + AT_RUNS] + run], i[i[r + AT_RUNS] + run + 1]):
                 u = block_of(s, i[r + FACTOR] + k * q * wide * lanes, q * wide, lanes)
-                rest_moments(u, q, s, source, above, top, row, omega)
+                rest_moments(u, q, s, source, above, top, omega)
                 own_moments(f, u, q, i[r + AT_MULTIPLICITY] + k * lanes, row, omega)
                 if h > 0:
                     out = block_of(s, i[r + OMEGA] + k * wide**2 * lanes, wide**2, lanes)
                     keep_moments(omega, q, s, source, above, top, out)
                 at = i[r + AT_PRODUCTS] + k * m * q * raw * lanes
                 products, weight = block_of(f, at, m * q * raw, lanes), w[0]
+                if m == 1 and q == 1:
+                    lost += weight * lam[own] ** 2 * dot(products, 0, omega, 0)
+                    g_w[0] += intercept_gradient(
+                        i, a, h, lam, shift, own, products, weight, omega, g_lam, g_shift
+                    )
+                    continue
                 weighed = products
                 if m > 1:
                     weigh_lanes(products, w, kw)

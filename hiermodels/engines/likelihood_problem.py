@@ -298,7 +298,7 @@ def bar_blocks(design: Design, gram: Gram) -> tuple[Block, ...]:
     for k, term in enumerate(design.terms):
         g = owner[k]
         before = gram.groupings[g].terms
-        first = sum(design.terms[t].z.shape[1] for t in before[: before.index(k)])
+        first = sum(len(design.terms[t].coefs) for t in before[: before.index(k)])
         q = len(term.coefs)
         rows, columns = np.tril_indices(q) if term.correlated else (np.arange(q), np.arange(q))
         scale = np.sqrt(np.mean(term.z_centred**2, axis=0))

@@ -222,10 +222,12 @@ def marginal_problem(design: Design, family: Family, priors: ResolvedPriors) -> 
         raise EngineError("A Gaussian model has a residual; this design has none.")
     part = pack_residual(design.residual, priors.residual)
     sds = tuple(_row(prior) for prior in priors.residual.sigma)
-    X, other = priors.X, priors.X[:, :0]
+    X, other = priors.matrix, np.empty((design.n, 0))
     if not normal.all():
         X, other = priors.X[:, normal], priors.X[:, ~normal]
-    y, summed = design.y - design.offset, None
+    y, summed = design.y, None
+    if np.any(design.offset):
+        y = y - design.offset
     if design.residual.by_rows:
         gram, summed = build_row_sums(groupings, X, other, y, design.residual, part)
         part = given_residual(part)
@@ -237,7 +239,7 @@ def marginal_problem(design: Design, family: Family, priors: ResolvedPriors) -> 
         zip(design.terms, priors.terms, bar_maps(design, priors), strict=True)
     ):
         before = groupings[owner[k]].terms
-        first = sum(design.terms[t].z.shape[1] for t in before[: before.index(k)])
+        first = sum(len(design.terms[t].coefs) for t in before[: before.index(k)])
         eta = None if own.cor is None or len(own.sd) == 1 else own.cor.values[0]
         rows = tuple(_row(prior) for prior in own.sd)
         bars.append(MarginalBar(len(rows), len(term.levels), rows, eta, owner[k], first, change))

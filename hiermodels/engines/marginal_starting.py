@@ -19,8 +19,7 @@ def response_spread(problem: MarginalProblem) -> float:
 
 def _column_scales(problem: MarginalProblem, grouping: int, first: int, q: int) -> Floats:
     """Return root mean squares of a bar's columns, 1 for columns of zeros."""
-    z = problem.gram.groupings[grouping].z[:, first : first + q]
-    rms = np.sqrt(np.einsum("nq,nq->q", z, z) / max(len(z), 1))
+    rms = problem.gram.groupings[grouping].root_mean_squares[first : first + q]
     return np.where(rms > 0.0, rms, 1.0)
 
 

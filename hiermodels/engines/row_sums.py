@@ -28,6 +28,7 @@ from hiermodels.spec.gram import Gram, build_gram
 from hiermodels.spec.gram_parts import Array, Grouping, Index
 from hiermodels.spec.gram_products import Rows
 from hiermodels.spec.gram_tree import find_touches, find_tree
+from hiermodels.spec.matrices import Columns
 from hiermodels.spec.residual import Residual
 
 
@@ -72,8 +73,8 @@ class Family:
 
 def build_row_sums(
     groupings: tuple[Grouping, ...],
-    X: Array,
-    X_other: Array,
+    X: Columns,
+    X_other: Columns,
     y: Array,
     residual: Residual,
     packed: PackedResidual,

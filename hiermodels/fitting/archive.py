@@ -13,6 +13,7 @@ import xarray as xr
 from hiermodels.errors import FitError
 from hiermodels.spec.design import Design
 from hiermodels.spec.distributions import Prior, as_prior
+from hiermodels.spec.matrices import Columns
 from hiermodels.spec.predictors import Predictor
 from hiermodels.spec.priors import ParameterPriors, ResolvedPriors, TermPriors
 from hiermodels.spec.residual_priors import ResidualPriors
@@ -124,7 +125,15 @@ def frame_to_dataset(frame: pd.DataFrame) -> xr.Dataset:
     for k in range(index.nlevels):
         own = index.get_level_values(k)
         label = None if own.name is None else str(own.name)
-        variables[f"index_{k}"] = _encode(own.to_series(), label)
+        if isinstance(own, pd.RangeIndex):
+            ends = np.array([own.start, own.stop, own.step])
+            variables[f"index_{k}"] = (
+                "ends",
+                ends,
+                {"name": json.dumps(label), "pandas": str(own.dtype), "kind": "range"},
+            )
+        else:
+            variables[f"index_{k}"] = _encode(own.to_series(), label)
     return xr.Dataset(variables)
 
 
@@ -143,13 +152,15 @@ def _encode(column: "pd.Series[Any]", name: str | None) -> tuple[str, np.ndarray
             "levels": json.dumps(levels),
             "ordered": int(bool(dtype.ordered)),
         }
-        return "row", column.cat.codes.to_numpy().astype(np.int64), attrs
+        return "row", column.cat.codes.to_numpy(), attrs
     if pd.api.types.is_datetime64_any_dtype(dtype):
         # text is exact in every resolution and keeps the time zone's offset
         texts = [None if pd.isna(value) else value.isoformat() for value in column]
         return "row", *_coded(pd.Series(texts, dtype=object), attrs | {"kind": "time"})
     if pd.api.types.is_bool_dtype(dtype) or all(isinstance(v, bool | np.bool_) for v in column):
         return "row", column.astype(bool).to_numpy().astype(np.int8), attrs | {"kind": "number"}
+    if isinstance(dtype, np.dtype) and dtype.kind in "iu":
+        return "row", column.to_numpy(), attrs | {"kind": "number"}
     if pd.api.types.is_integer_dtype(dtype):
         unsigned = pd.api.types.is_unsigned_integer_dtype(dtype)
         values = column.to_numpy(dtype=np.uint64 if unsigned else np.int64)
@@ -191,6 +202,8 @@ def _numbered(dataset: xr.Dataset, stem: str) -> list[xr.DataArray]:
 
 def _decode(array: xr.DataArray) -> "pd.Series[Any]":
     kind, values, dtype = array.attrs["kind"], array.values, array.attrs["pandas"]
+    if kind == "range":
+        return pd.Series(range(*values.tolist()))
     if kind == "number":
         return pd.Series(values.astype(bool) if dtype == "object" else values).astype(dtype)
     levels = json.loads(array.attrs["levels"])
@@ -268,11 +281,11 @@ def priors_from_dict(values: dict[str, Any], design: Design) -> ResolvedPriors:
     # files of the first version have no parameters
     shift = np.asarray(values.get("shift", design.shift), dtype=np.float64)
     if design.thresholds:
-        X = X + (shift - design.shift)
+        X = np.asarray(X) + (shift - design.shift)
     return ResolvedPriors(
         coef=_priors(values["coef"]),
         T=T,
-        X=X,
+        matrix=X,
         terms=_terms(values["terms"], design),
         sigma=None if values["sigma"] is None else as_prior(values["sigma"]),
         residual=_residual_priors(values["residual"], design),
@@ -286,12 +299,12 @@ def _priors(texts: list[str]) -> tuple[Prior, ...]:
     return tuple(as_prior(text) for text in texts)
 
 
-def _coordinates(T: Any, part: Predictor) -> tuple[np.ndarray, np.ndarray]:
+def _coordinates(T: Any, part: Predictor) -> tuple[np.ndarray, Columns]:
     """Return T (p, p) and the columns of its coordinates (n, p)."""
     p = len(part.coefs)
     own = np.asarray(T, dtype=np.float64).reshape(p, p)
     # equal to X @ T, but free of cancellation where predictors are centred
-    return own, part.X_centred + part.X @ (own - part.T)
+    return own, part.centred.moved(own - part.T)
 
 
 def _terms(values: list[dict[str, Any]], part: Predictor) -> tuple[TermPriors, ...]:
@@ -307,7 +320,7 @@ def _terms(values: list[dict[str, Any]], part: Predictor) -> tuple[TermPriors, .
                 cor=None if own["cor"] is None else as_prior(own["cor"]),
                 T=T,
                 # equal to z @ T, but free of cancellation where the bar is centred
-                z=term.z_centred + term.z @ (T - term.T),
+                matrix=term.centred.moved(T - term.T),
                 nu=None if nu is None else as_prior(nu),
             )
         )

@@ -441,4 +441,4 @@ def _constant_data(design: Design) -> xr.Dataset:
         for name, bound in (("lb", design.truncation.lower), ("ub", design.truncation.upper)):
             if bound is not None:
                 variables[name] = (OBS, bound)
-    return xr.Dataset(variables, coords={OBS: np.arange(design.n)})
+    return xr.Dataset(variables, coords={OBS: pd.RangeIndex(design.n)})

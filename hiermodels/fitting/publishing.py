@@ -94,7 +94,8 @@ def publish(
         if part.of:
             _publish_coefficients(part, variables, coords)
         for group in part.design.groups:
-            _publish_group(part, group, size <= memory, variables, moments, coords)
+            known = exact is not None and not part.of
+            _publish_group(part, group, size <= memory, known, variables, moments, coords)
             if exact is not None and not part.of:
                 moments |= _exact_moments(group, exact, priors)
     posterior = xr.Dataset(variables, coords=coords)
@@ -175,6 +176,7 @@ def _publish_group(
     part: _Part,
     group: Group,
     keep: bool,
+    known: bool,
     variables: _Variables,
     moments: _Variables,
     coords: dict[str, Any],
@@ -212,10 +214,11 @@ def _publish_group(
         return
     all_effects = effects[0] if len(effects) == 1 else np.concatenate(effects, axis=-1)
     name = effect_name(group.name, of)
-    moments[f"{name}_mean"] = ((group.name, dim), all_effects.mean(axis=(0, 1)))
-    # an interrupted run may hold a single draw, whose sd is 0
-    ddof = int(all_effects.shape[0] * all_effects.shape[1] > 1)
-    moments[f"{name}_sd"] = ((group.name, dim), all_effects.std(axis=(0, 1), ddof=ddof))
+    if not known:
+        moments[f"{name}_mean"] = ((group.name, dim), all_effects.mean(axis=(0, 1)))
+        # an interrupted run may hold a single draw, whose sd is 0
+        ddof = int(all_effects.shape[0] * all_effects.shape[1] > 1)
+        moments[f"{name}_sd"] = ((group.name, dim), all_effects.std(axis=(0, 1), ddof=ddof))
     if keep:
         variables[name] = ((*_DRAWS, group.name, dim), all_effects)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from hiermodels.errors import DataError, FormulaError
-from hiermodels.spec.coding import Column
+from hiermodels.spec.matrices import Column, Matrix, blocks, triangle
 from hiermodels.spec.terms import Bar
 
 Array = NDArray[np.float64]
@@ -43,22 +43,23 @@ class Grouped(Protocol):
 # --- columns --------------------------------------------------------------------------------
 
 
-def check_columns(columns: Sequence[Column], X: Array, where: str) -> None:
+def check_columns(X: Matrix, where: str) -> None:
     """Raise DataError at zero, constant or exactly collinear columns, naming them.
 
     Parameters
     ----------
-    columns : sequence of Column, length p
-    X : ndarray (n, p)
+    X : Matrix (n, p)
         The columns with numeric predictors centred, so that a far origin hides nothing.
     where : str
         What they belong to, for messages.
     """
+    columns, (n, p) = X.columns, X.shape
     if not columns:
         return
     _check_constant(columns, where)
-    n, p = X.shape
-    peaks = np.max(np.abs(X), axis=0)
+    # column by column: NumPy is slow along the first of two axes
+    ends = [[max(own.max(), -own.min()) for own in block.T] for block in blocks(X)]
+    peaks = np.max(ends, axis=0)
     for column, peak in zip(columns, peaks, strict=True):
         if peak == 0:
             raise DataError(_zero(column, where))
@@ -72,7 +73,8 @@ def check_columns(columns: Sequence[Column], X: Array, where: str) -> None:
             f"There are {p} coefficients in {where} and {n} rows; at least as many rows are "
             "needed. Leave predictors out."
         )
-    scaled = X / peaks
+    # a triangular factor has the columns' inner products, and takes no copy of the rows
+    scaled = triangle((block / peaks for block in blocks(X)), p)
     scaled /= np.linalg.norm(scaled, axis=0)
     diagonal = np.abs(np.diag(linalg.qr(scaled, mode="r", pivoting=True)[0]))
     if diagonal[-1] > _COLLINEAR * diagonal[0]:
@@ -133,7 +135,9 @@ def _check_constant(columns: Sequence[Column], where: str) -> None:
         return
     for column in columns:
         for label, part in column.parts:
-            if label in column.numeric and np.ptp(part) <= _CONSTANT * np.max(np.abs(part)):
+            if label in column.numeric and np.ptp(part) <= _CONSTANT * max(
+                np.max(part), -np.min(part)
+            ):
                 raise DataError(
                     f"The predictor {label!r} in {where} is {part[0]:g} in every row used; it "
                     "cannot be told from the intercept. Leave it out."

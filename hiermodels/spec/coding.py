@@ -1,14 +1,15 @@
-"""Factors to columns: formulaic's coding, with each column's factors kept, and exact centring.
+"""Factors to columns: formulaic's coding, with each column's factors kept.
 
 Every factor is evaluated here, from its checked expression; formulaic is handed finished values
 and does the algebra of terms and the coding of factors. Because each column remembers the factors
-it is a product of, a column can be rewritten exactly in terms of centred predictors.
+it is a product of, a column can be rewritten exactly in terms of centred predictors, and computed
+a block of rows at a time.
 """
 
 import copy
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any, cast
 
 import numpy as np
@@ -19,45 +20,16 @@ from formulaic.materializers import PandasMaterializer
 from formulaic.materializers.types import FactorValues
 from formulaic.transforms import TRANSFORMS
 from formulaic.utils.stateful_transforms import stateful_eval
-from numpy.typing import NDArray
+from interface_meta import override
 
 from hiermodels.errors import DataError, FormulaError, HierModelsError
 from hiermodels.spec.expressions import Expression, code_name
 from hiermodels.spec.frame import in_all, row_label
 from hiermodels.spec.functions import namespace
+from hiermodels.spec.matrices import Array, Column, raw_matrix
 
-Array = NDArray[np.float64]
-_EXACT = 1e-9
 _LARGEST = 1e100
 _MARKED_COLUMN = re.compile(r"_column_(\d+)_")
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of a model matrix.
-
-    Attributes
-    ----------
-    name : str
-        As formulaic names it: ``"Days"``, ``"h[T.mid]"``, ``"x:h[T.mid]"``.
-    parts : tuple of (str, ndarray (n,))
-        The factors it is the product of, by label; empty for the intercept.
-    numeric : frozenset of str
-        The labels of those parts that are numbers, not levels of a factor.
-    """
-
-    name: str
-    parts: tuple[tuple[str, Array], ...]
-    numeric: frozenset[str]
-
-    @property
-    def labels(self) -> frozenset[str]:
-        """The labels of the factors it is the product of."""
-        return frozenset(label for label, _ in self.parts)
-
-    def values(self, n: int) -> Array:
-        """Return the column (n,)."""
-        return _product([part for _, part in self.parts], n)
 
 
 def evaluate(
@@ -113,6 +85,8 @@ def evaluate_number(
 
 def check_finite(values: Array, label: str, index: "pd.Index[Any]") -> None:
     """Raise DataError at the first value that is not a finite number, or too large to square."""
+    if not values.size or (values.min() >= -_LARGEST and values.max() <= _LARGEST):
+        return
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:
         raise DataError(
@@ -159,7 +133,9 @@ def evaluate_factors(
             if numbers.ndim == 0:
                 numbers = np.full(len(index), float(numbers))
             check_finite(numbers, label, index)
-            values[label] = pd.Series(numbers, index=index) if numbers.ndim == 1 else value
+            if numbers.ndim == 1:
+                value = pd.Series(numbers, index=index, copy=False)
+            values[label] = value
     return values
 
 
@@ -200,7 +176,7 @@ def code_columns(
     spec : formulaic.ModelSpec, optional
         Of an earlier call: the columns are then built as they were there.
     """
-    materializer = PandasMaterializer(pd.DataFrame(index=index), context=dict(values))
+    materializer = _Structure(pd.DataFrame(index=index), context=dict(values))
     source: Any = formula if spec is None else copy.deepcopy(spec)
     try:
         matrix = materializer.get_model_matrix(source, output="pandas", na_action="ignore")
@@ -214,6 +190,32 @@ def code_columns(
     if [column.name for column in columns] != list(matrix.columns):
         raise FormulaError(f"The terms {formula} give the same column twice; write each once.")
     return tuple(columns), built
+
+
+class _Structure(PandasMaterializer):  # type: ignore[misc]
+    """Formulaic's algebra of terms without its matrix: names, and no values."""
+
+    @override
+    def _get_columns_for_term(
+        self, factors: list[dict[str, Any]], spec: ModelSpec, scale: float = 1
+    ) -> dict[str, Any]:
+        """Return the columns of a term, the last factor's levels varying slowest, as in R."""
+        names = (":".join(reversed(own)) for own in product(*reversed(factors)))
+        return dict.fromkeys(names)
+
+    @override
+    def _encode_constant(
+        self, value: Any, metadata: Any, encoder_state: Any, spec: ModelSpec, drop_rows: Any
+    ) -> Any:
+        """Return a number in place of a column."""
+        return value
+
+    @override
+    def _combine_columns(
+        self, cols: Sequence[tuple[str, Any]], spec: ModelSpec, drop_rows: Sequence[int]
+    ) -> pd.DataFrame:
+        """Return a table of no rows."""
+        return pd.DataFrame(columns=list(dict.fromkeys(name for name, _ in cols)), dtype=float)
 
 
 def _scoped_columns(scoped: Any, materializer: Any, index: "pd.Index[Any]") -> list[Column]:
@@ -240,92 +242,4 @@ def _scoped_columns(scoped: Any, materializer: Any, index: "pd.Index[Any]") -> l
 
 def stack(columns: tuple[Column, ...], n: int) -> Array:
     """Return the columns side by side (n, p)."""
-    if not columns:
-        return np.empty((n, 0))
-    return np.column_stack([column.values(n) for column in columns])
-
-
-# --- centring -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Centring:
-    """A model matrix with its numeric factors centred: ``X_centred = X @ T``.
-
-    Attributes
-    ----------
-    T : ndarray (p, p)
-        Unit triangular up to the order of columns; coefficients of ``X`` are
-        ``T @ coefficients of X_centred``.
-    X : ndarray (n, p)
-        The centred columns, computed from centred factors, not as ``X @ T`` (which cancels).
-    """
-
-    T: Array
-    X: Array
-
-
-def centre(columns: tuple[Column, ...], n: int) -> Centring:
-    """Rewrite columns exactly in centred numeric factors, where their margins are in the matrix.
-
-    A column whose margins are missing (``x:z`` without ``x``) stays as it is.
-    """
-    p = len(columns)
-    parts = [dict(column.parts) for column in columns]
-    T = np.eye(p)
-    current = [column.values(n) for column in columns]
-    numeric = dict.fromkeys(label for column in columns for label in sorted(column.numeric))
-    for label in numeric:
-        before = T.copy()
-        centred = list(current)
-        for k, column in enumerate(columns):
-            if label not in column.numeric:
-                continue
-            margin = _margin(k, label, columns, parts, current, n)
-            if margin is None:
-                continue
-            mean = float(np.mean(parts[k][label]))
-            used = np.flatnonzero(margin)
-            T[:, k] -= mean * (before[:, used] @ margin[used])
-            parts[k] = {**parts[k], label: parts[k][label] - mean}
-            centred[k] = _product(list(parts[k].values()), n)
-        current = centred
-    return Centring(T, np.column_stack(current) if p else np.empty((n, 0)))
-
-
-def _margin(
-    k: int,
-    label: str,
-    columns: tuple[Column, ...],
-    parts: list[dict[str, Array]],
-    current: list[Array],
-    n: int,
-) -> Array | None:
-    """Return how column k without one factor is made of the others (p,), None where it is not."""
-    rest = _product([part for name, part in parts[k].items() if name != label], n)
-    below = columns[k].labels - {label}
-    others = [j for j, column in enumerate(columns) if column.labels <= below]
-    weights = np.zeros(len(columns))
-    for j in others:
-        if np.array_equal(current[j], rest):
-            weights[j] = 1.0
-            return weights
-    if not others and not below:
-        # no intercept: the levels of a factor may add up to one
-        others = [j for j, column in enumerate(columns) if not column.numeric]
-    if not others:
-        return None
-    block = np.column_stack([current[j] for j in others])
-    solution = np.linalg.lstsq(block, rest, rcond=None)[0]
-    if np.linalg.norm(rest - block @ solution) > _EXACT * np.linalg.norm(rest):
-        return None
-    rounded = np.round(solution)
-    weights[others] = np.where(np.abs(solution - rounded) < _EXACT, rounded, solution)
-    return weights
-
-
-def _product(parts: list[Array], n: int) -> Array:
-    result = np.ones(n)
-    for part in parts:
-        result = result * part
-    return result
+    return raw_matrix(columns, n).values

@@ -20,13 +20,14 @@ from hiermodels.spec.additions import (
     read_truncation,
 )
 from hiermodels.spec.checks import check_groups, check_partitions
-from hiermodels.spec.coding import Column, evaluate
+from hiermodels.spec.coding import evaluate
 from hiermodels.spec.encoding import Encoding
 from hiermodels.spec.families import Family
 from hiermodels.spec.formula import ModelFormula, ParameterFormula
 from hiermodels.spec.frame import Dropped, as_predictor, complete_rows, is_boolean
 from hiermodels.spec.functions import as_boolean_factor
 from hiermodels.spec.grouping import Covariances
+from hiermodels.spec.matrices import Column, Matrix
 from hiermodels.spec.names import check_group_names
 from hiermodels.spec.predictor_coding import Coded, code_predictor
 from hiermodels.spec.predictors import Group, ParameterDesign, Term, intercept_position
@@ -62,13 +63,12 @@ class Design:
         For a factor response: failure, success; for an ordinal one the categories in order.
     y : ndarray (n,)
         For an ordinal response the number of the category, from 0.
-    X : ndarray (n, p)
-        Population columns with the intercept's, raw scale.
+    matrix, centred : Matrix
+        Population columns with the intercept's, raw and with numeric predictors centred; ``X`` and
+        ``X_centred`` are the arrays.
     coefs : tuple of str, length p
-    columns : tuple of Column
     T : ndarray (p, p)
         ``X_centred = X @ T``.
-    X_centred : ndarray (n, p)
     offset : ndarray (n,)
         On the link scale; zeros without offsets.
     trials, weights, precision, se : ndarray (n,) or None
@@ -100,11 +100,10 @@ class Design:
     response: str
     response_levels: tuple[str, ...]
     y: Array
-    X: Array
+    matrix: Matrix
+    centred: Matrix
     coefs: tuple[str, ...]
-    columns: tuple[Column, ...]
     T: Array
-    X_centred: Array
     offset: Array
     trials: Array | None
     weights: Array | None
@@ -126,6 +125,21 @@ class Design:
     def n(self) -> int:
         """Number of rows used."""
         return len(self.y)
+
+    @property
+    def X(self) -> Array:
+        """Population columns (n, p) with the intercept's, raw scale."""
+        return self.matrix.values
+
+    @property
+    def X_centred(self) -> Array:
+        """Population columns (n, p), with numeric predictors centred."""
+        return self.centred.values
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Where the columns of X come from."""
+        return self.matrix.columns
 
     @property
     def intercept(self) -> int | None:
@@ -217,11 +231,10 @@ def build_design(
         response=formula.response.label,
         response_levels=response.labels,
         y=response.y,
-        X=coded.X,
-        coefs=tuple(column.name for column in coded.columns),
-        columns=coded.columns,
+        matrix=coded.matrix,
+        centred=coded.centred,
+        coefs=tuple(column.name for column in coded.matrix.columns),
         T=coded.T,
-        X_centred=coded.X_centred,
         offset=coded.offset,
         trials=additions.trials,
         weights=additions.weights,
@@ -302,16 +315,15 @@ def _parameter(
         own.name,
         covariances=covariances,
     )
-    if not coded.columns and not coded.terms:
+    if not coded.matrix.columns and not coded.terms:
         raise FormulaError(f"{own.text!r} has no term. For one value leave that formula out.")
     design = ParameterDesign(
         own.name,
         link,
-        coded.X,
-        tuple(column.name for column in coded.columns),
-        coded.columns,
+        coded.matrix,
+        coded.centred,
+        tuple(column.name for column in coded.matrix.columns),
         coded.T,
-        coded.X_centred,
         coded.offset,
         coded.terms,
         coded.groups,

@@ -14,16 +14,11 @@ from formulaic import ModelSpec
 from numpy.typing import NDArray
 
 from hiermodels.errors import DataError, UnknownColumnError
-from hiermodels.spec.coding import (
-    Column,
-    code_columns,
-    evaluate_factors,
-    evaluate_number,
-    stack,
-)
+from hiermodels.spec.coding import code_columns, evaluate_factors, evaluate_number, stack
 from hiermodels.spec.expressions import Expression, unknown_column
 from hiermodels.spec.frame import as_predictor, check_frame, check_unique
 from hiermodels.spec.functions import level_label
+from hiermodels.spec.matrices import Column
 
 
 @dataclass(frozen=True)

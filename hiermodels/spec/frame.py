@@ -56,20 +56,25 @@ def complete_rows(formula: ModelFormula, data: pd.DataFrame) -> tuple[pd.DataFra
         if name not in data.columns:
             raise UnknownColumnError(_unknown(formula, name, data))
     check_unique(data, formula.columns)
-    used = data.loc[:, list(formula.columns)]
+    # pandas shares the columns until somebody writes to them
+    used = pd.DataFrame({name: data[name] for name in formula.columns}, data.index, copy=False)
     if not len(used):
         raise DataError("The data frame has no rows; a model needs some.")
-    missing = used.isna()
     ends = _upper_ends(formula)
-    if ends is not None:
-        # upper ends are needed where the response is an interval, and may be missing elsewhere
-        kinds = used[formula.additions["cens"].expression.columns[0]]
-        inside = kinds.isin(["interval", 2, "2"]).to_numpy()
-        missing[ends] = missing[ends].to_numpy() & inside
-        if pd.api.types.is_numeric_dtype(used[ends].dtype):
-            used = used.assign(**{ends: used[ends].to_numpy(dtype=np.float64, na_value=np.nan)})
-    keep = ~missing.any(axis=1).to_numpy()
-    counts = {str(name): int(count) for name, count in missing.sum().items() if count}
+    keep, counts = np.ones(len(used), dtype=bool), {}
+    for name in used.columns:
+        missing = used[name].isna().to_numpy()
+        if name == ends:
+            # upper ends are needed where the response is an interval, and may be missing elsewhere
+            kinds = used[formula.additions["cens"].expression.columns[0]]
+            missing = missing & kinds.isin(["interval", 2, "2"]).to_numpy()
+        if missing.any():
+            counts[str(name)] = int(missing.sum())
+            keep &= ~missing
+    if ends is not None and pd.api.types.is_numeric_dtype(used[ends].dtype):
+        used = used.assign(**{ends: used[ends].to_numpy(dtype=np.float64, na_value=np.nan)})
+    if not counts:
+        return used, Dropped(0, counts)
     if not keep.any():
         columns = ", ".join(f"{name} ({count})" for name, count in counts.items())
         raise DataError(
@@ -150,7 +155,7 @@ def as_predictor(column: "pd.Series[Any]", name: str) -> "pd.Series[Any]":
     if _holds_numbers(column):
         values = column.to_numpy(dtype=np.float64)
         _check_finite(values, column, name)
-        return pd.Series(values, index=column.index, name=name)
+        return pd.Series(values, index=column.index, name=name, copy=False)
     if _all_of(column, str):
         return _used_levels(column.astype(object).astype("category"))
     raise DataError(
@@ -169,8 +174,10 @@ def as_groups(column: "pd.Series[Any]", name: str) -> "pd.Series[Any]":
         return _used_levels(column)
     if is_boolean(column):
         return _used_levels(as_boolean_factor(column))
+    # never through float64, which cannot tell large identifiers apart
+    if isinstance(dtype, np.dtype) and dtype.kind in "iu":
+        return _labelled(column.astype("category"))
     if pd.api.types.is_integer_dtype(dtype) or _all_of(column, int | np.integer):
-        # never through float64, which cannot tell large identifiers apart
         return _used_levels(column.astype(object).astype("category"))
     if _holds_numbers(column):
         values = column.to_numpy(dtype=np.float64)
@@ -215,10 +222,14 @@ def _holds_dates(column: "pd.Series[Any]") -> bool:
 
 def _used_levels(column: "pd.Series[Any]") -> "pd.Series[Any]":
     """Return a factor without unused levels, the levels as text, their order kept."""
-    factor = column.cat.remove_unused_categories()
+    return _labelled(column.cat.remove_unused_categories())
+
+
+def _labelled(factor: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Return a factor with its levels as text."""
     labels = [level_label(level) for level in factor.cat.categories]
     if len(set(labels)) < len(labels):
-        raise DataError(f"Two levels of {column.name!r} read the same as text; rename one of them.")
+        raise DataError(f"Two levels of {factor.name!r} read the same as text; rename one of them.")
     return factor.cat.rename_categories(labels)
 
 
@@ -235,6 +246,8 @@ def _kinds(column: "pd.Series[Any]") -> str:
 
 
 def _check_finite(values: np.ndarray, column: "pd.Series[Any]", name: str) -> None:
+    if not values.size or (np.isfinite(values.min()) and np.isfinite(values.max())):
+        return
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:
         raise DataError(
@@ -262,6 +275,9 @@ def combine_groups(columns: Sequence["pd.Series[Any]"]) -> tuple[np.ndarray, tup
     Levels are ordered by the first column's order, then the second's; labels are joined by ``:``.
     """
     codes = [column.cat.codes.to_numpy().astype(np.intp) for column in columns]
+    if len(columns) == 1:
+        # every level of a single column is in use
+        return codes[0], tuple(str(level) for level in columns[0].cat.categories)
     combined = codes[0]
     for column, code in zip(columns[1:], codes[1:], strict=True):
         combined = combined * len(column.cat.categories) + code

@@ -16,6 +16,7 @@ from hiermodels.spec.design import Design
 from hiermodels.spec.gram_parts import Array, Basis, ChainLevel, Corner, Gram, Grouping
 from hiermodels.spec.gram_products import Rows, corner_products, node_products, orthogonal
 from hiermodels.spec.gram_tree import find_chain, find_touches, find_tree, touch_positions
+from hiermodels.spec.matrices import Columns, beside
 from hiermodels.spec.priors import ResolvedPriors
 
 __all__ = [
@@ -44,8 +45,7 @@ def design_groupings(design: Design, priors: ResolvedPriors) -> tuple[Grouping, 
     """
     groupings = []
     for group in design.groups:
-        bars = [design.terms[k].z_centred for k in group.terms]
-        z = bars[0] if len(bars) == 1 else np.concatenate(bars, axis=1)
+        z = beside([design.terms[k].centred for k in group.terms])
         groupings.append(Grouping(group.name, z, group.index, len(group.levels), group.terms))
     return tuple(groupings)
 
@@ -61,8 +61,8 @@ def bar_maps(design: Design, priors: ResolvedPriors) -> tuple[Array, ...]:
 
 def build_gram(
     groupings: Sequence[Grouping],
-    X: Array,
-    X_other: Array,
+    X: Columns,
+    X_other: Columns,
     y: Array,
     bases: Sequence[Basis] = (None,),
     chained: bool = True,
@@ -72,9 +72,9 @@ def build_gram(
     Parameters
     ----------
     groupings : sequence of Grouping
-    X : ndarray (n, p)
+    X : Matrix or ndarray (n, p)
         Columns of the coefficients that are integrated out.
-    X_other : ndarray (n, p_other)
+    X_other : Matrix or ndarray (n, p_other)
         Columns of the coefficients that are not.
     y : ndarray (n,)
         Response without offset.

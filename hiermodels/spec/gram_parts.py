@@ -1,12 +1,14 @@
 """What the cross-products of a Gaussian model consist of."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from hiermodels.spec.deviations import Deviations
+from hiermodels.spec.matrices import Columns, mean_squares
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -20,7 +22,8 @@ class Grouping:
     Attributes
     ----------
     name : str
-    z : ndarray (n, q)
+    columns : Matrix or ndarray (n, q)
+        Computed by blocks of rows where it is a Matrix; ``z`` as an array.
     index : ndarray of int (n,)
     n_levels : int
     terms : tuple of int
@@ -28,7 +31,7 @@ class Grouping:
     """
 
     name: str
-    z: Array
+    columns: Columns
     index: Index
     n_levels: int
     terms: tuple[int, ...] = ()
@@ -36,7 +39,17 @@ class Grouping:
     @property
     def q(self) -> int:
         """Number of effects."""
-        return int(self.z.shape[1])
+        return int(self.columns.shape[1])
+
+    @property
+    def z(self) -> Array:
+        """The effects' columns (n, q)."""
+        return np.asarray(self.columns)
+
+    @cached_property
+    def root_mean_squares(self) -> Array:
+        """Of every column (q,)."""
+        return np.sqrt(mean_squares(self.columns))
 
 
 @dataclass(frozen=True, eq=False)

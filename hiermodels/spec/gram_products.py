@@ -12,6 +12,7 @@ from hiermodels.spec.compiling import cached_kernel
 from hiermodels.spec.deviations import Deviations
 from hiermodels.spec.gram_parts import Array, Basis, Corner, Gram, Grouping, Index
 from hiermodels.spec.gram_tree import Touches
+from hiermodels.spec.matrices import Columns
 
 # numba carries no types: mypy cannot see through its decorators.
 # mypy: disallow-untyped-decorators=False, disallow-untyped-calls=False
@@ -19,7 +20,7 @@ from hiermodels.spec.gram_tree import Touches
 _ROWS: Final = 1 << 16
 
 
-def orthogonal(X: Array, X_other: Array, y: Array) -> tuple[Array, Array]:
+def orthogonal(X: Columns, X_other: Columns, y: Array) -> tuple[Array, Array]:
     """Return R of X, and the coefficients of y on [X, X_other]."""
     p, total = X.shape[1], X.shape[1] + X_other.shape[1]
     parts = (
@@ -48,8 +49,8 @@ class Rows:
     """The columns, chunk by chunk."""
 
     groupings: tuple[Grouping, ...]
-    X: Array
-    X_other: Array
+    X: Columns
+    X_other: Columns
     y: Array
     bases: tuple[Basis, ...]
     R: Array
@@ -102,12 +103,12 @@ def node_products(
     border = [gram.groupings[k] for k in gram.border]
     touched = [np.zeros((m, len(touches.keys), own.q, g.q)) for g in border]
     for part in rows.chunks:
-        right = np.column_stack([*(g.z[part] for g in chain), rows.tail(part)])
+        right = np.column_stack([*(g.columns[part] for g in chain), rows.tail(part)])
         for k in range(m):
-            left = rows.weighted(k, np.ascontiguousarray(own.z[part]), part)
+            left = rows.weighted(k, np.ascontiguousarray(own.columns[part]), part)
             _add_products(node[part], left, right, dense[k])
             for b, g in enumerate(border):
-                z = np.ascontiguousarray(g.z[part])
+                z = np.ascontiguousarray(g.columns[part])
                 _add_products(touches.rows[b][part], left, z, touched[b][k])
     width = fixed + touches.columns
     start = np.concatenate([[0], np.cumsum(m * own.q * width)]).astype(np.intp)
@@ -150,7 +151,7 @@ def corner_products(rows: Rows, border: Sequence[int], first: Index) -> Corner:
     total = np.zeros((m, width, width))
     for part in rows.chunks:
         tail = rows.tail(part)
-        zs = [np.ascontiguousarray(g.z[part]) for g in groupings]
+        zs = [np.ascontiguousarray(g.columns[part]) for g in groupings]
         for k in range(m):
             total[k] += tail.T @ rows.weighted(k, tail, part)
             left = [rows.weighted(k, z, part) for z in zs]

@@ -12,19 +12,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hiermodels.errors import FormulaError
+from hiermodels.spec.centring import centre
 from hiermodels.spec.checks import check_columns, check_effects
-from hiermodels.spec.coding import (
-    Column,
-    centre,
-    code_columns,
-    evaluate_factors,
-    evaluate_number,
-    stack,
-)
+from hiermodels.spec.coding import code_columns, evaluate_factors, evaluate_number
 from hiermodels.spec.encoding import Encoding, Levels
 from hiermodels.spec.expressions import Expression
 from hiermodels.spec.frame import as_predictor
 from hiermodels.spec.grouping import Covariances, read_levels
+from hiermodels.spec.matrices import Column, Matrix, raw_matrix
 from hiermodels.spec.predictors import Group, Term, intercept_position
 from hiermodels.spec.terms import Bar
 
@@ -38,20 +33,21 @@ class Coded:
 
     Attributes
     ----------
-    columns : tuple of Column
-    X, T, X_centred : ndarray
+    matrix, centred : Matrix
+        Columns as they are, and with numeric predictors centred.
+    T : ndarray (p, p)
     shift : ndarray (p,)
-        Where an intercept was left out for cutpoints: ``X_centred = X @ T + shift``; else zeros.
+        Where an intercept was left out for cutpoints: ``centred = matrix @ T + shift``; else
+        zeros.
     offset : ndarray (n,)
     terms : tuple of Term
     groups : tuple of Group
     encoding : Encoding
     """
 
-    columns: tuple[Column, ...]
-    X: Array
+    matrix: Matrix
+    centred: Matrix
     T: Array
-    X_centred: Array
     shift: Array
     offset: Array
     terms: tuple[Term, ...]
@@ -108,24 +104,22 @@ def code_predictor(
         bar_specs.append(spec)
         terms.append(_term(bar, bar_columns, kept, where, covariances or {}))
     centring = centre(columns, len(kept))
-    check_columns(columns, centring.X, f"the common part{where}")
+    check_columns(centring.matrix, f"the common part{where}")
     formulas = (common, *(bar.effects for bar in bars))
     encoding = Encoding(
         dict(factors), levels, states, common_spec, tuple(bar_specs), formulas, offsets, ordinal
     )
-    X, T, X_centred = stack(columns, len(kept)), centring.T, centring.X
+    matrix, T, centred = raw_matrix(columns, len(kept)), centring.T, centring.matrix
     shift = np.zeros(len(columns))
     at = intercept_position(columns)
     if ordinal and at is not None:
         rest = [k for k in range(len(columns)) if k != at]
-        columns = tuple(columns[k] for k in rest)
         shift = T[at, rest]
-        X, T, X_centred = X[:, rest], T[np.ix_(rest, rest)], X_centred[:, rest]
+        matrix, T, centred = matrix.select(rest), T[np.ix_(rest, rest)], centred.select(rest)
     return Coded(
-        columns,
-        X,
+        matrix,
+        centred,
         T,
-        X_centred,
         shift,
         offset_of(offsets, kept),
         tuple(terms),
@@ -157,23 +151,22 @@ def _term(
     """Return the term of a bar."""
     n = len(kept)
     levels = read_levels(bar, kept, covariances)
-    z = stack(columns, n)
+    matrix = raw_matrix(columns, n)
     centring = centre(columns, n)
-    check_columns(columns, centring.X, f"the bar by {bar.group_name}{where}")
+    check_columns(centring.matrix, f"the bar by {bar.group_name}{where}")
     correlated = bar.correlated and len(columns) > 1
-    T, z_centred = np.eye(len(columns)), z
+    T, centred = np.eye(len(columns)), matrix
     if correlated:
-        T, z_centred = centring.T, centring.X
+        T, centred = centring.T, centring.matrix
     return Term(
         group=bar.group_name,
         coefs=tuple(column.name for column in columns),
-        z=z,
+        matrix=matrix,
         index=levels.index,
         levels=levels.labels,
         correlated=correlated,
-        columns=columns,
         T=T,
-        z_centred=z_centred,
+        centred=centred,
         by=levels.by,
         cov=levels.cov,
         dist=bar.structure.dist,

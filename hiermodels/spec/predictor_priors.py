@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiermodels.spec.distributions import Prior
+from hiermodels.spec.matrices import Columns, Matrix
 from hiermodels.spec.names import cor_name, indexed, nu_name, of_parameter, sd_name
 from hiermodels.spec.predictors import Predictor, Term
 from hiermodels.spec.residual_priors import Given, Row
@@ -33,8 +34,8 @@ class TermPriors:
         LKJ prior of the effects' correlation matrix; None where they are independent.
     T : ndarray (q, q)
         Raw effects = ``T @`` effects in these coordinates; the identity on the raw scale.
-    z : ndarray (n, q)
-        Columns of these coordinates: raw columns ``@ T``.
+    matrix : Matrix or ndarray (n, q)
+        Columns of these coordinates, raw columns ``@ T``; ``z`` as an array.
     nu : Prior or None
         Of the degrees of freedom of Student effects.
     """
@@ -42,8 +43,13 @@ class TermPriors:
     sd: tuple[Prior, ...]
     cor: Prior | None
     T: Array
-    z: Array
+    matrix: Columns
     nu: Prior | None = None
+
+    @property
+    def z(self) -> Array:
+        """Columns of these coordinates (n, q)."""
+        return np.asarray(self.matrix)
 
 
 def predictor_keys(part: Predictor, of: str = "") -> list[str]:
@@ -81,7 +87,7 @@ def resolve_coefficients(
     rows: list[Row],
     of: str = "",
     taken: Sequence[str] = (),
-) -> tuple[tuple[Prior, ...], Array, Array]:
+) -> tuple[tuple[Prior, ...], Array, Matrix]:
     """Return the coefficients' priors, and the coordinates in which they are independent.
 
     Parameters
@@ -101,11 +107,11 @@ def resolve_coefficients(
     -------
     priors : tuple of Prior, length p
     T : ndarray (p, p)
-    X : ndarray (n, p)
+    X : Matrix (n, p)
     """
     weights = level_weights(part)
     T = part.T.copy()
-    X = part.X_centred.copy()
+    moved = np.zeros_like(T)
     priors: list[Prior] = []
     for k in range(len(part.columns)):
         prior, source = given.find(_coefficient_keys(part, k, of, taken), "real")
@@ -113,14 +119,14 @@ def resolve_coefficients(
             # a user's prior is on the raw coefficient itself: its row of T is the identity's
             change = T[k].copy()
             change[k] -= 1.0
-            X = X - np.outer(part.X[:, k], change)
+            moved[k] = -change
             T[k] -= change
         default, how = _default_coefficient(part, k, scale, weights)
         priors.append(prior or default)
         on = RAW if np.count_nonzero(T[k]) == 1 else AT_MEANS
         rows.append((_coefficient_name(part, k, of), priors[-1], source, RAW if prior else on,
                      "" if prior else how))  # fmt: skip
-    return tuple(priors), T, X
+    return tuple(priors), T, part.centred.moved(moved)
 
 
 def _coefficient_name(part: Predictor, k: int, of: str) -> str:
@@ -190,8 +196,8 @@ def resolve_term(
         cor = cor or Prior("LKJ", 2.0)
         effects = ", ".join(term.coefs)
         rows.append((cor_name(term.group, of), cor, cor_source, on, f"of {effects}"))
-    z = term.z if raw else term.z_centred
-    return TermPriors(tuple(resolved), cor, T, z, _student(term, given, rows, of))
+    matrix = term.matrix if raw else term.centred
+    return TermPriors(tuple(resolved), cor, T, matrix, _student(term, given, rows, of))
 
 
 def _sd_names(term: Term, variable: str) -> list[tuple[str, tuple[str, ...]]]:

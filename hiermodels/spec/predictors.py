@@ -7,8 +7,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hiermodels.spec.coding import Column
 from hiermodels.spec.grouping import Members, Subpopulations
+from hiermodels.spec.matrices import Column, Matrix
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -24,20 +24,18 @@ class Term:
         ``"Subject"``, or ``"hospital:ward"`` for observed combinations.
     coefs : tuple of str, length q
         Names of the effects.
-    z : ndarray (n, q)
-        The effects' columns, raw scale.
+    matrix : Matrix (n, q)
+        The effects' columns, raw scale; ``z`` as an array.
     index : ndarray of int (n,)
         The level of each row; with several memberships the first one's.
     levels : tuple of str, length J
     correlated : bool
         Whether the q effects share a correlation matrix (False for q = 1).
-    columns : tuple of Column
-        Where the columns of ``z`` come from.
     T : ndarray (q, q)
         ``z_centred = z @ T``; effects on the raw scale are ``T @`` centred effects.
-    z_centred : ndarray (n, q)
-        The columns with numeric predictors centred at their means, where that is exact and the
-        effects are correlated; else equal to ``z``.
+    centred : Matrix (n, q)
+        ``z_centred`` as an array: the columns with numeric predictors centred at their means,
+        where that is exact and the effects are correlated; else ``matrix`` itself.
     by : Subpopulations or None
         Where each subpopulation of levels has sds and correlations of its own.
     cov : ndarray (J, J) or None
@@ -50,17 +48,31 @@ class Term:
 
     group: str
     coefs: tuple[str, ...]
-    z: Array
+    matrix: Matrix
     index: Ints
     levels: tuple[str, ...]
     correlated: bool
-    columns: tuple[Column, ...]
     T: Array
-    z_centred: Array
+    centred: Matrix
     by: Subpopulations | None = None
     cov: Array | None = None
     dist: Literal["gaussian", "student"] = "gaussian"
     members: Members | None = None
+
+    @property
+    def z(self) -> Array:
+        """The effects' columns (n, q), raw scale."""
+        return self.matrix.values
+
+    @property
+    def z_centred(self) -> Array:
+        """The effects' columns (n, q), centred where that is exact."""
+        return self.centred.values
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Where the columns of ``z`` come from."""
+        return self.matrix.columns
 
     @property
     def plain(self) -> bool:
@@ -100,6 +112,14 @@ class Predictor(Protocol):
     @property
     def n(self) -> int:
         """Number of rows."""
+
+    @property
+    def matrix(self) -> Matrix:
+        """Population columns, raw scale."""
+
+    @property
+    def centred(self) -> Matrix:
+        """The same with numeric predictors centred."""
 
     @property
     def X(self) -> Array:
@@ -154,13 +174,11 @@ class ParameterDesign:
     ----------
     name, link : str
         ``"shape"``, ``"log"``.
-    X : ndarray (n, p)
-        Population columns with the intercept's, raw scale.
+    matrix, centred : Matrix
+        Population columns with the intercept's: ``X`` and ``X_centred`` as arrays.
     coefs : tuple of str, length p
-    columns : tuple of Column
     T : ndarray (p, p)
         ``X_centred = X @ T``.
-    X_centred : ndarray (n, p)
     offset : ndarray (n,)
     terms : tuple of Term
     groups : tuple of Group
@@ -168,11 +186,10 @@ class ParameterDesign:
 
     name: str
     link: str
-    X: Array
+    matrix: Matrix
+    centred: Matrix
     coefs: tuple[str, ...]
-    columns: tuple[Column, ...]
     T: Array
-    X_centred: Array
     offset: Array
     terms: tuple[Term, ...]
     groups: tuple[Group, ...]
@@ -180,7 +197,22 @@ class ParameterDesign:
     @property
     def n(self) -> int:
         """Number of rows."""
-        return len(self.X)
+        return len(self.matrix)
+
+    @property
+    def X(self) -> Array:
+        """Population columns (n, p), raw scale."""
+        return self.matrix.values
+
+    @property
+    def X_centred(self) -> Array:
+        """Population columns (n, p), centred."""
+        return self.centred.values
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Where the columns come from."""
+        return self.matrix.columns
 
     @property
     def thresholds(self) -> int:

@@ -18,6 +18,7 @@ from hiermodels.spec.design import Design
 from hiermodels.spec.distributions import DISTRIBUTIONS, Prior, Support, as_prior, names_for
 from hiermodels.spec.families import Family, FamilyParameter
 from hiermodels.spec.family_table import GIVEN, UNITS_OF_Y, UNORDERED
+from hiermodels.spec.matrices import Columns
 from hiermodels.spec.names import indexed
 from hiermodels.spec.predictor_priors import (
     AT_MEANS,
@@ -60,7 +61,8 @@ class ParameterPriors:
         Of the coefficients of its linear predictor, in the coordinates of ``X``.
     T : ndarray (p, p)
         Raw coefficients = ``T @`` coefficients in these coordinates.
-    X : ndarray (n, p)
+    matrix : Matrix or ndarray (n, p)
+        Columns of these coordinates; ``X`` as an array.
     terms : tuple of TermPriors
         One for each bar of its formula.
     """
@@ -70,8 +72,13 @@ class ParameterPriors:
     value: tuple[Prior, ...]
     coef: tuple[Prior, ...] = ()
     T: Array = field(default_factory=lambda: np.empty((0, 0)))
-    X: Array = field(default_factory=lambda: np.empty((0, 0)))
+    matrix: Columns = field(default_factory=lambda: np.empty((0, 0)))
     terms: tuple[TermPriors, ...] = ()
+
+    @property
+    def X(self) -> Array:
+        """Columns of these coordinates (n, p)."""
+        return np.asarray(self.matrix)
 
     @property
     def linear(self) -> bool:
@@ -89,9 +96,9 @@ class ResolvedPriors:
         Of the population coefficients, independent, in the coordinates of ``X``.
     T : ndarray (p, p)
         Raw coefficients = ``T @`` coefficients in these coordinates.
-    X : ndarray (n, p)
-        Columns of these coordinates: the raw model matrix ``@ T`` (of an ordinal model
-        ``+ shift``).
+    matrix : Matrix or ndarray (n, p)
+        Columns of these coordinates, ``X`` as an array: the raw model matrix ``@ T`` (of an
+        ordinal model ``+ shift``).
     terms : tuple of TermPriors
         One for each bar.
     sigma : Prior or None
@@ -109,13 +116,18 @@ class ResolvedPriors:
 
     coef: tuple[Prior, ...]
     T: Array
-    X: Array
+    matrix: Columns
     terms: tuple[TermPriors, ...]
     sigma: Prior | None
     table: pd.DataFrame
     residual: ResidualPriors | None = None
     parameters: tuple[ParameterPriors, ...] = ()
     shift: Array = field(default_factory=lambda: np.zeros(0))
+
+    @property
+    def X(self) -> Array:
+        """Columns of these coordinates (n, p)."""
+        return np.asarray(self.matrix)
 
 
 def resolve_priors(
@@ -142,7 +154,7 @@ def resolve_priors(
     scale = mean_scale(response)
     rows: list[Row] = []
     vocabulary = _vocabulary(design, family)
-    coef, T, X = resolve_coefficients(design, given, scale, rows, taken=vocabulary)
+    coef, T, columns = resolve_coefficients(design, given, scale, rows, taken=vocabulary)
     terms = tuple(resolve_term(term, given, scale, rows) for term in design.terms)
     residual, sigma = None, None
     if design.residual is not None:
@@ -153,14 +165,15 @@ def resolve_priors(
         _parameter(own, design, given, response, rows) for own in _separate(design, family)
     )
     shift = design.shift
+    matrix: Columns = columns
     if any(given.has(key) for key in _cutpoint_keys(design)):
         # a user's prior is on the raw cutpoints: predictors stay where they are
-        X, shift = X - shift, np.zeros_like(shift)
+        matrix, shift = np.asarray(columns) - shift, np.zeros_like(shift)
     table = pd.DataFrame(
         [(name, str(prior), source, on, how) for name, prior, source, on, how in rows],
         columns=["parameter", "prior", "source", "scale", "how"],
     )
-    return ResolvedPriors(coef, T, X, terms, sigma, table, residual, parameters, shift)
+    return ResolvedPriors(coef, T, matrix, terms, sigma, table, residual, parameters, shift)
 
 
 class _Given:

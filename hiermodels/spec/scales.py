@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family, FamilyParameter
 from hiermodels.spec.family_table import UNITS_OF_Y
+from hiermodels.spec.matrices import spread
 from hiermodels.spec.predictors import Predictor, Term
 
 Array = NDArray[np.float64]
@@ -129,10 +130,9 @@ def _link_centre(design: Design, family: Family) -> float:
 
 def column_scale(part: Predictor, k: int) -> tuple[float, str]:
     """Return the scale of population column k after centring, and how it was taken."""
-    column = part.X_centred[:, k]
-    sd = float(np.std(column, ddof=1)) if len(column) > 1 else 0.0
+    sd, rms = spread(part.centred, k)
     if not _has_constant(part) and level_weights(part) is None and part.columns[k].numeric:
-        return float(np.sqrt(np.mean(column**2))), "rms"
+        return rms, "rms"
     return (sd, "sd") if sd > 0 else (1.0, "1")
 
 
@@ -169,12 +169,12 @@ def effect_scales(term: Term) -> tuple[tuple[float, str], ...]:
     has_intercept = any(not column.parts for column in term.columns)
     scales = []
     for k, column in enumerate(term.columns):
-        values = term.z_centred[:, k]
         if not column.numeric:
             scales.append((1.0, "1"))
             continue
         centred = has_intercept or np.count_nonzero(term.T[:, k]) > 1
         how = "sd" if centred else "rms"
-        scale = float(np.std(values, ddof=1) if centred else np.sqrt(np.mean(values**2)))
+        sd, rms = spread(term.centred, k)
+        scale = sd if centred else rms
         scales.append((scale, how) if scale > 0 else (1.0, "1"))
     return tuple(scales)

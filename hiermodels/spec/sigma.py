@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from hiermodels.errors import DataError, FormulaError
-from hiermodels.spec.coding import Column, centre, code_columns, evaluate_factors, stack
+from hiermodels.spec.centring import centre
+from hiermodels.spec.coding import code_columns, evaluate_factors, stack
 from hiermodels.spec.formula import ParameterFormula
 from hiermodels.spec.frame import as_predictor
+from hiermodels.spec.matrices import Column
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -149,18 +151,19 @@ def _levels(value: Any, rows: Ints) -> list[str]:
 def _linear(formula: ParameterFormula, columns: tuple[Column, ...], X: Array) -> Sigma:
     """Return a log-linear sd."""
     centring = centre(columns, len(X))
-    norms = np.linalg.norm(centring.X, axis=0)
+    centred = centring.matrix.values
+    norms = np.linalg.norm(centred, axis=0)
     constant = norms <= _COLLINEAR * np.linalg.norm(X, axis=0)
     rank = 0
     if not constant.any():
-        diagonal = np.abs(np.diag(linalg.qr(centring.X / norms, mode="r", pivoting=True)[0]))
+        diagonal = np.abs(np.diag(linalg.qr(centred / norms, mode="r", pivoting=True)[0]))
         rank = int(np.sum(diagonal > _COLLINEAR * diagonal[0]))
     if rank < len(columns):
         raise DataError(
             f"The {len(columns)} predictors of {formula.text!r} cannot be told apart in the rows "
             "used: one is constant or a combination of others. Leave it out."
         )
-    rows, strata = np.unique(centring.X, axis=0, return_inverse=True)
+    rows, strata = np.unique(centred, axis=0, return_inverse=True)
     first = np.zeros(len(rows), dtype=np.intp)
     first[strata] = np.arange(len(X))
     return Sigma(

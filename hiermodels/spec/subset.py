@@ -18,8 +18,8 @@ from hiermodels.spec.bases import (
     independent_bases,
     unstructured_bases,
 )
-from hiermodels.spec.coding import Column
 from hiermodels.spec.design import Design, Group, Term
+from hiermodels.spec.matrices import Column, Matrix
 from hiermodels.spec.priors import ResolvedPriors
 from hiermodels.spec.residual import Residual
 
@@ -93,7 +93,7 @@ def subset_priors(priors: ResolvedPriors, rows: Index) -> ResolvedPriors:
 
 # By name, what has an entry a row in a design, a linear predictor, their bars, or their priors.
 ROWWISE: Final = frozenset(
-    {"y", "X", "X_centred", "offset", "trials", "weights", "precision", "se", "z", "z_centred"}
+    {"y", "matrix", "centred", "offset", "trials", "weights", "precision", "se"}
     | {"kind", "lower", "upper"}
 )
 # Records, or tuples of records, of which the same is true.
@@ -105,7 +105,9 @@ def _cut[Record: Any](record: Record, rows: Index) -> Record:
     values = {own.name: getattr(record, own.name) for own in fields(record)}
     changes: dict[str, Any] = {}
     for name, value in values.items():
-        if name in ROWWISE and isinstance(value, np.ndarray) and len(value):
+        if name in ROWWISE and isinstance(value, Matrix):
+            changes[name] = value.take(rows)
+        elif name in ROWWISE and isinstance(value, np.ndarray) and len(value):
             changes[name] = value[rows]
         elif name in NESTED and isinstance(value, tuple):
             changes[name] = tuple(_cut(own, rows) for own in value)

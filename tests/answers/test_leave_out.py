@@ -359,15 +359,15 @@ def test_rows_that_are_none_are_refused(rows, message):
 def test_every_field_of_a_design_is_known_to_the_cut():
     """A new field with an entry a row must be cut too: name it in `spec/subset.py`, and here."""
     known = {
-        Design: "formula data response response_levels y X coefs columns T X_centred offset trials "
+        Design: "formula data response response_levels y matrix centred coefs T offset trials "
         "weights precision se se_with_sigma terms groups dropped encoding residual parameters "
         "thresholds shift censoring truncation",
-        Term: "group coefs z index levels correlated columns T z_centred by cov dist members",
+        Term: "group coefs matrix index levels correlated T centred by cov dist members",
         Group: "name levels index coefs terms n_rows",
     }
     for record, names in known.items():
         assert set(record.__dataclass_fields__) <= set(names.split()), record.__name__
-    assert subset.ROWWISE >= {"y", "X", "z", "offset"}
+    assert subset.ROWWISE >= {"y", "matrix", "centred", "offset"}
 
 
 def test_a_row_of_weight_two_is_two_rows_left_out_at_once():

@@ -198,6 +198,16 @@ def test_the_index_of_the_data_is_kept(drawn_fit, tmp_path, index):
         pd.testing.assert_index_equal(found, index, exact="equiv", check_freq=False)
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint16", "int32", "int64", "uint64"])
+def test_whole_numbers_and_a_range_take_no_more_room_than_they_did(dtype):
+    data = pd.DataFrame({"g": np.arange(100).astype(dtype)}, pd.RangeIndex(3, 303, 3, name="row"))
+    found = archive.frame_to_dataset(data)
+    assert found["column_0"].dtype == dtype
+    assert np.shares_memory(found["column_0"].values, data["g"].to_numpy())
+    assert found["index_0"].size == 3
+    pd.testing.assert_frame_equal(archive.dataset_to_frame(found), data, check_index_type=False)
+
+
 def test_nothing_is_pickled(saved):
     content = saved[1].read_bytes()
     # the mark of a pickle's protocol, and what an object array in HDF5 would name
