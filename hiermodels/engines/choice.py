@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from hiermodels.engines.assembly import check_independent
-from hiermodels.engines.marginal import unsupported
+from hiermodels.engines.integrable import unsupported
 from hiermodels.engines.native import kernels_unavailable
 from hiermodels.errors import EngineError
 from hiermodels.spec.design import Design

@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from hiermodels.engines.integrable import not_integrable
 from hiermodels.engines.likelihood_problem import Estimation, estimation_problem
-from hiermodels.engines.marginal import not_integrable
 from hiermodels.engines.optimise import Optimum
 from hiermodels.engines.profiling import (
     EffectMoments,
