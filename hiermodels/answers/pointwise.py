@@ -55,9 +55,6 @@ def is_exact(model: Model) -> bool:
         return False
     if unsupported(model.design, model.family, model.resolved) is not None:
         return False
-    # the algebra knows groups that are independent, alike, and one to a row
-    if not all(getattr(term, "plain", True) for term in model.design.terms):
-        return False
     choice = choose_engine(model.design, model.family, model.resolved, "auto")
     return choice.engine == "marginal"
 
