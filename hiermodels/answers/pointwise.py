@@ -14,8 +14,8 @@ from hiermodels.answers.predictors import GroupEffects, linear_draws, parameter_
 from hiermodels.answers.residual_rows import residual_sds
 from hiermodels.answers.rows import RowLevels, Rows, all_groups, own_rows, parameter_designs
 from hiermodels.engines.choice import choose_engine
-from hiermodels.engines.leave_out import row_terms
 from hiermodels.engines.integrable import unsupported
+from hiermodels.engines.leave_out import row_terms
 from hiermodels.engines.responses import PARAMETERS, log_likelihood
 from hiermodels.errors import FitError
 from hiermodels.fitting.fit import Fit

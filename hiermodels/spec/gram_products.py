@@ -153,10 +153,7 @@ def _find_meetings(one: Grouping, other: Grouping, same: bool) -> _Meetings:
     keys = keys[keys >= 0]
     return _Meetings(
         keys,
-        {
-            pair: np.where(code < 0, -1, np.searchsorted(keys, code))
-            for pair, code in codes.items()
-        },
+        {pair: np.where(code < 0, -1, np.searchsorted(keys, code)) for pair, code in codes.items()},
     )
 
 
