@@ -193,7 +193,7 @@ def _within(columns: Floats, others: Floats) -> bool:
 
 def _bar_within(term: Term, other: Term) -> bool:
     """Return whether every covariance of a bar's effects is one of the other bar's."""
-    if not _same_partition(term.index, other.index):
+    if not _same_partition(term.index, other.index) or not _same_structure(term, other):
         return False
     if other.correlated or len(other.coefs) == 1:
         return _within(term.z_centred, other.z_centred)
@@ -202,6 +202,22 @@ def _bar_within(term: Term, other: Term) -> bool:
     columns = [other.z[:, [k]] for k in range(other.z.shape[1])]
     return all(
         any(_within(term.z[:, [k]], column) for column in columns) for k in range(term.z.shape[1])
+    )
+
+
+def _same_structure(term: Term, other: Term) -> bool:
+    """Return whether levels depend and rows belong alike, and one's subpopulations are joined."""
+    joined = term.by is None or (
+        other.by is not None
+        and np.array_equal(term.by.index[term.index], other.by.index[other.index])
+    )
+    parts = [(term.cov, other.cov)]
+    members = (term.members, other.members)
+    parts += [tuple(None if m is None else m.index for m in members)]
+    parts += [tuple(None if m is None else m.weights for m in members)]
+    return joined and all(
+        one is two if one is None or two is None else np.array_equal(one, two)
+        for one, two in parts
     )
 
 

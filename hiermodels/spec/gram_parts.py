@@ -1,6 +1,7 @@
 """What the cross-products of a Gaussian model consist of."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -190,7 +191,7 @@ class Gram:
                 out[own, own] = np.kron(np.linalg.inv(cov), np.eye(q))
         return (out + out.T) / 2.0
 
-    @property
+    @cached_property
     def log_known(self) -> float:
         """Log determinant of the scores' prior covariance; 0 without a known covariance."""
         found = ((g.cov, g.q) for g in self.groupings)
