@@ -207,18 +207,23 @@ def _bar_within(term: Term, other: Term) -> bool:
 
 def _same_structure(term: Term, other: Term) -> bool:
     """Return whether levels depend and rows belong alike, and one's subpopulations are joined."""
-    joined = term.by is None or (
-        other.by is not None
-        and np.array_equal(term.by.index[term.index], other.by.index[other.index])
-    )
-    parts = [(term.cov, other.cov)]
-    members = (term.members, other.members)
-    parts += [tuple(None if m is None else m.index for m in members)]
-    parts += [tuple(None if m is None else m.weights for m in members)]
-    return joined and all(
-        one is two if one is None or two is None else np.array_equal(one, two)
-        for one, two in parts
-    )
+    if term.plain and other.members is None and other.cov is None:
+        # one covariance is a case of one for each subpopulation
+        return True
+    if (term.by is None) != (other.by is None) or (term.cov is None) != (other.cov is None):
+        return False
+    if len(term.slots) != len(other.slots):
+        return False
+    pairs = [
+        own
+        for slots in zip(term.slots, other.slots, strict=True)
+        for own in zip(*slots, strict=True)
+    ]
+    if term.by is not None and other.by is not None:
+        pairs.append((term.by.index[term.index], other.by.index[other.index]))
+    if term.cov is not None and other.cov is not None:
+        pairs.append((term.cov, other.cov))
+    return all(np.array_equal(one, two) for one, two in pairs)
 
 
 def _same_partition(one: npt.NDArray[np.intp], two: npt.NDArray[np.intp]) -> bool:

@@ -293,10 +293,10 @@ def _coordinates(
         identity = np.broadcast_to(np.eye(bar.q), (*draws.shape[:-1], bar.q, bar.q))
         free = bar.n_correlations > 0
         chols.append(_correlation_factor(draws[..., correlations], bar.q) if free else identity)
-    scales = tuple(_by_subpopulation(problem, own) for own in (sds, chols))
+    by_term = _by_subpopulation(problem, sds), _by_subpopulation(problem, chols)
     one = problem.residual.n_phi == 1 and problem.residual_sds[0].kind in SD_KINDS
     found = np.exp(draws[..., parts.phi.start]) if one else None
-    return Coordinates(coef, *scales, effects, found)
+    return Coordinates(coef, *by_term, effects, found)
 
 
 def _by_subpopulation(problem: MarginalProblem, parts: Sequence[Floats]) -> tuple[Floats, ...]:

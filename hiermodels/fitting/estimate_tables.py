@@ -131,9 +131,11 @@ def _bars(
 ) -> Iterator[tuple[str, int, Array]]:
     """Yield what stands before an effect's name, the bar, and its covariance (q, q)."""
     by = design.terms[group.terms[0]].by
-    for h, label in enumerate(("",) if by is None else by.labels):
-        for k in group.terms:
-            yield f"{label}, " if label else "", k, covariances[k] if by is None else covariances[k][h]
+    if by is None:
+        yield from (("", k, covariances[k]) for k in group.terms)
+        return
+    for h, label in enumerate(by.labels):
+        yield from ((f"{label}, ", k, covariances[k][h]) for k in group.terms)
 
 
 def varcorr(
