@@ -193,7 +193,7 @@ def _within(columns: Floats, others: Floats) -> bool:
 
 def _bar_within(term: Term, other: Term) -> bool:
     """Return whether every covariance of a bar's effects is one of the other bar's."""
-    if not _same_partition(term.index, other.index):
+    if not _same_partition(term.index, other.index) or not _same_structure(term, other):
         return False
     if other.correlated or len(other.coefs) == 1:
         return _within(term.z_centred, other.z_centred)
@@ -203,6 +203,27 @@ def _bar_within(term: Term, other: Term) -> bool:
     return all(
         any(_within(term.z[:, [k]], column) for column in columns) for k in range(term.z.shape[1])
     )
+
+
+def _same_structure(term: Term, other: Term) -> bool:
+    """Return whether levels depend and rows belong alike, and one's subpopulations are joined."""
+    if term.plain and other.members is None and other.cov is None:
+        # one covariance is a case of one for each subpopulation
+        return True
+    if (term.by is None) != (other.by is None) or (term.cov is None) != (other.cov is None):
+        return False
+    if len(term.slots) != len(other.slots):
+        return False
+    pairs = [
+        own
+        for slots in zip(term.slots, other.slots, strict=True)
+        for own in zip(*slots, strict=True)
+    ]
+    if term.by is not None and other.by is not None:
+        pairs.append((term.by.index[term.index], other.by.index[other.index]))
+    if term.cov is not None and other.cov is not None:
+        pairs.append((term.cov, other.cov))
+    return all(np.array_equal(one, two) for one, two in pairs)
 
 
 def _same_partition(one: npt.NDArray[np.intp], two: npt.NDArray[np.intp]) -> bool:

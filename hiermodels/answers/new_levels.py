@@ -40,10 +40,9 @@ def flat(array: xr.DataArray, take: Ints) -> Floats:
 def effect_factor(
     posterior: xr.Dataset, linear: Linear, group: Group, parameter: str, take: Ints
 ) -> Floats:
-    """Return F with F F' the covariance of a grouping's effects, for each draw (S, q, q).
+    """Return F with F F' the covariance of a new level's effects, for each draw (S, q, q).
 
-    A correlation matrix may be singular to rounding, so its root is taken by eigenvalues. Where H
-    subpopulations have covariances of their own the result is (S, H, q, q).
+    As `covariance_factor` does.
 
     Raises
     ------
@@ -55,6 +54,15 @@ def effect_factor(
             f"The levels of {group.name!r} have a known covariance (gr(cov=)), in which a new one "
             "has no place. Use new_levels='resample' or 'zero', or groups='none'."
         )
+    return covariance_factor(posterior, group, parameter, take)
+
+
+def covariance_factor(posterior: xr.Dataset, group: Group, parameter: str, take: Ints) -> Floats:
+    """Return F with F F' the covariance of a level's effects, for each draw (S, q, q).
+
+    A correlation matrix may be singular to rounding, so its root is taken by eigenvalues. Where H
+    subpopulations have covariances of their own the result is (S, H, q, q).
+    """
     coefs = {coef_dim(group.name, parameter): list(group.coefs)}
     sds = flat(posterior[sd_name(group.name, parameter)].sel(coefs), take)
     name = cor_name(group.name, parameter)

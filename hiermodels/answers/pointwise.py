@@ -14,8 +14,8 @@ from hiermodels.answers.predictors import GroupEffects, linear_draws, parameter_
 from hiermodels.answers.residual_rows import residual_sds
 from hiermodels.answers.rows import RowLevels, Rows, all_groups, own_rows, parameter_designs
 from hiermodels.engines.choice import choose_engine
+from hiermodels.engines.integrable import unsupported
 from hiermodels.engines.leave_out import row_terms
-from hiermodels.engines.marginal import unsupported
 from hiermodels.engines.responses import PARAMETERS, log_likelihood
 from hiermodels.errors import FitError
 from hiermodels.fitting.fit import Fit
@@ -54,9 +54,6 @@ def is_exact(model: Model) -> bool:
     if residual is not None and residual.by_rows:
         return False
     if unsupported(model.design, model.family, model.resolved) is not None:
-        return False
-    # the algebra knows groups that are independent, alike, and one to a row
-    if not all(getattr(term, "plain", True) for term in model.design.terms):
         return False
     choice = choose_engine(model.design, model.family, model.resolved, "auto")
     return choice.engine == "marginal"

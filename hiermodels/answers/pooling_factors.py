@@ -205,9 +205,14 @@ def covariance_root(fit: Fitted, group: Group, draws: Indices) -> tuple[Floats, 
         return sds, np.broadcast_to(np.eye(q), (len(draws), q, q))
     array = posterior[name].sel(order | {f"{dim}_bis": list(group.coefs)})
     cor = draws_of(array.transpose("chain", "draw", dim, f"{dim}_bis")).reshape(-1, q, q)[draws]
+    return sds, correlation_root(cor)
+
+
+def correlation_root(cor: Floats) -> Floats:
+    """Return a root (..., q, q) of correlation matrices."""
     # any root does: scores are defined up to a rotation, and this one knows correlations of 1
     values, vectors = np.linalg.eigh(cor)
-    return sds, vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :])
 
 
 def _factors(fit: Fitted, group: Group) -> tuple[Floats, Floats]:

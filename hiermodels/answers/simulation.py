@@ -9,17 +9,18 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from hiermodels.answers.new_levels import effect_factor
+from hiermodels.answers.given_parameters import check_value, given_value, labels_text
+from hiermodels.answers.new_levels import covariance_factor
 from hiermodels.answers.predictors import GroupEffects, linear_draws, parameter_draws
 from hiermodels.answers.residual_rows import draw_residual_rows
-from hiermodels.answers.rows import all_groups, own_rows, parameter_designs, predictor_of
+from hiermodels.answers.rows import Linear, all_groups, own_rows, parameter_designs, predictor_of
 from hiermodels.answers.vocabulary import Variable, variables
 from hiermodels.engines.responses import PARAMETERS, draw_response
 from hiermodels.errors import DataError, FitError
-from hiermodels.spec.design import Design, build_design
+from hiermodels.spec.design import Design, Group, build_design
 from hiermodels.spec.families import Family, as_family
 from hiermodels.spec.formula import ModelFormula, parse_formula
-from hiermodels.spec.names import effect_name, indexed
+from hiermodels.spec.names import effect_name, nu_name
 
 Floats = npt.NDArray[np.float64]
 _ONE = np.zeros(1, dtype=np.intp)
@@ -32,6 +33,7 @@ def simulate_response(
     *,
     family: str | Family = "gaussian",
     link: str | None = None,
+    covariances: Mapping[str, Any] | None = None,
     seed: int | None = None,
 ) -> "pd.Series[float]":
     """Draw a response from a model at given parameters.
@@ -48,10 +50,13 @@ def simulate_response(
         coefficient) or single coefficients by name; ``sd_<g>``; ``cor_<g>`` (a matrix, or one
         number for two effects; independent where not given); ``sigma`` and the family's other
         parameters; ``ar``, ``cosy``, ``cor_residual``. Elements may be named too:
-        ``"sd_Subject[Days]"``. ``r_<g>`` (levels, effects) fixes the group effects, which are
-        drawn else.
+        ``"sd_Subject[Days]"``. Of ``gr(g, by=h)`` ``sd_<g>`` has a line for each subpopulation
+        and ``cor_<g>`` a matrix or number, or both are mappings by it. ``r_<g>`` (levels, effects)
+        fixes the group effects, which are drawn else.
     family : str or Family
     link : str, optional
+    covariances : dict of str to pandas.DataFrame or array, optional
+        Known covariances between levels, as :class:`hiermodels.Model` takes them.
     seed : int, optional
         The same seed gives the same response.
 
@@ -83,7 +88,7 @@ def simulate_response(
     if not isinstance(data, pd.DataFrame):
         raise DataError(f"data must be a pandas DataFrame; got {type(data).__name__}.")
     frame = _with_response(parsed, data.reset_index(drop=True), chosen, params)
-    design = build_design(parsed, frame, chosen)
+    design = build_design(parsed, frame, chosen, covariances)
     rng = np.random.default_rng(seed)
     values = draw_from(design, chosen, parameter_point(design, chosen, params, rng), rng)
     out = np.full(len(frame), np.nan)
@@ -140,14 +145,14 @@ def parameter_point(
     given = dict(params)
     point: dict[str, xr.DataArray] = {}
     for variable in known:
-        value = _value(variable, given, design)
+        value = given_value(variable, given)
         if value is None and variable.needed:
             raise FitError(
-                f"The parameter {variable.name!r}{_labels(variable)} is not given. The model's are "
-                f"{_names(known)}."
+                f"The parameter {variable.name!r}{labels_text(variable)} is not given. The "
+                f"model's are {_names(known)}."
             )
         if value is not None:
-            _check(variable, value)
+            check_value(variable, value)
             coords = {dim: list(labels) for dim, labels in variable.labels}
             dims = ("chain", "draw", *coords)
             point[variable.name] = xr.DataArray(value[None, None], dims=dims, coords=coords)
@@ -164,93 +169,6 @@ def _names(known: Sequence[Variable]) -> str:
     return ", ".join(v.name for v in known)
 
 
-def _labels(variable: Variable) -> str:
-    """Return a variable's labels for a message."""
-    if not variable.labels:
-        return ""
-    return f" ({', '.join(variable.labels[-1][1])})"
-
-
-def _value(variable: Variable, given: dict[str, Any], design: Design) -> Floats | None:
-    """Take what is given for a variable out of the parameters, as an array of its shape."""
-    whole = given.pop(variable.name, None)
-    if len(variable.labels) != 1:
-        return None if whole is None else _array(variable, whole)
-    labels = variable.labels[0][1]
-    elements = {}
-    for k, label in enumerate(labels):
-        for key in (indexed(variable.name, label), label):
-            taken = variable.name == "b" or key != label
-            if taken and key in given:
-                elements[k] = given.pop(key)
-    if whole is None and not elements:
-        return None
-    values = np.full(len(labels), np.nan) if whole is None else _array(variable, whole)
-    for k, value in elements.items():
-        values[k] = _number(variable, value)
-    missing = [labels[k] for k in np.flatnonzero(np.isnan(values))]
-    if missing:
-        raise FitError(f"The parameter {indexed(variable.name, missing[0])!r} is not given.")
-    return values
-
-
-def _number(variable: Variable, value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise FitError(f"{variable.name} is given {value!r}, which is no number.") from None
-
-
-def _array(variable: Variable, value: Any) -> Floats:
-    """Return a value as an array of the variable's shape."""
-    shape = variable.shape
-    if isinstance(value, Mapping):
-        labels = variable.labels[0][1] if len(shape) == 1 else ()
-        odd = [str(key) for key in value if key not in labels]
-        if odd or not labels:
-            raise FitError(
-                f"{variable.name} is given {odd[0] if odd else 'a mapping'!r}; its labels are "
-                f"{', '.join(labels) or 'none'}."
-            )
-        return np.array([_number(variable, value.get(label, np.nan)) for label in labels])
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise FitError(f"{variable.name} is given {value!r}, which is no number.") from None
-    if variable.kind == "correlation" and array.ndim == 0 and shape == (2, 2):
-        return np.array([[1.0, array], [array, 1.0]])
-    if array.ndim == 0 and shape in ((), (1,)):
-        return array.reshape(shape)
-    if array.shape != shape:
-        wanted = " × ".join(str(size) for size in shape) or "one number"
-        raise FitError(
-            f"{variable.name} has shape {array.shape}; wanted is {wanted}{_labels(variable)}."
-        )
-    return array.copy()
-
-
-def _check(variable: Variable, value: Floats) -> None:
-    """Raise FitError where a value is out of its range."""
-    if not np.isfinite(value).all():
-        raise FitError(f"{variable.name} must be finite; got {value.tolist()}.")
-    positive = variable.kind == "sd" or variable.name in ("sigma", "nu", "shape", "phi")
-    if positive and (value < 0).any():
-        raise FitError(f"{variable.name} must not be negative; got {value.tolist()}.")
-    if variable.name == "zi" and not ((value >= 0) & (value <= 1)).all():
-        raise FitError(f"zi is a probability; got {float(value)}.")
-    if variable.name in ("ar", "cosy") and not (np.abs(value) < 1).all():
-        raise FitError(f"{variable.name} lies between -1 and 1; got {float(value)}.")
-    if variable.name == "cutpoints" and not (np.diff(value) > 0).all():
-        raise FitError(f"cutpoints must ascend; got {value.tolist()}.")
-    if variable.kind == "correlation":
-        symmetric = np.allclose(value, value.T) and np.allclose(np.diag(value), 1.0)
-        if not symmetric or np.linalg.eigvalsh(value)[0] < -1e-8:
-            raise FitError(
-                f"{variable.name} is no correlation matrix: it must be symmetric, with ones on "
-                "its diagonal, and without negative eigenvalues."
-            )
-
-
 def _drawn_effects(
     design: Design, point: xr.Dataset, rng: np.random.Generator
 ) -> dict[str, xr.DataArray]:
@@ -262,12 +180,29 @@ def _drawn_effects(
             name = effect_name(group.name, parameter)
             if name in point:
                 continue
-            factor = effect_factor(point, linear, group, parameter, _ONE)[0]
-            values = rng.standard_normal((len(group.levels), len(group.coefs))) @ factor.T
+            values = _effects_of(point, linear, group, parameter, rng)
             dims = ("chain", "draw", group.name, f"{group.name}_coef")
             coords = {group.name: list(group.levels), dims[3]: list(group.coefs)}
             found[name] = xr.DataArray(values[None, None], dims=dims, coords=coords)
     return found
+
+
+def _effects_of(
+    point: xr.Dataset, linear: Linear, group: Group, parameter: str, rng: np.random.Generator
+) -> Floats:
+    """Return a draw of a grouping's effects (J, q)."""
+    first = linear.terms[group.terms[0]]
+    factor = covariance_factor(point, group, parameter, _ONE)[0]
+    scores = rng.standard_normal((len(group.levels), len(group.coefs)))
+    if first.cov is not None:
+        scores = np.linalg.cholesky(first.cov) @ scores
+    own = factor if first.by is None else factor[first.by.index]
+    values = np.einsum("...ab,...b->...a", own, scores)
+    name = nu_name(group.name, parameter)
+    if name in point:
+        nu = float(point[name].values[0, 0])
+        values = values * np.sqrt(nu / rng.chisquare(nu, len(values)))[:, None]
+    return np.asarray(values)
 
 
 # --- a response that fits the family ----------------------------------------------------------

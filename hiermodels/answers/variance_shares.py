@@ -15,14 +15,14 @@ import pandas as pd
 import xarray as xr
 from scipy import special
 
-from hiermodels.answers.fitted import Fitted, group_columns
+from hiermodels.answers.fitted import Fitted
 from hiermodels.answers.own_rows import predictor_draws
-from hiermodels.answers.pooling_factors import centring, covariance_root, draw_positions
+from hiermodels.answers.pooling_factors import draw_positions
+from hiermodels.answers.row_spread import centred_scores
 from hiermodels.answers.working import mean_slope
 from hiermodels.engines.responses import mean_response, variance_response
 from hiermodels.errors import FitError
 from hiermodels.fitting.draws import tails
-from hiermodels.spec.design import Group
 from hiermodels.spec.families import Family
 
 Floats = npt.NDArray[np.float64]
@@ -230,7 +230,7 @@ def _link_parts(fit: Fitted, draws: Indices) -> _Parts:
     groups = np.empty((len(draws), len(design.groups)))
     rows = np.zeros((len(draws), design.n)) if _needs_rows(fit.model.family) else None
     for k, g in enumerate(design.groups):
-        scores, z = _centred(fit, g, draws)
+        scores, z = centred_scores(fit, g, draws)
         moment = z.T @ z / design.n
         groups[:, k] = np.einsum("sac,ab,sbc->s", scores, moment, scores)
         if rows is not None:
@@ -241,14 +241,6 @@ def _link_parts(fit: Fitted, draws: Indices) -> _Parts:
         fixed = np.zeros(len(draws))  # where rounding alone varies
     residual = _link_residual(fit, found.eta, found.parameters, rows)
     return _Parts(draws, fixed, groups, np.zeros(len(draws)), residual)
-
-
-def _centred(fit: Fitted, group: Group, draws: Indices) -> tuple[Floats, Floats]:
-    """Return a root of the covariance (S, q, q) and columns (n, q), both of centred predictors."""
-    sds, root = covariance_root(fit, group, draws)
-    back = centring(fit.model.design, group)
-    z = group_columns(fit.model.design, group) @ back
-    return np.linalg.solve(back, sds[:, :, None] * root), z
 
 
 def _row_variance(z: Floats, scores: Floats) -> Floats:
@@ -299,7 +291,7 @@ def _response_parts(fit: Fitted, draws: Indices) -> _Parts:
     found = predictor_draws(fit, draws, groups="none", rows=rows)
     own = [
         _row_variance(z[rows], scores)
-        for scores, z in (_centred(fit, g, draws) for g in design.groups)
+        for scores, z in (centred_scores(fit, g, draws) for g in design.groups)
     ]
     trials = None if design.trials is None else design.trials[rows]
     whole = np.sum(own, axis=0) if own else np.zeros_like(found.eta)

@@ -18,6 +18,7 @@ from hiermodels.spec.names import (
     coef_dim_bis,
     cor_name,
     effect_name,
+    nu_name,
     of_parameter,
     sd_name,
 )
@@ -34,15 +35,18 @@ class Variable:
     name : str
     labels : tuple of (str, tuple of str)
         Its dims in order, each with its labels.
-    kind : {"coefficient", "sd", "correlation", "effect", "parameter"}
+    kind : {"coefficient", "sd", "correlation", "effect", "nu", "parameter"}
     needed : bool
         Whether nothing can stand in for it.
+    by : str or None
+        The first dim, where that is one of subpopulations.
     """
 
     name: str
     labels: tuple[tuple[str, tuple[str, ...]], ...]
     kind: str
     needed: bool = True
+    by: str | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -86,10 +90,15 @@ def _linear(design: Design, parameter: str) -> Iterator[Variable]:
         yield Variable(of_parameter(parameter, "b"), ((dim, linear.slopes),), "coefficient")
     for group in linear.groups:
         dim, bis = coef_dim(group.name, parameter), coef_dim_bis(group.name, parameter)
-        yield Variable(sd_name(group.name, parameter), ((dim, group.coefs),), "sd")
+        first = linear.terms[group.terms[0]]
+        by = None if first.by is None else first.by.name
+        lead = () if first.by is None else ((first.by.name, first.by.labels),)
+        yield Variable(sd_name(group.name, parameter), (*lead, (dim, group.coefs)), "sd", by=by)
         if any(linear.terms[k].correlated for k in group.terms):
-            labels = ((dim, group.coefs), (bis, group.coefs))
-            yield Variable(cor_name(group.name, parameter), labels, "correlation", False)
+            labels = (*lead, (dim, group.coefs), (bis, group.coefs))
+            yield Variable(cor_name(group.name, parameter), labels, "correlation", False, by)
+        if first.dist == "student":
+            yield Variable(nu_name(group.name, parameter), (), "nu")
         levels = ((group.name, group.levels), (dim, group.coefs))
         yield Variable(effect_name(group.name, parameter), levels, "effect", False)
 

@@ -37,6 +37,7 @@ from hiermodels.engines.arrow_layout import (
     GROUP_AT,
     GROUP_SIZE,
     INVERSE,
+    KNOWN,
     LATER,
     LEVEL,
     N_BLOCKS,
@@ -86,8 +87,14 @@ def assemble_corner(f: Any, i: Any, a: int, lam: Any, w: Any, shift: Any, s: Any
         times(s, kw, q2, q1, lam, i[g2 + GROUP_AT], q2, kw + q1 * q2, q2)
         out = corner + i[r] * n + i[r + 1]
         left_times(s, kw + q1 * q2, q2, q1, q2, lam, i[g1 + GROUP_AT], out, n)
-    for k in range(crossed):
-        s[corner + k * n + k] += 1.0
+    if i[a + KNOWN] == 0:
+        for k in range(crossed):
+            s[corner + k * n + k] += 1.0
+    else:
+        for k in range(crossed):
+            line = i[a + KNOWN] + k * crossed
+            for c in range(k, crossed):
+                s[corner + k * n + c] += f[line + c]
     for k in range(i[a + N_BLOCKS]):
         r = i[a + AT_BLOCKS] + k * BLOCK
         g = groups + GROUP * i[r + 1]

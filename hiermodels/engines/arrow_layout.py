@@ -21,6 +21,8 @@ Index = NDArray[np.int64]
     AT_TAIL, AT_PRIOR, SCRATCH, CORNER, INVERSE, START, WORK, REST, LAMBDAS, AT_FIRST,
 ) = range(21)  # fmt: skip
 ARROW: Final = 24
+# Where the border scores' prior precision stands; 0 for the identity. Place 21 is `lanes_layout`'s.
+KNOWN: Final = 22
 # Record of a grouping: effects, and the first entry of its factor among all factors.
 GROUP_SIZE, GROUP_AT = 0, 1
 GROUP: Final = 2
@@ -88,6 +90,7 @@ def write_arrow(gram: Gram, prior: Array, writer: Writer) -> int:
     head[AT_BLOCKS] = writer.add_index(corner.blocks + np.array([0, 0, at_corner]))
     head[AT_TAIL] = writer.add(corner.tail)
     head[AT_PRIOR] = writer.add(prior)
+    head[KNOWN] = writer.add(gram.known) if gram.dependent else 0
     n_corner = corner.n_columns + gram.n_coefs + 1
     head[INVERSE] = head[CORNER] + n_corner**2
     head[START] = head[INVERSE] + n_corner**2

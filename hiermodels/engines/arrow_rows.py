@@ -110,7 +110,8 @@ def _row_map(gram: Gram, f: Array, head: Index) -> RowMap:
         start = int(whole[head[AT_LEVELS] + h * LEVEL + AT_START])
         at[h] = whole[start : start + len(touches.columns)][node]
         width[h] = (before + touches.columns + gram.n_coefs + 1)[node]
-        for b, rows in enumerate(touches.rows):
+        for b, met in enumerate(touches.rows):
+            rows = met[:, 0]
             offset[h, b] = before + touches.before[rows] - touches.before[touches.start[node]]
     crossed = [groupings[k] for k in gram.border]
     places = whole[head[AT_PAIRS] : head[AT_PAIRS] + PAIR * len(gram.corner.pairs)].reshape(

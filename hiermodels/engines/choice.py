@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from hiermodels.engines.assembly import check_independent
-from hiermodels.engines.marginal import unsupported
+from hiermodels.engines.integrable import unsupported
 from hiermodels.engines.native import kernels_unavailable
 from hiermodels.errors import EngineError
 from hiermodels.spec.design import Design
@@ -173,12 +173,17 @@ def _touched(grouping: Grouping, crossed: list[Grouping]) -> np.ndarray:
     rows = np.bincount(grouping.index, minlength=grouping.n_levels).astype(np.float64)
     total = np.zeros(grouping.n_levels)
     for other in crossed:
-        total += np.minimum(rows, other.n_levels) * other.q
+        total += np.minimum(rows * other.slots.shape[1], other.n_levels) * other.q
     return total
 
 
 def _conditional_cost(design: Design) -> float:
     """Return operations of one gradient, roughly."""
-    effects = sum(len(term.coefs) for term in design.terms)
-    levels = sum(len(term.levels) * len(term.coefs) ** 2 for term in design.terms)
+    effects, levels = 0, 0.0
+    for term in design.terms:
+        q = len(term.coefs)
+        effects += q if term.members is None else q * term.members.index.shape[1]
+        levels += len(term.levels) * q**2
+        # a known covariance's factor takes a pass over its triangle
+        levels += 0.0 if term.cov is None else len(term.levels) ** 2 * q
     return 6.0 * (design.n * (len(design.coefs) + effects + 2) + levels)

@@ -25,6 +25,7 @@ from hiermodels.engines.arrow_layout import (
     CORNER,
     CROSSED,
     INVERSE,
+    KNOWN,
     LAMBDAS,
     N_BLOCKS,
     N_PAIRS,
@@ -99,6 +100,7 @@ def write_lanes(gram: Gram, prior: Array, writer: Writer) -> int:
     head[AT_PAIRS] = writer.add_index(corner.pairs + np.array([0, 0, 0, 0, at_corner]))
     head[AT_BLOCKS] = writer.add_index(corner.blocks + np.array([0, 0, at_corner]))
     head[AT_TAIL], head[AT_PRIOR] = writer.add(corner.tail), writer.add(prior)
+    head[KNOWN] = writer.add(gram.known) if gram.dependent else 0
     n_corner = corner.n_columns + gram.n_coefs + 1
     head[INVERSE] = head[CORNER] + n_corner**2
     head[START] = head[INVERSE] + n_corner**2

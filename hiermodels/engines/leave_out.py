@@ -241,21 +241,28 @@ def _pieces(problem: MarginalProblem, design: Design, priors: ResolvedPriors) ->
     columns = _columns(problem, design, priors)
     n = design.n
     leaf = np.zeros(n, dtype=np.intp)
-    at_border = np.zeros((n, len(border)), dtype=np.intp)
-    most = gram.n_coefs + 1
+    slots = [groupings[k].slots.shape[1] for k in border]
+    places = [np.zeros((n, 0), dtype=np.intp)]
     if gram.chain:
         nodes, _, _ = find_tree([groupings[k] for k in gram.chain])
         leaf = nodes[0]
         touches = find_touches(groupings, border, leaf)
         before = groupings[gram.chain[0]].q + gram.later(0)
-        most += before + int(touches.columns.max())
-        for k, own in enumerate(touches.rows):
-            at_border[:, k] = before + touches.before[own] - touches.before[touches.start[leaf]]
+        most = gram.n_coefs + 1 + before + int(touches.columns.max())
+        start = touches.before[touches.start[leaf]][:, None]
+        places += [before + touches.before[own] - start for own in touches.rows]
+    else:
+        most = gram.n_coefs + 1 + gram.corner.n_columns
+        pairs = zip(border, gram.corner.first, strict=True)
+        places += [first + groupings[k].slots * groupings[k].q for k, first in pairs]
+        # all rows share the corner, which is written once for each part of them
+        leaf = np.arange(n, dtype=np.intp) // most
+    at_border = np.concatenate(places, axis=1).astype(np.intp)
     order = np.argsort(leaf, kind="stable").astype(np.intp)
     leaf_start = np.searchsorted(leaf[order], np.arange(int(leaf.max()) + 2)).astype(np.intp)
     start, basis, diagonal, values = _sums(problem, design, columns, order)
     return _Pieces(
-        order, leaf_start, np.array(border, dtype=np.intp), at_border[order], start, basis,
+        order, leaf_start, np.repeat(border, slots).astype(np.intp), at_border[order], start, basis,
         diagonal, values, weights[order], most,
     )  # fmt: skip
 
@@ -263,7 +270,7 @@ def _pieces(problem: MarginalProblem, design: Design, priors: ResolvedPriors) ->
 def _columns(problem: MarginalProblem, design: Design, priors: ResolvedPriors) -> Array:
     """Return [Z of the chain, Z of the border, X R^-1, X_other, y] as the cross-products have it.
 
-    Of every grouping (n, q): the columns of the row's own level.
+    Of every grouping (n, q): the columns of the row's own level, or those of each of its levels.
     """
     gram = problem.gram
     X, other = priors.X[:, problem.normal], priors.X[:, problem.others]
@@ -271,8 +278,11 @@ def _columns(problem: MarginalProblem, design: Design, priors: ResolvedPriors) -
         gram.groupings, X, other, design.y - design.offset, (None,), gram.R,
         np.concatenate([gram.centre, gram.other_centre]),
     )  # fmt: skip
-    own = [gram.groupings[k].z for k in (*gram.chain, *gram.border)]
-    return np.concatenate([*own, rows.tail(slice(0, design.n))], axis=1)
+    every = slice(0, design.n)
+    own = [gram.groupings[k].z for k in gram.chain]
+    for g in (gram.groupings[k] for k in gram.border):
+        own += [g.slot_columns(slot, every) for slot in range(g.slots.shape[1])]
+    return np.concatenate([*own, rows.tail(every)], axis=1)
 
 
 def _sums(

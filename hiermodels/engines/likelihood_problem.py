@@ -17,7 +17,7 @@ from hiermodels.engines.residual_packing import PackedResidual, pack_residual
 from hiermodels.engines.row_sums import build_row_sums, write_rows
 from hiermodels.errors import EngineError
 from hiermodels.spec.design import Design
-from hiermodels.spec.gram import Gram, build_gram, compress, design_groupings
+from hiermodels.spec.gram import Gram, build_gram, compress, design_groupings, subpopulations
 from hiermodels.spec.priors import ResolvedPriors
 
 Array = NDArray[np.float64]
@@ -26,6 +26,7 @@ Index = NDArray[np.int64]
 _EDGE: Final = 12.0
 # What rounding leaves of a response that is explained exactly.
 _EXACT: Final = 1e-13
+_TINY: Final = 1e-300
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +48,10 @@ class Block:
     x : slice
         Its coordinates.
     n_levels : int
+    term : int
+        The bar of the formula.
+    by : int or None
+        The subpopulation of its levels; None where there are none.
     """
 
     at: int
@@ -57,6 +62,8 @@ class Block:
     scale: Array
     x: slice
     n_levels: int
+    term: int
+    by: int | None = None
 
     @property
     def q(self) -> int:
@@ -100,7 +107,7 @@ class Estimation:
     arrow, whole : Arrow
         Cross-products with like groups merged, for the likelihood; and of every group.
     blocks : tuple of Block
-        By bar.
+        By bar, and of a bar by subpopulation.
     residual : PackedResidual
     along : ndarray (n_phi,) or None
         Moving the residual's parameters along it multiplies all residual sds; the first coordinate
@@ -250,14 +257,18 @@ def _moments(design: Design, blocks: tuple[Block, ...], left: Array) -> Array:
     guess = np.zeros(blocks[-1].x.stop if blocks else 0)
     total = float(np.mean(left**2))
     parts = []
-    for term, block in zip(design.terms, blocks, strict=True):
-        z = term.z_centred / block.scale
+    for block in blocks:
+        term = design.terms[block.term]
+        own = 1.0 if term.by is None else (term.by.index[term.index] == block.by)[:, None]
+        z = own * term.z_centred / block.scale
         found = []
         for k in range(block.q):
-            size = np.bincount(term.index, z[:, k] ** 2, block.n_levels)
-            product = np.bincount(term.index, z[:, k] * left, block.n_levels)
+            size, product = np.zeros((2, len(term.levels)))
+            for levels, weights in term.slots:
+                size += np.bincount(levels, (weights * z[:, k]) ** 2, len(size))
+                product += np.bincount(levels, weights * z[:, k] * left, len(size))
             excess = float(np.sum(product**2) - total * np.sum(size))
-            found.append(max(excess / float(np.sum(size**2)), 0.0))
+            found.append(max(excess / max(float(np.sum(size**2)), _TINY), 0.0))
         parts.append(np.array(found))
     # effects take each other's share: at least a fifth of the variance is the residuals'
     rest = max(total - sum(float(np.sum(part)) for part in parts), 0.2 * total)
@@ -291,24 +302,30 @@ def _scale_direction(predictors: Array, packed: PackedResidual, design: Design) 
 
 
 def bar_blocks(design: Design, gram: Gram) -> tuple[Block, ...]:
-    """Return the bars' places, in written order."""
+    """Return the bars' places, in written order, one for each subpopulation."""
     starts = lambda_starts(gram)
     owner = {t: g for g, grouping in enumerate(gram.groupings) for t in grouping.terms}
     blocks, end = [], 0
     for k, term in enumerate(design.terms):
         g = owner[k]
         before = gram.groupings[g].terms
-        first = sum(len(design.terms[t].coefs) for t in before[: before.index(k)])
+        earlier = (design.terms[t] for t in before[: before.index(k)])
+        first = sum(len(other.coefs) * subpopulations(other) for other in earlier)
         q = len(term.coefs)
         rows, columns = np.tril_indices(q) if term.correlated else (np.arange(q), np.arange(q))
         scale = np.sqrt(np.mean(term.z_centred**2, axis=0))
         scale = np.where(scale > 0, scale, 1.0)
-        x = slice(end, end + len(rows))
-        blocks.append(
-            Block(
-                starts[g], gram.groupings[g].q, first, rows.astype(np.int64),
-                columns.astype(np.int64), scale, x, len(term.levels),
-            )
-        )  # fmt: skip
-        end = x.stop
+        sizes = [len(term.levels)]
+        if term.by is not None:
+            sizes = np.bincount(term.by.index, minlength=subpopulations(term)).tolist()
+        for h, size in enumerate(sizes):
+            x = slice(end, end + len(rows))
+            blocks.append(
+                Block(
+                    starts[g], gram.groupings[g].q, first + h * q, rows.astype(np.int64),
+                    columns.astype(np.int64), scale, x, max(size, 1), k,
+                    None if term.by is None else h,
+                )
+            )  # fmt: skip
+            end = x.stop
     return tuple(blocks)

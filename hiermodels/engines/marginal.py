@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from hiermodels.engines import marginal_kernels as places
 from hiermodels.engines.arrow_layout import Writer, write_arrow
 from hiermodels.engines.calling import CompiledDensity
+from hiermodels.engines.integrable import unsupported
 from hiermodels.engines.lanes_layout import suits_lanes, write_lanes
 from hiermodels.engines.marginal_kernels import marginal_callback
 from hiermodels.engines.packing import lkj_constant, pack_prior
-from hiermodels.engines.problem import COEF_KINDS, SD_KINDS, Floats, PriorRow
+from hiermodels.engines.problem import Floats, PriorRow
 from hiermodels.engines.residual_kernels import AT_COUNTS
 from hiermodels.engines.residual_packing import PackedResidual, given_residual, pack_residual
 from hiermodels.engines.row_kernels import row_callback
@@ -27,7 +28,15 @@ from hiermodels.errors import EngineError
 from hiermodels.spec.design import Design
 from hiermodels.spec.distributions import Prior
 from hiermodels.spec.families import Family
-from hiermodels.spec.gram import Gram, bar_maps, build_gram, compress, design_groupings
+from hiermodels.spec.gram import (
+    Gram,
+    Grouping,
+    bar_maps,
+    build_gram,
+    compress,
+    design_groupings,
+    subpopulations,
+)
 from hiermodels.spec.priors import ResolvedPriors
 
 _LOG_2PI: Final = math.log(2.0 * math.pi)
@@ -51,6 +60,11 @@ class MarginalBar:
         Its first column among the grouping's.
     map
         Effects in the cross-products' columns = ``map @`` effects in the priors' coordinates.
+    term
+        The bar of the formula that it stands for, or for a subpopulation of whose levels.
+    by
+        Where that has subpopulations, which of them each level belongs to, (J,), and this one's
+        number.
     """
 
     q: int
@@ -60,6 +74,8 @@ class MarginalBar:
     grouping: int
     first: int
     map: Floats
+    term: int
+    by: tuple[NDArray[np.intp], int] | None = None
 
     @property
     def n_correlations(self) -> int:
@@ -103,7 +119,7 @@ class MarginalProblem:
     coef_priors
         Priors of all coefficients, in the order of the model matrix.
     bars
-        In written order.
+        In written order, one for each subpopulation.
     residual
         The residual's matrices as functions of its parameters, with priors.
     residual_sds
@@ -134,6 +150,13 @@ class MarginalProblem:
         """Positions of the coefficients that stay among the coordinates."""
         return np.flatnonzero([prior.kind != "Normal" for prior in self.coef_priors])
 
+    @property
+    def terms(self) -> tuple[tuple[int, ...], ...]:
+        """Positions in `bars` of each bar of the formula: one, or one for each subpopulation."""
+        count = max((bar.term for bar in self.bars), default=-1) + 1
+        own = tuple(bar.term for bar in self.bars)
+        return tuple(tuple(k for k, t in enumerate(own) if t == term) for term in range(count))
+
     @cached_property
     def layout(self) -> MarginalSlices:
         """Where the parts of the unconstrained vector stand."""
@@ -151,51 +174,6 @@ class MarginalProblem:
         """Means (p,) and sds (p,) of the coefficients that are integrated out."""
         rows = np.array([self.coef_priors[k].args for k in self.normal]).reshape(-1, 2)
         return rows[:, 0], rows[:, 1]
-
-
-def unsupported(design: Design, family: Family, priors: ResolvedPriors) -> str | None:
-    """Return None where the marginal engine can run a model, else the reason in words.
-
-    Parameters
-    ----------
-    design : Design
-    family : Family
-    priors : ResolvedPriors
-    """
-    if (family.name, family.link) != ("gaussian", "identity"):
-        return (
-            "group effects can be integrated out exactly for Gaussian models with the identity "
-            f"link only, not for family {family.name} with link {family.link}"
-        )
-    reason = not_integrable(design)
-    if reason is not None:
-        return reason
-    rows = [(_row(prior), COEF_KINDS) for prior in priors.coef]
-    rows += [(_row(prior), SD_KINDS) for own in priors.terms for prior in own.sd]
-    for row, kinds in rows:
-        if row.kind not in kinds:
-            return f"the kernel has no prior {row.kind}"
-    if design.residual is not None:
-        return design.residual.reason
-    return None
-
-
-def not_integrable(design: Design) -> str | None:
-    """Return why group effects of a Gaussian model cannot be integrated out here, else None.
-
-    Parameters
-    ----------
-    design : Design
-    """
-    if design.censoring is not None or design.truncation is not None:
-        what = "cens()" if design.censoring is not None else "trunc()"
-        return f"responses under {what} are not normal, so nothing can be integrated out exactly"
-    odd = next((term for term in design.terms if not term.plain), None)
-    if odd is not None:
-        return f"the bar by {odd.group} has a structure of its own (gr() or mm())"
-    if design.parameters:
-        return design.residual.reason if design.residual else None
-    return None
 
 
 def marginal_problem(design: Design, family: Family, priors: ResolvedPriors) -> MarginalProblem:
@@ -233,18 +211,35 @@ def marginal_problem(design: Design, family: Family, priors: ResolvedPriors) -> 
         part = given_residual(part)
     else:
         gram = build_gram(groupings, X, other, y, design.residual.bases)
-    owner = {term: g for g, grouping in enumerate(groupings) for term in grouping.terms}
-    bars = []
-    for k, (term, own, change) in enumerate(
-        zip(design.terms, priors.terms, bar_maps(design, priors), strict=True)
-    ):
-        before = groupings[owner[k]].terms
-        first = sum(len(design.terms[t].coefs) for t in before[: before.index(k)])
-        eta = None if own.cor is None or len(own.sd) == 1 else own.cor.values[0]
-        rows = tuple(_row(prior) for prior in own.sd)
-        bars.append(MarginalBar(len(rows), len(term.levels), rows, eta, owner[k], first, change))
+    bars = _bars(design, priors, groupings)
     plain = _is_plain(design)
-    return MarginalProblem(gram, coef, tuple(bars), part, sds, plain, summed)
+    return MarginalProblem(gram, coef, bars, part, sds, plain, summed)
+
+
+def _bars(
+    design: Design, priors: ResolvedPriors, groupings: tuple[Grouping, ...]
+) -> tuple[MarginalBar, ...]:
+    """Return the bars with their places, one for each subpopulation."""
+    bars = []
+    changes = bar_maps(design, priors)
+    for g, grouping in enumerate(groupings):
+        first = 0
+        for k in grouping.terms:
+            term, own, q = design.terms[k], priors.terms[k], len(design.terms[k].coefs)
+            eta = None if own.cor is None or q == 1 else own.cor.values[0]
+            count = subpopulations(term)
+            rows = tuple(_row(prior) for prior in own.sd)
+            rows = rows if len(rows) == q * count else rows * count
+            for h in range(count):
+                by = None if term.by is None else (term.by.index, h)
+                bars.append(
+                    MarginalBar(
+                        q, len(term.levels), rows[h * q : (h + 1) * q], eta, g, first, changes[k],
+                        k, by,
+                    )
+                )  # fmt: skip
+                first += q
+    return tuple(sorted(bars, key=lambda bar: bar.term))
 
 
 def _is_plain(design: Design) -> bool:
@@ -322,7 +317,7 @@ def pack_marginal(
     whole[places.AT_PHI] = slices.phi.start
     whole[places.STRUCTURED] = int(not problem.plain_residual)
     whole[places.NDIM], whole[places.TOTAL] = slices.ndim, writer.end
-    constant -= 0.5 * (part.total_weight * _LOG_2PI - log_precision)
+    constant -= 0.5 * (part.total_weight * _LOG_2PI - log_precision + problem.gram.log_known)
     head[places.CONSTANT] = constant
     buffer = np.concatenate([head, *writer.parts])
     buffer.flags.writeable = False

@@ -149,6 +149,7 @@ def draw_effects(
     drawn = _split(every, shapes) if effects else ()
     if side_by_side:
         drawn, found = _by_bar(problem, drawn, found)
+    drawn, found = _by_term(problem, drawn, found)
     return MarginalDraws(_coordinates(problem, draws, gamma, drawn), draws[..., parts.phi], found)
 
 
@@ -197,6 +198,36 @@ def _by_bar(
     if moments is not None:
         moments = EffectMoments(tuple(means), tuple(covariances))
     return tuple(kept), moments
+
+
+def _by_term(
+    problem: MarginalProblem, effects: tuple[Floats, ...], moments: EffectMoments | None
+) -> tuple[tuple[Floats, ...], EffectMoments | None]:
+    """Return effects and moments by bar of the formula: each level's of its own subpopulation."""
+    if all(bar.by is None for bar in problem.bars):
+        return effects, moments
+    if effects:
+        effects = tuple(_own_levels(problem, own, effects, -2) for own in problem.terms)
+    if moments is not None:
+        means, covariances = (
+            tuple(_own_levels(problem, own, parts, 0) for own in problem.terms)
+            for parts in (moments.means, moments.covariances)
+        )
+        moments = EffectMoments(means, covariances)
+    return effects, moments
+
+
+def _own_levels(
+    problem: MarginalProblem, bars: tuple[int, ...], parts: tuple[Floats, ...], axis: int
+) -> Floats:
+    """Return what each level has of its own subpopulation's bar, levels being on one axis."""
+    out = parts[bars[0]]
+    for k in bars[1:]:
+        by = problem.bars[k].by
+        if by is not None:
+            own = (by[0] == by[1]).reshape((-1, *[1] * (-1 - axis if axis < 0 else out.ndim - 1)))
+            out = np.where(own, parts[k], out)
+    return out
 
 
 def _places(
@@ -262,6 +293,17 @@ def _coordinates(
         identity = np.broadcast_to(np.eye(bar.q), (*draws.shape[:-1], bar.q, bar.q))
         free = bar.n_correlations > 0
         chols.append(_correlation_factor(draws[..., correlations], bar.q) if free else identity)
+    by_term = _by_subpopulation(problem, sds), _by_subpopulation(problem, chols)
     one = problem.residual.n_phi == 1 and problem.residual_sds[0].kind in SD_KINDS
     found = np.exp(draws[..., parts.phi.start]) if one else None
-    return Coordinates(coef, tuple(sds), tuple(chols), effects, found)
+    return Coordinates(coef, *by_term, effects, found)
+
+
+def _by_subpopulation(problem: MarginalProblem, parts: Sequence[Floats]) -> tuple[Floats, ...]:
+    """Return by bar of the formula (chain, draw, ...), or (chain, draw, subpopulation, ...)."""
+    return tuple(
+        parts[own[0]]
+        if problem.bars[own[0]].by is None
+        else np.stack([parts[k] for k in own], axis=2)
+        for own in problem.terms
+    )

@@ -212,6 +212,7 @@ def evaluate(
     found, pieces, g_lam, g_w = called
     rho2 = float(pieces[RHO2])
     total = problem.n_free * _LOG_2PI + found.log_det + float(pieces[LOG_A])
+    total += problem.arrow.gram.log_known
     if problem.reml:
         R = problem.arrow.gram.R
         total += 2.0 * float(np.sum(np.log(np.abs(np.diag(R))))) if p else 0.0

@@ -132,7 +132,8 @@ def _families(gram: Gram, f: Array, head: int) -> Iterator[Family]:
         left = first[k], q
         yield Family(left, (first[k], chain_end - first[k]), place, width)
         for b, met in zip(gram.border, touches.rows, strict=True):
-            before = touches.before[met] - touches.before[touches.start[node]]
+            own_level = met[:, 0]
+            before = touches.before[own_level] - touches.before[touches.start[node]]
             yield Family(left, (first[b], groupings[b].q), place + fixed + before, width)
         yield Family(left, tail, place + width - gram.tail, width)
     yield from _corner_families(gram, whole, own, first, tail)

@@ -1,14 +1,15 @@
 """Variance components on the raw scale, by name, from the coordinates of a likelihood."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hiermodels.engines.likelihood_problem import Block, Estimation
 from hiermodels.engines.residual_packing import constrain_residual
-from hiermodels.fitting.draws import group_labels
-from hiermodels.spec.design import Design
+from hiermodels.fitting.draws import GroupLabels, group_labels
+from hiermodels.spec.design import Design, Group
+from hiermodels.spec.names import indexed
 from hiermodels.spec.priors import ResolvedPriors
 
 Array = NDArray[np.float64]
@@ -17,10 +18,12 @@ Array = NDArray[np.float64]
 def bar_factors(
     blocks: Sequence[Block], design: Design, x: Array, scale: float
 ) -> tuple[Array, ...]:
-    """Return by bar a (q, q) factor of the covariance of its raw effects."""
-    return tuple(
-        scale * (term.T @ block.factor(x)) for term, block in zip(design.terms, blocks, strict=True)
-    )
+    """Return by bar a factor of the covariance of its raw effects, (q, q) or (H, q, q)."""
+    found = []
+    for k, term in enumerate(design.terms):
+        own = [scale * (term.T @ block.factor(x)) for block in blocks if block.term == k]
+        found.append(own[0] if term.by is None else np.stack(own))
+    return tuple(found)
 
 
 def residual_values(
@@ -64,30 +67,40 @@ def bar_functions(
     found: dict[str, Callable[[Array, float], float]] = {}
     labels = group_labels(design)
 
-    def sd(k: int, a: int) -> Callable[[Array, float], float]:
-        return lambda x, scale: float(np.sqrt(np.sum(_factor(blocks, design, k, x, scale)[a] ** 2)))
+    def sd(block: Block, a: int) -> Callable[[Array, float], float]:
+        return lambda x, scale: float(np.sqrt(np.sum(_factor(block, design, x, scale)[a] ** 2)))
 
-    def correlation(k: int, a: int, b: int) -> Callable[[Array, float], float]:
+    def correlation(block: Block, a: int, b: int) -> Callable[[Array, float], float]:
         return lambda x, scale: float(
-            sds_and_correlation(_factor(blocks, design, k, x, scale))[1][a, b]
+            sds_and_correlation(_factor(block, design, x, scale))[1][a, b]
         )
 
-    for group in design.groups:
-        for k in group.terms:
-            for a, coef in enumerate(design.terms[k].coefs):
-                found[f"sd_{group.name}[{coef}]"] = sd(k, a)
     for group, label in zip(design.groups, labels, strict=True):
-        bars = [(k, design.terms[k]) for k in group.terms if design.terms[k].correlated]
-        for row, column in label.pairs:
-            for k, term in bars:
-                if row in term.coefs and column in term.coefs:
-                    a, b = term.coefs.index(row), term.coefs.index(column)
-                    found[f"cor_{label.name}[{row}, {column}]"] = correlation(k, a, b)
+        for block, within in _labelled(blocks, group, label):
+            for a, coef in enumerate(design.terms[block.term].coefs):
+                found[indexed(label.sd, *within, coef)] = sd(block, a)
+    for group, label in zip(design.groups, labels, strict=True):
+        for block, within in _labelled(blocks, group, label):
+            coefs = design.terms[block.term].coefs
+            for row, column in label.pairs:
+                if row in coefs and column in coefs:
+                    a, b = coefs.index(row), coefs.index(column)
+                    found[indexed(label.cor, *within, row, column)] = correlation(block, a, b)
     return found
 
 
-def _factor(blocks: Sequence[Block], design: Design, k: int, x: Array, scale: float) -> Array:
-    return scale * (design.terms[k].T @ blocks[k].factor(x))
+def _labelled(
+    blocks: Sequence[Block], group: Group, label: GroupLabels
+) -> Iterator[tuple[Block, tuple[str, ...]]]:
+    """Yield a grouping's blocks, subpopulation by subpopulation, each with its label if any."""
+    for h, name in enumerate(label.subpopulations):
+        for block in blocks:
+            if block.term in group.terms and block.by in (None, h):
+                yield block, (name,) if name else ()
+
+
+def _factor(block: Block, design: Design, x: Array, scale: float) -> Array:
+    return scale * (design.terms[block.term].T @ block.factor(x))
 
 
 def _residual_functions(

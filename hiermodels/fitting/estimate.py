@@ -67,8 +67,8 @@ class Estimate(ABC):
     vcov : ndarray (p, p)
         Their covariance: of Gaussian models (X' V^-1 X)^-1 at the estimated variances, of others
         from the curvature of the log likelihood in all parameters, as lme4's and glmmTMB's.
-    covariances : tuple of ndarray (q, q)
-        Of the raw group effects, by bar.
+    covariances : tuple of ndarray (q, q) or (H, q, q)
+        Of the raw group effects, by bar, and by subpopulation where there are some.
     residual : dict of str to ndarray
         Parameters of residuals or family by the posterior's names: ``sigma``, ``ar``, ``shape``.
     modes : tuple of GroupModes

@@ -1,6 +1,6 @@
 """Tables of a maximum likelihood or REML estimate."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import NormalDist
 from typing import Protocol
 
@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hiermodels.fitting.draws import check_prob, empty_table
-from hiermodels.spec.design import Design
+from hiermodels.spec.design import Design, Group
 
 Array = NDArray[np.float64]
 
@@ -126,16 +126,27 @@ def _joined(parts: Sequence[pd.DataFrame], prob: float) -> pd.DataFrame:
     return out
 
 
+def _bars(
+    design: Design, group: Group, covariances: Sequence[Array]
+) -> Iterator[tuple[str, int, Array]]:
+    """Yield what stands before an effect's name, the bar, and its covariance (q, q)."""
+    by = design.terms[group.terms[0]].by
+    if by is None:
+        yield from (("", k, covariances[k]) for k in group.terms)
+        return
+    for h, label in enumerate(by.labels):
+        yield from ((f"{label}, ", k, covariances[k][h]) for k in group.terms)
+
+
 def varcorr(
     design: Design, covariances: Sequence[Array], residual: Mapping[str, Array]
 ) -> pd.DataFrame:
     """Return variances and sds of group effects and residuals."""
     rows: list[tuple[str, str, float]] = []
     for group in design.groups:
-        for k in group.terms:
-            variances = np.diag(covariances[k])
-            names = design.terms[k].coefs
-            rows += [(group.name, c, float(v)) for c, v in zip(names, variances, strict=True)]
+        for before, k, covariance in _bars(design, group, covariances):
+            pairs = zip(design.terms[k].coefs, np.diag(covariance), strict=True)
+            rows += [(group.name, f"{before}{c}", float(v)) for c, v in pairs]
     if "sigma" in residual:
         sds = np.atleast_1d(residual["sigma"])
         labels = design.residual.sigma.labels if design.residual and design.residual.sigma else ()
@@ -159,17 +170,17 @@ def correlations(design: Design, covariances: Sequence[Array]) -> pd.DataFrame:
     """Return correlations of the group effects of correlated bars."""
     rows = []
     for group in design.groups:
-        for k in group.terms:
+        for before, k, covariance in _bars(design, group, covariances):
             term = design.terms[k]
             if not term.correlated:
                 continue
-            sds = np.sqrt(np.diag(covariances[k]))
+            sds = np.sqrt(np.diag(covariance))
             with np.errstate(invalid="ignore", divide="ignore"):
-                matrix = covariances[k] / np.outer(sds, sds)
-            for a in range(len(term.coefs)):
-                for b in range(a):
+                matrix = covariance / np.outer(sds, sds)
+            for a, second in enumerate(term.coefs):
+                for b, first in enumerate(term.coefs[:a]):
                     value = float(np.clip(matrix[a, b], -1.0, 1.0))
-                    rows.append((group.name, term.coefs[b], term.coefs[a], value))
+                    rows.append((group.name, f"{before}{first}", f"{before}{second}", value))
     columns = ["group", "effect1", "effect2", "estimate"]
     return pd.DataFrame(rows, columns=columns) if rows else empty_table(columns, 0.95)
 

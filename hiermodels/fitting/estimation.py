@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from hiermodels.engines.integrable import not_integrable
 from hiermodels.engines.likelihood_problem import Estimation, estimation_problem
-from hiermodels.engines.marginal import not_integrable
 from hiermodels.engines.optimise import Optimum
 from hiermodels.engines.profiling import (
     EffectMoments,
@@ -24,6 +24,7 @@ from hiermodels.fitting.gaussian_estimate import GaussianEstimate
 from hiermodels.fitting.generalised import estimate_generalised
 from hiermodels.fitting.model import Model
 from hiermodels.fitting.singularity import vanished_directions
+from hiermodels.spec.design import Design, Group
 from hiermodels.spec.priors import ResolvedPriors, resolve_priors
 
 logger = logging.getLogger("hiermodels")
@@ -145,6 +146,12 @@ def _check(model: object, method: str) -> str:
             f"mle() has no likelihood for family={family.name!r}; it has for "
             f"{', '.join(FAMILIES)}. Use model.fit()."
         )
+    odd = next((term.group for term in model.design.terms if not term.plain), None)
+    if odd is not None and not gaussian:
+        raise EngineError(
+            f"mle() cannot estimate this model: the bar by {odd} has a structure of its own (gr() "
+            "or mm()), which approximations to the likelihood do not know here. Use model.fit()."
+        )
     _check_occasions(model)
     n, p = model.design.n, len(model.design.coefs)
     if n <= p:
@@ -197,10 +204,12 @@ def _assemble(
     fitted = design.offset + design.X_centred @ centred
     modes = []
     for group, found in zip(design.groups, moments, strict=True):
+        own = _own_levels(found, design, group)
         z = np.concatenate([design.terms[k].z_centred for k in group.terms], axis=1)
-        fitted = fitted + np.einsum("nq,nq->n", z, found.mean[group.index])
+        seen = design.terms[group.terms[0]].by_row(own.mean)
+        fitted = fitted + np.einsum("nq,nq->n", z, seen)
         modes.append(
-            _raw_modes(found, _block_diagonal([design.terms[k].T for k in group.terms]), to_raw)
+            _raw_modes(own, _block_diagonal([design.terms[k].T for k in group.terms]), to_raw)
         )
     raw_root = design.T @ root
     return GaussianEstimate(
@@ -209,7 +218,7 @@ def _assemble(
         loglik=optimum.value,
         coefficients=design.T @ centred,
         vcov=raw_root @ raw_root.T,
-        covariances=tuple(factor @ factor.T for factor in factors),
+        covariances=tuple(factor @ np.swapaxes(factor, -1, -2) for factor in factors),
         residual=residual_values(problem, design, priors, x, scale),
         modes=tuple(modes),
         optimum=optimum,
@@ -218,6 +227,25 @@ def _assemble(
         priors=priors,
         fitted_values=fitted,
     )
+
+
+def _own_levels(found: EffectMoments, design: Design, group: Group) -> EffectMoments:
+    """Return the effects of each level's own subpopulation."""
+    by = design.terms[group.terms[0]].by
+    if by is None:
+        return found
+    places, first = [], 0
+    for k in group.terms:
+        q = len(design.terms[k].coefs)
+        places.append(first + by.index[:, None] * q + np.arange(q))
+        first += q * len(by.labels)
+    own = np.concatenate(places, axis=1)
+    level = np.arange(len(own))[:, None]
+    square = level[..., None], own[:, :, None], own[:, None, :]
+    return EffectMoments(
+        found.mean[level, own], found.covariance[square], found.joint[square],
+        found.cross[level, own],
+    )  # fmt: skip
 
 
 def _raw_modes(found: EffectMoments, T: Array, to_raw: Array) -> GroupModes:

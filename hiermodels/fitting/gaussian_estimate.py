@@ -71,7 +71,8 @@ class GaussianEstimate(Estimate):
         effects = np.zeros(design.n)
         for group, mode in zip(design.groups, self.modes, strict=True):
             z = np.concatenate([design.terms[k].z for k in group.terms], axis=1)
-            effects += np.einsum("nq,nq->n", z, mode.mean[group.index])
+            seen = design.terms[group.terms[0]].by_row(mode.mean)
+            effects += np.einsum("nq,nq->n", z, seen)
         return np.asarray(self.fitted_values - effects)
 
     @property

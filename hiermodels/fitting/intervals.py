@@ -9,13 +9,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import optimize, sparse, stats
 
-from hiermodels.engines.likelihood_problem import Estimation, estimation_problem
+from hiermodels.engines.likelihood_problem import Block, Estimation, estimation_problem
 from hiermodels.engines.optimise import Optimum
 from hiermodels.engines.profiling import evaluate, maximise_likelihood, residual_precision
 from hiermodels.errors import EngineError, FitError
 from hiermodels.fitting.components import component_functions
 from hiermodels.fitting.draws import check_prob, tails
-from hiermodels.spec.design import Design
+from hiermodels.spec.design import Design, Term
 from hiermodels.spec.priors import ResolvedPriors
 
 Array = NDArray[np.float64]
@@ -299,10 +299,10 @@ def bootstrap_intervals(
     found, failed = [], 0
     for _ in range(draws):
         y = population + noise(generator)
-        for term, block in zip(design.terms, problem.blocks, strict=True):
-            scores = generator.standard_normal((len(term.levels), block.q))
-            effects = scores @ (scale * block.factor(optimum.x)).T
-            y = y + np.einsum("nq,nq->n", term.z_centred, effects[term.index])
+        for block in problem.blocks:
+            term = design.terms[block.term]
+            effects = _drawn_effects(term, block, scale * block.factor(optimum.x), generator)
+            y = y + np.einsum("nq,nq->n", term.z_centred, term.by_row(effects))
         try:
             again = estimation_problem(design, priors, problem.reml, y)
             best = maximise_likelihood(again)
@@ -315,6 +315,19 @@ def bootstrap_intervals(
         size = evaluate(again, best.x).scale
         found.append([functions[name](best.x, size) for name in names])
     return bootstrap_table(names, estimates, found, prob, failed)
+
+
+def _drawn_effects(
+    term: Term, block: Block, factor: Array, generator: np.random.Generator
+) -> Array:
+    """Return a draw of centred effects (J, q); zeros for levels of other subpopulations."""
+    scores = generator.standard_normal((len(term.levels), block.q))
+    if term.cov is not None:
+        scores = np.linalg.cholesky(term.cov) @ scores
+    effects = scores @ factor.T
+    if term.by is not None:
+        effects[term.by.index != block.by] = 0.0
+    return effects
 
 
 def bootstrap_table(

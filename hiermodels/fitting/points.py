@@ -42,12 +42,14 @@ def marginal_points(
     for group in design.groups:
         for k, covariance in _covariances(group, design, posterior):
             T = np.linalg.inv(priors.terms[k].T)
-            own = T @ covariance @ T.T
-            sd = np.sqrt(np.maximum(np.einsum("...aa->...a", own), _TINY))
-            x[..., parts.sds[k]] = np.log(sd)
-            if problem.bars[k].n_correlations:
-                scaled = own / (sd[..., :, None] * sd[..., None, :])
-                x[..., parts.correlations[k]] = partial_correlations(scaled)
+            several = design.terms[k].by is not None
+            for h, bar in enumerate(problem.terms[k]):
+                own = T @ (covariance[:, :, h] if several else covariance) @ T.T
+                sd = np.sqrt(np.maximum(np.einsum("...aa->...a", own), _TINY))
+                x[..., parts.sds[bar]] = np.log(sd)
+                if problem.bars[bar].n_correlations:
+                    scaled = own / (sd[..., :, None] * sd[..., None, :])
+                    x[..., parts.correlations[bar]] = partial_correlations(scaled)
     if problem.residual.n_phi and design.residual is not None and priors.residual is not None:
         values = {name: draws_of(posterior[name]) for name in _RESIDUAL if name in posterior}
         x[..., parts.phi] = unconstrain_residual(design.residual, priors.residual, values)
@@ -64,7 +66,10 @@ def _coefficients(coef: Array, design: Design, priors: ResolvedPriors) -> Array:
 
 
 def _covariances(group: Group, design: Design, posterior: xr.Dataset) -> list[tuple[int, Array]]:
-    """Return each bar of a factor with the draws of its raw covariance (chains, draws, q, q)."""
+    """Return each bar of a factor with the draws of its raw covariance (chains, draws, q, q).
+
+    Of a bar by subpopulation (chains, draws, H, q, q).
+    """
     sd = draws_of(posterior[sd_name(group.name)])
     cor = None
     if cor_name(group.name) in posterior:

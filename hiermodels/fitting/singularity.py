@@ -1,5 +1,6 @@
 """Which directions of the group effects have no variance, in words."""
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -31,7 +32,8 @@ def vanished_directions(
     """
     found = []
     unit = 1.0 if problem.along is not None else _known_scale(design)
-    for term, block in zip(design.terms, problem.blocks, strict=True):
+    for block in problem.blocks:
+        term = _named(design.terms[block.term], block.by)
         theta = block.factor(x) * block.scale[:, None] / unit
         if not term.correlated:
             found += [
@@ -43,6 +45,13 @@ def vanished_directions(
         if np.min(np.abs(np.diag(theta))) < TOLERANCE:
             found += _bar(term, theta / block.scale[:, None], theta)
     return tuple(found)
+
+
+def _named(term: Term, subpopulation: int | None) -> Term:
+    """Return a bar as sentences call it: of the levels of one subpopulation."""
+    if term.by is None or subpopulation is None:
+        return term
+    return replace(term, group=f"{term.group} ({term.by.name} {term.by.labels[subpopulation]})")
 
 
 def _known_scale(design: Design) -> float:

@@ -17,6 +17,7 @@ from hiermodels.spec.gram_parts import Array, Basis, ChainLevel, Corner, Gram, G
 from hiermodels.spec.gram_products import Rows, corner_products, node_products, orthogonal
 from hiermodels.spec.gram_tree import find_chain, find_touches, find_tree, touch_positions
 from hiermodels.spec.matrices import Columns, beside
+from hiermodels.spec.predictors import Term
 from hiermodels.spec.priors import ResolvedPriors
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "build_gram",
     "compress",
     "design_groupings",
+    "subpopulations",
 ]
 
 # Products that agree to this many digits of their largest are the same sums in another order.
@@ -42,12 +44,45 @@ def design_groupings(design: Design, priors: ResolvedPriors) -> tuple[Grouping, 
     design : Design
     priors : ResolvedPriors
         Bars on the raw scale are centred all the same: `bar_maps` leads to their coordinates.
+
+    Returns
+    -------
+    tuple of Grouping
+        A bar by subpopulation has its columns once for each of them.
     """
     groupings = []
     for group in design.groups:
-        z = beside([design.terms[k].centred for k in group.terms])
-        groupings.append(Grouping(group.name, z, group.index, len(group.levels), group.terms))
+        first = design.terms[group.terms[0]]
+        bars = [_bar_columns(design.terms[k]) for k in group.terms]
+        groupings.append(
+            Grouping(
+                group.name,
+                beside(bars),
+                group.index,
+                len(group.levels),
+                group.terms,
+                first.members,
+                first.cov,
+            )
+        )
     return tuple(groupings)
+
+
+def subpopulations(term: Term) -> int:
+    """Return how many factors the effects of a bar have: one for each subpopulation, or one."""
+    return 1 if term.by is None else len(term.by.labels)
+
+
+def _bar_columns(term: Term) -> Columns:
+    """Return a bar's columns, those of each subpopulation side by side and zero elsewhere.
+
+    A level has the effects of every subpopulation, of which its rows see its own alone: the
+    others stay at their prior, and factors are the same for all levels.
+    """
+    if term.by is None:
+        return term.centred
+    own = np.eye(subpopulations(term))[term.by.index[term.index]]
+    return np.asarray((own[:, :, None] * term.z_centred[:, None, :]).reshape(len(own), -1))
 
 
 def bar_maps(design: Design, priors: ResolvedPriors) -> tuple[Array, ...]:
@@ -82,7 +117,8 @@ def build_gram(
         Symmetric matrices M_m; None is the identity, a vector a diagonal. Rows that a sparse one
         joins must agree in every grouping.
     chained : bool
-        False puts every grouping into the border.
+        False puts every grouping into the border, where those always stand whose levels share rows
+        or have a known covariance.
 
     Examples
     --------

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from hiermodels.spec.deviations import Deviations
+from hiermodels.spec.grouping import Members
 from hiermodels.spec.matrices import Columns, mean_squares
 
 Array = NDArray[np.float64]
@@ -28,6 +29,10 @@ class Grouping:
     n_levels : int
     terms : tuple of int
         Positions of its bars in ``Design.terms``, in the order of their columns.
+    members : Members or None
+        The levels of each row, and what each counts, where it belongs to several.
+    cov : ndarray (J, J) or None
+        Known covariance between levels, up to the effects' factor; None for independent ones.
     """
 
     name: str
@@ -35,6 +40,8 @@ class Grouping:
     index: Index
     n_levels: int
     terms: tuple[int, ...] = ()
+    members: Members | None = None
+    cov: Array | None = None
 
     @property
     def q(self) -> int:
@@ -50,6 +57,23 @@ class Grouping:
     def root_mean_squares(self) -> Array:
         """Of every column (q,)."""
         return np.sqrt(mean_squares(self.columns))
+
+    @property
+    def crossed(self) -> bool:
+        """Whether its levels share rows or depend on each other, so that none stands alone."""
+        return self.members is not None or self.cov is not None
+
+    @property
+    def slots(self) -> Index:
+        """Levels that each row belongs to (n, M)."""
+        return self.index[:, None] if self.members is None else self.members.index
+
+    def slot_columns(self, slot: int, rows: slice) -> Array:
+        """Return what the row's columns are for one of its levels (rows, q)."""
+        z = self.columns[rows]
+        if self.members is not None:
+            z = z * self.members.weights[rows, slot, None]
+        return np.ascontiguousarray(z)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +186,28 @@ class Gram:
     R: Array
     centre: Array
     other_centre: Array
+
+    @property
+    def dependent(self) -> bool:
+        """Whether any grouping's levels have a known covariance."""
+        return any(self.groupings[k].cov is not None for k in self.border)
+
+    @property
+    def known(self) -> Array:
+        """Prior precision of the border's scores (columns, columns): K^-1 by effect, or I."""
+        out = np.eye(self.corner.n_columns)
+        for k, first in zip(self.border, self.corner.first, strict=True):
+            cov, q = self.groupings[k].cov, self.groupings[k].q
+            if cov is not None:
+                own = slice(first, first + len(cov) * q)
+                out[own, own] = np.kron(np.linalg.inv(cov), np.eye(q))
+        return (out + out.T) / 2.0
+
+    @cached_property
+    def log_known(self) -> float:
+        """Log determinant of the scores' prior covariance; 0 without a known covariance."""
+        found = ((g.cov, g.q) for g in self.groupings)
+        return float(sum(q * np.linalg.slogdet(c)[1] for c, q in found if c is not None))
 
     @property
     def tail(self) -> int:

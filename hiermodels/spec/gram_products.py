@@ -108,8 +108,9 @@ def node_products(
             left = rows.weighted(k, np.ascontiguousarray(own.columns[part]), part)
             _add_products(node[part], left, right, dense[k])
             for b, g in enumerate(border):
-                z = np.ascontiguousarray(g.columns[part])
-                _add_products(touches.rows[b][part], left, z, touched[b][k])
+                for slot in range(g.slots.shape[1]):
+                    met = np.ascontiguousarray(touches.rows[b][part, slot])
+                    _add_products(met, left, g.slot_columns(slot, part), touched[b][k])
     width = fixed + touches.columns
     start = np.concatenate([[0], np.cumsum(m * own.q * width)]).astype(np.intp)
     head = fixed - gram.tail
@@ -133,34 +134,70 @@ def node_products(
     return out, start
 
 
+@dataclass(frozen=True, eq=False)
+class _Meetings:
+    """Which levels of two border groupings meet, and where each row stands among them."""
+
+    keys: Index
+    rows: dict[tuple[int, int], Index]  # by one's and the other's slot; -1 for what is left out
+
+
+def _find_meetings(one: Grouping, other: Grouping, same: bool) -> _Meetings:
+    """Return the pairs of levels that rows join; of a grouping's own the upper triangle."""
+    codes = {}
+    for a in range(one.slots.shape[1]):
+        for b in range(other.slots.shape[1]):
+            code = one.slots[:, a] * other.n_levels + other.slots[:, b]
+            # of two levels of one grouping the other order gives the transpose
+            codes[a, b] = np.where(same & (one.slots[:, a] > other.slots[:, b]), -1, code)
+    keys = np.unique(np.concatenate(list(codes.values())))
+    keys = keys[keys >= 0]
+    return _Meetings(
+        keys,
+        {pair: np.where(code < 0, -1, np.searchsorted(keys, code)) for pair, code in codes.items()},
+    )
+
+
+def _add_met(met: Index, left: Array, right: Array, out: Array) -> None:
+    """Add the products of the rows that count."""
+    counted = met >= 0
+    if not counted.all():
+        met, left, right = met[counted], left[counted], right[counted]
+    _add_products(met, left, np.ascontiguousarray(right), out)
+
+
 def corner_products(rows: Rows, border: Sequence[int], first: Index) -> Corner:
     """Return the products among border columns."""
     m = len(rows.bases)
     groupings = [rows.groupings[k] for k in border]
     width = rows.X.shape[1] + rows.X_other.shape[1] + 1
-    meets = {}
-    for a in range(len(groupings)):
-        for b in range(a, len(groupings)):
-            code = groupings[a].index * groupings[b].n_levels + groupings[b].index
-            meets[a, b] = np.unique(code, return_inverse=True)
+    meets = {
+        (a, b): _find_meetings(groupings[a], groupings[b], a == b)
+        for a in range(len(groupings))
+        for b in range(a, len(groupings))
+    }
     found = {
-        (a, b): np.zeros((m, len(keys), groupings[a].q, groupings[b].q))
-        for (a, b), (keys, _) in meets.items()
+        (a, b): np.zeros((m, len(own.keys), groupings[a].q, groupings[b].q))
+        for (a, b), own in meets.items()
     }
     tails = [np.zeros((m, g.n_levels, g.q, width)) for g in groupings]
     total = np.zeros((m, width, width))
     for part in rows.chunks:
         tail = rows.tail(part)
-        zs = [np.ascontiguousarray(g.columns[part]) for g in groupings]
+        zs = [[g.slot_columns(slot, part) for slot in range(g.slots.shape[1])] for g in groupings]
         for k in range(m):
             total[k] += tail.T @ rows.weighted(k, tail, part)
-            left = [rows.weighted(k, z, part) for z in zs]
+            left = [[rows.weighted(k, z, part) for z in own] for own in zs]
             for a, g in enumerate(groupings):
-                _add_products(g.index[part], left[a], tail, tails[a][k])
-            for (a, b), (_, inverse) in meets.items():
-                _add_products(inverse[part], left[a], zs[b], found[a, b][k])
+                for slot, columns in enumerate(left[a]):
+                    index = np.ascontiguousarray(g.slots[part, slot])
+                    _add_products(index, columns, tail, tails[a][k])
+            for (a, b), own in meets.items():
+                for (one, other), met in own.rows.items():
+                    _add_met(met[part], left[a][one], zs[b][other], found[a, b][k])
     pairs, blocks, parts, at = [], [], [], 0
-    for (a, b), (keys, _) in meets.items():
+    for (a, b), own in meets.items():
+        keys = own.keys
         la, lb = np.divmod(keys, groupings[b].n_levels)
         qa, qb = groupings[a].q, groupings[b].q
         places = at + np.arange(len(keys)) * m * qa * qb

@@ -31,10 +31,13 @@ def _nested(inner: Grouping, outer: Grouping) -> bool:
 
 
 def find_chain(groupings: Sequence[Grouping]) -> tuple[int, ...]:
-    """Return the grouping with most levels and those that it is nested in, inner to outer."""
+    """Return the grouping with most levels and those that it is nested in, inner to outer.
+
+    Groupings whose levels share rows or depend on each other are never among them.
+    """
     # Of two with the same levels the one with more effects is worth more outside the corner.
     order = sorted(
-        range(len(groupings)),
+        (k for k, grouping in enumerate(groupings) if not grouping.crossed),
         key=lambda k: (groupings[k].n_levels, groupings[k].q),
         reverse=True,
     )
@@ -76,7 +79,7 @@ class Touches:
     level: Index
     columns: Index
     before: Index  # columns before each touch, over all nodes
-    rows: tuple[Index, ...]  # by border grouping, the touch of every row
+    rows: tuple[Index, ...]  # by border grouping, the touches of every row (n, M)
 
 
 def find_touches(groupings: Sequence[Grouping], border: Sequence[int], node: Index) -> Touches:
@@ -85,7 +88,8 @@ def find_touches(groupings: Sequence[Grouping], border: Sequence[int], node: Ind
     bases = np.cumsum([0, *(groupings[k].n_levels for k in border)])
     found = []
     for base, k in zip(bases, border, strict=False):
-        found.append(np.unique(node * bases[-1] + base + groupings[k].index, return_inverse=True))
+        code = (node * bases[-1] + base)[:, None] + groupings[k].slots
+        found.append(np.unique(code, return_inverse=True))
     keys = np.sort(np.concatenate([np.zeros(0, dtype=np.intp), *(own for own, _ in found)]))
     owner, block = np.divmod(keys, max(bases[-1], 1))
     place = np.searchsorted(bases[1:], block, side="right")
@@ -93,7 +97,9 @@ def find_touches(groupings: Sequence[Grouping], border: Sequence[int], node: Ind
     sizes = np.array([g.q for g in groupings], dtype=np.intp)[kinds]
     before = np.cumsum(np.concatenate([[0], sizes])).astype(np.intp)
     start = np.searchsorted(owner, np.arange(n_nodes + 1)).astype(np.intp)
-    rows = tuple(np.searchsorted(keys, own)[inverse] for own, inverse in found)
+    rows = tuple(
+        np.searchsorted(keys, own)[inverse].reshape(len(node), -1) for own, inverse in found
+    )
     columns = before[start[1:]] - before[start[:-1]]
     level = block - bases[place] if len(keys) else block
     return Touches(keys, start, kinds.astype(np.intp), level, columns, before, rows)

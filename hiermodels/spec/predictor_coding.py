@@ -187,12 +187,12 @@ def merge_groups(terms: Sequence[Term]) -> tuple[Group, ...]:
                 f"Student effects by {name!r} share their degrees of freedom, so they stand in one "
                 f'bar: write (... | gr({name}, dist="student")) once, without ||.'
             )
-        rows = _rows_of_levels(first)
+        rows = rows_of_levels(first)
         groups.append(Group(name, first.levels, first.index, tuple(coefs), tuple(own), rows))
     return tuple(groups)
 
 
-def _rows_of_levels(term: Term) -> Ints:
+def rows_of_levels(term: Term) -> Ints:
     """Return how many rows each level has (J,), of memberships those with a weight."""
     index = term.index
     if term.members is not None:

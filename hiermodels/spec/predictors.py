@@ -80,6 +80,18 @@ class Term:
         structured = (self.by, self.cov, self.members)
         return all(part is None for part in structured) and self.dist == "gaussian"
 
+    @property
+    def slots(self) -> tuple[tuple[Ints, Array], ...]:
+        """Levels of the rows and what each counts, (n,) both: one pair for each membership."""
+        if self.members is None:
+            return ((self.index, np.ones(len(self.index))),)
+        return tuple(zip(self.members.index.T, self.members.weights.T, strict=True))
+
+    def by_row(self, effects: Array) -> Array:
+        """Return the effects that each row sees (n, q), of those by level (J, q)."""
+        parts = (effects[levels] * weights[:, None] for levels, weights in self.slots)
+        return np.asarray(sum(parts))
+
 
 @dataclass(frozen=True)
 class Group:

@@ -20,6 +20,7 @@ from hiermodels.spec.bases import (
 )
 from hiermodels.spec.design import Design, Group, Term
 from hiermodels.spec.matrices import Column, Matrix
+from hiermodels.spec.predictor_coding import rows_of_levels
 from hiermodels.spec.priors import ResolvedPriors
 from hiermodels.spec.residual import Residual
 
@@ -160,8 +161,7 @@ def _term[Record: Any](term: Record, rows: Index) -> Record:
 
 def _group(group: Group, term: Term) -> Group:
     """Return a grouping factor with the rows and levels of its first bar."""
-    n_rows = np.bincount(term.index, minlength=len(term.levels)).astype(np.intp)
-    return replace(group, levels=term.levels, index=term.index, n_rows=n_rows)
+    return replace(group, levels=term.levels, index=term.index, n_rows=rows_of_levels(term))
 
 
 def _residual(residual: Residual, design: Design, rows: Index) -> Residual:

@@ -39,6 +39,11 @@ CASES = {
     "ar, weights": "y | weights(v) ~ x + (1 | e) + ar(t, a)",
     "cosy": "y ~ x + (x | e) + cosy(a)",
     "unstr": "y ~ x + unstr(k, a)",
+    "by": "y ~ x + (x | gr(a, by=half)) + (1 | c)",
+    "cov": "y ~ x + (x | gr(a, cov=K)) + (1 | c)",
+    "cov alone": "y ~ x + (x | gr(a, cov=K))",
+    "mm": "y ~ x + (x | mm(a, o, weights=cbind(w, v))) + (1 | e)",
+    "cov and ar": "y ~ x + (x | e) + (1 | gr(a, cov=K)) + ar(t, a)",
 }
 PRIORS = ({}, {"b": "StudentT(4, 0, 2)"})
 
@@ -60,11 +65,21 @@ def frame(seed=0, n=40):
             "v": rng.uniform(0.5, 2.0, 10)[a],
             "s": rng.choice([0.5, 1.0, 1.5], n),
             "y": rng.normal(10.0, 2.0, n),
+            "half": np.where(a < 5, "first", "second"),
+            "o": [f"a{k}" for k in rng.integers(0, 10, n)],
         }
     )
     data["k"] = data.groupby("a").cumcount()
     data["t"] = 2 * data["k"] + (data["k"] > 1)
     return data[data["k"] < 5].reset_index(drop=True)
+
+
+def model_of(formula, data, **options):
+    if "cov=" in str(formula):
+        labels = [f"a{k}" for k in range(10)]
+        distance = np.abs(np.subtract.outer(np.arange(10), np.arange(10)))
+        options["covariances"] = {"K": pd.DataFrame(0.7**distance, labels, labels)}
+    return hm.Model(formula, data, **options)
 
 
 def correlations(rng, size):
@@ -83,6 +98,13 @@ def one_draw(model, seed):
         found["b"] = (("coef",), rng.normal(size=len(design.slopes)))
     for group in design.groups:
         dim = f"{group.name}_coef"
+        by = design.terms[group.terms[0]].by
+        if by is not None:
+            shape = len(by.labels), len(group.coefs)
+            found[f"sd_{group.name}"] = ((by.name, dim), rng.uniform(0.3, 2.0, shape))
+            matrices = np.stack([correlations(rng, shape[1]) for _ in by.labels])
+            found[f"cor_{group.name}"] = ((by.name, dim, f"{dim}_bis"), matrices)
+            continue
         found[f"sd_{group.name}"] = ((dim,), rng.uniform(0.3, 2.0, len(group.coefs)))
         blocks = [len(design.terms[k].coefs) for k in group.terms]
         if any(design.terms[k].correlated for k in group.terms):
@@ -162,9 +184,29 @@ def signal(model, draw):
         sd = draw[f"sd_{group.name}"].values[0, 0]
         name = f"cor_{group.name}"
         matrix = draw[name].values[0, 0] if name in draw else np.eye(len(sd))
-        z = np.concatenate([design.terms[k].z for k in group.terms], axis=1) * sd
-        cov += np.where(group.index[:, None] == group.index, z @ matrix @ z.T, 0.0)
+        first = design.terms[group.terms[0]]
+        z = np.concatenate([design.terms[k].z for k in group.terms], axis=1)
+        if first.by is not None:
+            own = first.by.index[group.index]
+            sd, matrix = sd[own], matrix[own]
+            z = z * sd
+            products = np.einsum("ia,iab,jb->ij", z, matrix, z)
+        else:
+            z = z * sd
+            products = z @ matrix @ z.T
+        cov += products * between_levels(first)
     return mean, cov
+
+
+def between_levels(term):
+    """Return for each two rows the covariance of their levels, in units of the effects'."""
+    known = np.eye(len(term.levels)) if term.cov is None else term.cov
+    if term.members is None:
+        return known[np.ix_(term.index, term.index)]
+    share = np.zeros((len(term.index), len(known)))
+    for levels, weights in zip(term.members.index.T, term.members.weights.T, strict=True):
+        np.add.at(share, (np.arange(len(share)), levels), weights)
+    return share @ known @ share.T
 
 
 @pytest.fixture(params=CASES)
@@ -175,7 +217,7 @@ def case(request):
 def prepared(formula, priors):
     data = frame()
     given = priors if " x" in str(formula) else {}
-    model = hm.Model(formula, data, priors=given)
+    model = model_of(formula, data, priors=given, engine="marginal")
     draw = one_draw(model, 1)
     x = marginal_points(model.marginal, model.design, model.resolved, draw)
     return model, data, draw, x
@@ -231,7 +273,7 @@ def test_groups_left_out_equal_a_dense_conditional(case):
     y = model.design.y
     mean, K = signal(model, draw)
     V = K + residual_covariance(model, data, draw)
-    group = model.design.groups[-1]
+    group = next(g for g in model.design.groups if not g.name.startswith("mm"))
     for level in range(2):
         held, rest = np.flatnonzero(group.index == level), np.flatnonzero(group.index != level)
         gain = np.linalg.solve(V[np.ix_(rest, rest)], V[np.ix_(rest, held)])
@@ -295,7 +337,7 @@ def test_rows_of_weight_zero_have_the_term_zero():
 
 
 def test_a_model_on_some_rows_keeps_priors_names_and_coordinates(case):
-    model = hm.Model(case, frame())
+    model = model_of(case, frame())
     rows = np.flatnonzero(frame()["h"] != "w")
     small = model.on_rows(rows)
     assert small.priors.equals(model.priors)
@@ -306,6 +348,9 @@ def test_a_model_on_some_rows_keeps_priors_names_and_coordinates(case):
     np.testing.assert_array_equal(small.design.y, model.design.y[rows])
     assert small.marginal.layout == model.marginal.layout
     for old, new in zip(model.design.groups, small.design.groups, strict=True):
+        if model.design.terms[old.terms[0]].members is not None:
+            assert new.n_rows.sum() == 2 * len(rows)
+            continue
         labels = np.array(old.levels)[old.index][rows]
         assert np.array_equal(np.array(new.levels)[new.index], labels)
         assert set(new.levels) == set(labels)

@@ -86,8 +86,9 @@ def test_a_known_covariance_gives_what_its_factor_gives(frame, drawn_fit):
     distance = np.abs(np.subtract.outer(np.arange(J), np.arange(J)))
     known = pd.DataFrame(0.8**distance, LABELS, LABELS)
     plain = hm.Model("by ~ x + (x | g)", frame, engine="conditional", centred=False)
-    related = hm.Model("by ~ x + (x | gr(g, cov=K))", frame, covariances={"K": known})
-    assert related.engine == "conditional"
+    related = hm.Model(
+        "by ~ x + (x | gr(g, cov=K))", frame, covariances={"K": known}, engine="conditional"
+    )
     assert related.centred == (False,)
     pd.testing.assert_frame_equal(related.covariances["K"], known)
     scores, effects = (drawn_fit(model).posterior["r_g"].values for model in (plain, related))
@@ -129,12 +130,57 @@ def test_several_memberships(frame, tmp_path):
     same_after_saving(fit, tmp_path)
 
 
-def test_structured_bars_and_the_other_engine(frame):
-    for group in ("gr(g, by=half)", 'gr(g, dist="student")', "mm(g, g2)"):
-        model = hm.Model(f"by ~ x + (1 | {group})", frame)
-        if model.engine == "conditional":
-            assert "structure of its own" in repr(model)
-            with pytest.raises(hm.EngineError, match="marginal engine cannot"):
-                hm.Model(f"by ~ x + (1 | {group})", frame, engine="marginal")
-            with pytest.raises(hm.EngineError, match="mle"):
-                hm.mle(model)
+KNOWN = pd.DataFrame(0.8 ** np.abs(np.subtract.outer(np.arange(J), np.arange(J))), LABELS, LABELS)
+STRUCTURES = {
+    "by": ("by ~ x + (x | gr(g, by=half))", {}),
+    "cov": ("by ~ x + (1 | gr(g, cov=K))", {"covariances": {"K": KNOWN}}),
+    "mm": ("many ~ x + (1 | mm(g, g2, weights=cbind(w1, w2)))", {}),
+}
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_nobody_can_tell_which_engine_ran(frame, name):
+    formula, options = STRUCTURES[name]
+    small = frame.iloc[::4].reset_index(drop=True)
+    fits = []
+    for engine in ("marginal", "conditional"):
+        model = hm.Model(formula, small, engine=engine, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SamplingWarning)
+            fits.append(model.fit(draws=1000, tune=500, seed=3, progress=False, target_accept=0.9))
+    one, two = (fit.summary() for fit in fits)
+    assert list(one.index) == list(two.index)
+    errors = [table["sd"] / np.sqrt(table["ess_bulk"]) for table in (one, two)]
+    off = (one["mean"] - two["mean"]) / np.sqrt(errors[0] ** 2 + errors[1] ** 2)
+    # Monte Carlo standard errors of both; ten numbers
+    assert np.max(np.abs(off)) < 4
+    for group in ("posterior", "group_effects", "observed_data", "constant_data"):
+        left, right = (fit.idata[group].to_dataset() for fit in fits)
+        assert set(left.variables) == set(right.variables)
+        for variable in left.variables:
+            assert left[variable].dims == right[variable].dims
+    left, right = (fit.ranef() for fit in fits)
+    assert left[["group", "effect", "level"]].equals(right[["group", "effect", "level"]])
+    # a quarter of a posterior sd: 5 Monte Carlo standard errors of 400 effective draws
+    assert np.max(np.abs(left["mean"] - right["mean"]) / right["sd"]) < 0.25
+    np.testing.assert_allclose(left["sd"], right["sd"], rtol=0.15)
+    # the same approximation from the same scales: their Monte Carlo error is some hundredths
+    assert hm.loo(fits[0]).elpd == pytest.approx(hm.loo(fits[1]).elpd, abs=1.0)
+    shares = [hm.icc(fit).to_frame()["mean"].iloc[0] for fit in fits]
+    assert shares[0] == pytest.approx(shares[1], abs=0.03)
+    rows = [hm.predict(fit).to_frame()["mean"] for fit in fits]
+    np.testing.assert_allclose(rows[0], rows[1], atol=0.1)
+
+
+def test_what_the_marginal_engine_leaves_to_the_other_one(frame):
+    formula = 'by ~ x + (1 | gr(g, dist="student"))'
+    model = hm.Model(formula, frame)
+    assert model.engine == "conditional"
+    assert "Student effects, which are not normal" in repr(model)
+    with pytest.raises(hm.EngineError, match="marginal engine cannot run this model: the bar by g"):
+        hm.Model(formula, frame, engine="marginal")
+    with pytest.raises(hm.EngineError, match=r"mle.. cannot estimate this model: the bar by g has"):
+        hm.mle(model)
+    counts = frame.assign(count=np.arange(len(frame)) % 5)
+    with pytest.raises(hm.EngineError, match=r"structure of its own .* approximations"):
+        hm.mle(hm.Model("count ~ x + (1 | gr(g, by=half))", counts, "poisson"))
