@@ -16,7 +16,7 @@ from measuring import HEADER, RESULTS, lines
 QUICK = ("sleepstudy", "pupils", "gpa_slope", "gpa_ar", "gpa_strata", "reml", "first_fit")
 ROWS = (
     *QUICK, "imports", "rows_100k", "rows", "rows_10m", "groups", "nested", "speed_dating",
-    "patents", "negative_binomial", "crossed_binomial", "collapsed", "evaluations",
+    "patents", "negative_binomial", "crossed_binomial", "collapsed", "evaluations", "forms",
 )  # fmt: skip
 
 

@@ -5,13 +5,19 @@ their weighted means within the group where the bar has an intercept, so that a 
 from zero costs no digits. Families other than the Gaussian one take Fisher scoring steps.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hiermodels.answers.scoring import (
+    SHARES,
+    Rows,
+    known_family,
+    score_and_information,
+    starting_predictor,
+)
 from hiermodels.errors import FitError
 from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family
@@ -25,31 +31,6 @@ TOLERANCE = 1e-8
 STEPS = 25
 #: Smallest eigenvalue of the scaled cross-products that counts as identified.
 SINGULAR = 1e-10
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The response rows of a regression.
-
-    Attributes
-    ----------
-    y : ndarray, shape (n,)
-        Response; successes for the binomial family.
-    offset : ndarray, shape (n,)
-        Everything in the linear predictor that is not estimated.
-    size : ndarray, shape (n,)
-        Binomial trials, 1 elsewhere.
-    precision : ndarray, shape (n,)
-        Inverse residual variance (Gaussian), or the multiplier of the log likelihood.
-    shape : ndarray, shape (n,), or None
-        Of gamma and negative binomial responses, taken as known.
-    """
-
-    y: Floats
-    offset: Floats
-    size: Floats
-    precision: Floats
-    shape: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -71,28 +52,11 @@ class OwnFit:
     reason: npt.NDArray[np.object_]
 
 
-_VARIANCES: dict[str, Callable[[Floats, Floats, Any], Floats]] = {
-    "gaussian": lambda mu, size, shape: np.ones_like(mu),
-    "t": lambda mu, size, shape: np.ones_like(mu),
-    "bernoulli": lambda mu, size, shape: mu * (1 - mu),
-    "binomial": lambda mu, size, shape: mu * (1 - mu) / size,
-    "poisson": lambda mu, size, shape: mu,
-    "negativebinomial": lambda mu, size, shape: mu + mu**2 / shape,
-    "gamma": lambda mu, size, shape: mu**2 / shape,
-}
-_BOUNDED = ("bernoulli", "binomial")
-
-
-def known_family(family: Family) -> bool:
-    """Return whether regressions of this family can be computed here."""
-    return family.name in _VARIANCES
-
-
 def response_rows(
     design: Design,
     family: Family,
     sigma: Floats | float | None,
-    shape: Floats | None = None,
+    parameters: Mapping[str, Floats] | None = None,
 ) -> Rows:
     """Return the response with its precisions; the offset is the design's own.
 
@@ -104,8 +68,8 @@ def response_rows(
         Residual sd (Gaussian), or scale (t), by row where it differs; None where it is not part of
         the model.
         Correlation between residuals is not used: estimates are by weighted least squares.
-    shape : ndarray, shape (n,), optional
-        Of gamma and negative binomial responses.
+    parameters : mapping of str to ndarray, optional
+        The family's further parameters, see :class:`~hiermodels.answers.scoring.Rows`.
 
     Returns
     -------
@@ -126,7 +90,8 @@ def response_rows(
             )
         precision = precision / variance
     size = one if design.trials is None else np.asarray(design.trials, dtype=np.float64)
-    return Rows(y, np.asarray(design.offset, dtype=np.float64) * one, size, precision, shape)
+    offset = np.asarray(design.offset, dtype=np.float64) * one
+    return Rows(y, offset, size, precision, parameters or {})
 
 
 def fit_groups(
@@ -260,15 +225,13 @@ def _scoring(
     if not known_family(family):
         q = z.shape[1]
         return np.full((levels, q), np.nan), np.full((levels, q, q), np.nan), everyone
-    share = rows.y / rows.size
-    eta = _start(share, rows, family)
+    eta = starting_predictor(rows, family)
     settled = np.zeros(levels, dtype=bool)
     estimate = covariance = np.empty(0)
     for _ in range(STEPS):
-        mu, slope, variance = _mean_slope_variance(eta, rows, family)
-        weight = np.nan_to_num(rows.precision * slope**2 / variance, posinf=0.0)
+        score, weight = score_and_information(eta, rows, family)
         with np.errstate(divide="ignore", invalid="ignore"):
-            target = np.nan_to_num(eta - rows.offset + (share - mu) / slope)
+            target = np.nan_to_num(eta - rows.offset + score / weight)
         estimate, covariance, _ = solve(weight, target)
         new = np.clip(rows.offset + np.einsum("nq,nq->n", z, estimate[index]), -200, 200)
         moved = np.zeros(levels)
@@ -278,37 +241,6 @@ def _scoring(
         if settled.all():
             break
     return estimate, covariance, settled
-
-
-def _start(share: Floats, rows: Rows, family: Family) -> Floats:
-    """Return linear predictors to start from, with means inside the family's range."""
-    if family.name in _BOUNDED:
-        mean = (rows.size * share + 0.5) / (rows.size + 1)
-    elif family.name in ("poisson", "negativebinomial"):
-        mean = share + 0.1 * max(float(np.mean(share)), 1e-8)
-    else:
-        mean = share
-    return np.asarray(family.link_function(mean), dtype=np.float64)
-
-
-def _mean_slope_variance(eta: Floats, rows: Rows, family: Family) -> tuple[Floats, Floats, Floats]:
-    """Return the mean, its derivative by the linear predictor, and the unit variance."""
-    mu = np.asarray(family.linkinv(eta), dtype=np.float64)
-    if family.link == "identity":
-        slope = np.ones_like(eta)
-    elif family.link == "log":
-        slope = mu
-    elif family.link == "logit":
-        slope = mu * (1 - mu)
-    else:
-        # A central difference: the fixed point of the scoring steps does not depend on its error.
-        h = 1e-5 * np.maximum(1.0, np.abs(eta))
-        slope = (np.asarray(family.linkinv(eta + h)) - np.asarray(family.linkinv(eta - h))) / (
-            2 * h
-        )
-    tiny = 1e-300
-    slope = np.where(np.abs(slope) < tiny, tiny, slope)
-    return mu, slope, np.maximum(_VARIANCES[family.name](mu, rows.size, rows.shape), tiny)
 
 
 def _few_rows(reason: npt.NDArray[np.object_], count: Indices, q: int) -> None:
@@ -355,7 +287,7 @@ def _not_settled(
     size = np.bincount(index, rows.size, minlength=levels)
     text = "separated: no finite estimate"
     reason[(reason == "") & ~settled & (total == 0)] = "all responses 0: no finite estimate"
-    if family.name in _BOUNDED:
+    if family.name in SHARES:
         full = (reason == "") & ~settled & (total == size)
         reason[full] = "all responses are successes: no finite estimate"
     reason[(reason == "") & ~settled] = text

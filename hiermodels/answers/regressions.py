@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hiermodels.answers.own import Rows, fit_groups
+from hiermodels.answers.own import fit_groups
+from hiermodels.answers.scoring import Rows
 from hiermodels.errors import FitError
 from hiermodels.fitting.draws import check_prob
 from hiermodels.fitting.estimate import Estimate
@@ -92,7 +93,7 @@ def _groups(estimate: Estimate, group: Group) -> pd.DataFrame:
     z = np.concatenate([design.terms[k].z for k in group.terms], axis=1)
     rest = _rest(estimate, group, z)
     precision = _precision(design)
-    rows = Rows(design.y, rest, np.ones(design.n), precision)
+    rows = Rows(design.y, rest, np.ones(design.n), precision, {})
     count = len(group.levels)
     own = fit_groups(z, group.index, count, rows, estimate.model.family, tuple(group.coefs))
     left = design.y - rest - np.einsum("nq,nq->n", z, np.nan_to_num(own.estimate)[group.index])

@@ -22,8 +22,10 @@ from hiermodels.answers.fitted import (
     population_draws,
     population_means,
 )
-from hiermodels.answers.own import OwnFit, Rows, fit_all, fit_groups, response_rows
+from hiermodels.answers.own import OwnFit, fit_all, fit_groups, response_rows
 from hiermodels.answers.own_rows import predictor_draws
+from hiermodels.answers.scoring import Rows
+from hiermodels.engines.responses import PARAMETERS
 from hiermodels.errors import FitError
 from hiermodels.spec.design import Group
 
@@ -86,20 +88,21 @@ def rest(fit: Fitted, group: Group) -> Floats:
 def _rows(fit: Fitted) -> Rows:
     """Return the response with its precisions; further parameters at their posterior means."""
     design, family = fit.model.design, fit.model.family
-    name = {"t": "sigma", "negativebinomial": "shape", "gamma": "shape"}.get(family.name)
-    modelled = [own.name for own in design.parameters]
-    if family.name == "gaussian" and "sigma" in modelled:
-        name = "sigma"
-    if name is None:
+    names = tuple(name for name in PARAMETERS.get(family.name, ()) if name != "nu")
+    if family.name == "gaussian" and "sigma" not in [own.name for own in design.parameters]:
         return response_rows(design, family, residual_sd(fit))
+    if not names:
+        return response_rows(design, family, None)
     sizes = dataset(fit, "posterior").sizes
     total = sizes["chain"] * sizes["draw"]
     draws = np.unique(np.linspace(0, total - 1, min(total, MOST_DRAWS)).astype(np.intp))
-    values = predictor_draws(fit, draws, groups="none").parameters[name].mean(axis=0)
-    by_row = np.asarray(values) * np.ones(design.n)
-    if name == "sigma":
-        return response_rows(design, family, by_row)
-    return response_rows(design, family, None, by_row)
+    found = predictor_draws(fit, draws, groups="none").parameters
+    means = {name: np.asarray(found[name]).mean(axis=0) for name in names}
+    by_row = {
+        name: value if name == "cutpoints" else value * np.ones(design.n)
+        for name, value in means.items()
+    }
+    return response_rows(design, family, by_row.pop("sigma", None), by_row)
 
 
 def own_estimates(fit: Fitted, group: Group) -> OwnFit:

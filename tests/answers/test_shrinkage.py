@@ -8,9 +8,11 @@ import pytest
 import standin
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import minimize
 
 from hiermodels.answers.fitted import dataset
 from hiermodels.answers.own import fit_groups, response_rows
+from hiermodels.answers.scoring import Rows
 from hiermodels.answers.shrinkage import (
     choose,
     complete_estimates,
@@ -18,6 +20,7 @@ from hiermodels.answers.shrinkage import (
     population_ellipse,
     residual_sd,
 )
+from hiermodels.engines.responses import draw_response, log_likelihood
 from hiermodels.errors import FitError
 from hiermodels.spec.families import Family
 
@@ -242,6 +245,66 @@ def test_separated_groups_have_no_finite_estimate():
     assert reason["ones"] == "all responses are successes: no finite estimate"
     assert reason["split"] == "separated: no finite estimate"
     assert np.isfinite(found.estimate).all(axis=1).tolist() == [r == "" for r in found.reason]
+
+
+def by_likelihood(family, parameters):
+    """Two groups of 40 rows with a predictor, their family's known parameters, and 3 trials."""
+    rng = np.random.default_rng(4)
+    index = np.repeat([0, 1], 40)
+    z = np.column_stack([np.ones(80), rng.normal(size=80)])
+    eta = np.where(index == 0, 0.2, -0.4) + 0.6 * z[:, 1]
+    trials = np.full(80, 3.0) if family.name == "beta_binomial" else None
+    y = draw_response(family, eta[None], parameters, rng, trials)[0]
+    size = np.ones(80) if trials is None else trials
+    rows = Rows(y, np.linspace(-0.1, 0.1, 80), size, np.linspace(0.5, 2, 80), parameters)
+    return index, z, rows, trials
+
+
+@pytest.mark.parametrize(
+    ("family", "parameters"),
+    [
+        (Family("beta"), {"phi": np.full(80, 6.0)}),
+        (Family("beta_binomial"), {"phi": np.full(80, 4.0)}),
+        (Family("cumulative"), {"cutpoints": np.array([-1.0, 0.1, 1.3])}),
+        (Family("cumulative", "probit"), {"cutpoints": np.array([-0.8, 0.9])}),
+        (Family("zero_inflated_poisson"), {"zi": np.full(80, 0.2)}),
+        (
+            Family("zero_inflated_negativebinomial"),
+            {"zi": np.full(80, 0.1), "shape": np.full(80, 2.0)},
+        ),
+    ],
+)
+def test_families_without_simple_scores_reach_the_largest_likelihood(family, parameters):
+    index, z, rows, trials = by_likelihood(family, parameters)
+    found = fit_groups(z, index, 2, rows, family, ("Intercept", "x"))
+    assert list(found.reason) == ["", ""]
+
+    def minus(coefficients, mine):
+        by_row = {
+            name: value if name == "cutpoints" else value[mine]
+            for name, value in rows.parameters.items()
+        }
+        eta = rows.offset[mine] + z[mine] @ coefficients
+        tried = None if trials is None else trials[mine]
+        return -np.sum(
+            rows.precision[mine] * log_likelihood(family, rows.y[mine], eta, by_row, tried)
+        )
+
+    for j in (0, 1):
+        mine = index == j
+        best = minimize(minus, np.zeros(2), (mine,), options={"gtol": 1e-9})
+        # BFGS by differences stops at about the root of the rounding error, 1e-8 of its scale.
+        np.testing.assert_allclose(found.estimate[j], best.x, atol=1e-5)
+        assert minus(found.estimate[j], mine) <= best.fun + 1e-9
+    assert (np.diagonal(found.covariance, axis1=1, axis2=2) > 0).all()
+
+
+def test_the_lowest_category_everywhere_has_no_estimate():
+    family, cutpoints = Family("cumulative"), {"cutpoints": np.array([-1.0, 1.0])}
+    rows = Rows(np.zeros(6), np.zeros(6), np.ones(6), np.ones(6), cutpoints)
+    found = fit_groups(np.ones((6, 1)), np.zeros(6, int), 1, rows, family, ("Intercept",))
+    assert np.isnan(found.estimate).all()
+    assert "no finite estimate" in found.reason[0]
 
 
 @pytest.mark.parametrize("link", ["probit", "cloglog"])

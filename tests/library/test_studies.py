@@ -13,7 +13,14 @@ from hiermodels.library.studies import study_names
 # Optimisers stop at about 1e-8 of the likelihood; two of them agree within a thousandth of what is
 # known about an estimate. Laplace's inner tolerances leave a fiftieth of a standard error.
 LOGLIK, SHARE = {"laplace": 1e-3}, {"laplace": 0.02}
-SLOW = {("patents", "year_and_patent"), ("patents", "patent"), ("speed_dating", "file_columns")}
+SLOW = {
+    ("patents", "year_and_patent"),
+    ("patents", "patent"),
+    ("speed_dating", "file_columns"),
+    ("sociometric", "model_2"),
+    ("sociometric", "model_3"),
+    ("sociometric", "model_4"),
+}
 # Wide crossings and thousands of effects take tens of seconds.
 VARIANTS = [(name, key) for name in study_names() for key in hm.load_study(name).variants]
 
@@ -68,6 +75,13 @@ def test_a_variant_gives_the_numbers_of_its_reference(data_folder, name, key, me
     assert ours.singular == (method in variant.singular)
 
 
+def fit_of(study, key, seed):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", SamplingWarning)
+        fit = study.model(key).fit(seed=seed, progress=False)
+    return fit, [str(w.message) for w in caught if issubclass(w.category, SamplingWarning)]
+
+
 @pytest.mark.parametrize(
     ("name", "key"),
     [pytest.param(*pair, marks=pytest.mark.slow) if pair in SLOW else pair for pair in VARIANTS],
@@ -75,14 +89,15 @@ def test_a_variant_gives_the_numbers_of_its_reference(data_folder, name, key, me
 def test_a_variant_is_sampled_without_a_warning(data_folder, name, key):
     study = hm.load_study(name)
     variant = study.variant(key)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", SamplingWarning)
-        fit = study.model(key).fit(seed=1, progress=False)
-    said = [str(w.message) for w in caught if issubclass(w.category, SamplingWarning)]
-    if variant.warns is None:
-        assert said == []
-    else:
+    fit, said = fit_of(study, key, seed=1)
+    if variant.warns is not None:
         assert variant.warns in said[0]
+    elif said:
+        # Chance alone carries an R-hat over 1.01 in one of some hundred fits, not in two seeds
+        # one after the other; a divergence is not forgiven.
+        assert "do not quite agree" in said[0]
+        fit, said = fit_of(study, key, seed=2)
+        assert said == []
     means = fit.summary()["mean"]
     assert np.isfinite(means).all()
 
