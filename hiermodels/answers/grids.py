@@ -10,7 +10,7 @@ import pandas as pd
 from hiermodels.answers.lines import numeric_predictors
 from hiermodels.answers.rows import all_groups, parameter_designs
 from hiermodels.errors import FitError
-from hiermodels.spec.design import Design, group_columns
+from hiermodels.spec.design import Design, group_structures
 from hiermodels.spec.encoding import Encoding
 
 _LARGEST = 1_000_000
@@ -38,7 +38,7 @@ def make_grid(design: Design, values: Mapping[str, Any]) -> pd.DataFrame:
         A column is none of the formula's, or has no values.
     """
     known = used_columns(design)
-    allowed = [*known, *(c for columns in group_columns(design).values() for c in columns)]
+    allowed = [*known, *(c for own in group_structures(design).values() for c in own.every_column)]
     additions = [c for a in design.formula.additions.values() for c in a.expression.columns]
     lists: dict[str, list[Any]] = {}
     for name, given in values.items():
@@ -65,8 +65,8 @@ def make_grid(design: Design, values: Mapping[str, Any]) -> pd.DataFrame:
 
 def named_groups(design: Design, columns: Sequence[str]) -> list[str]:
     """Return the groupings all of whose columns are among those given."""
-    made = group_columns(design)
-    return [name for name in all_groups(design) if set(made[name]) <= set(columns)]
+    made = group_structures(design)
+    return [name for name in all_groups(design) if set(made[name].columns) <= set(columns)]
 
 
 def used_columns(design: Design) -> list[str]:

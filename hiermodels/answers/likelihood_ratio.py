@@ -88,6 +88,8 @@ def lrt(a: Estimate, b: Estimate) -> pd.DataFrame:
 def _note(small: Estimate, large: Estimate, chisq: float) -> str:
     """Return how to read the p-value."""
     more = large.problem.n_theta - small.problem.n_theta
+    # one covariance for all subpopulations is no boundary of one for each
+    more -= _split(small.model.design, large.model.design)
     limit = small.model.family.name != large.model.family.name
     if more <= 0 and not limit:
         return ""
@@ -99,6 +101,18 @@ def _note(small: Estimate, large: Estimate, chisq: float) -> str:
         half = 0.5 * float(stats.chi2.sf(chisq, 1)) if chisq > 0 else 1.0
         return f"{text}; by the half-and-half mixture it is {half:.3g}"
     return text
+
+
+def _split(small: Design, large: Design) -> int:
+    """Return how many variances and covariances subpopulations have that were one before."""
+    total = 0
+    for term in small.terms:
+        for other in large.terms:
+            if term.by is None and other.by is not None and _bar_within(term, other):
+                q = len(term.coefs)
+                size = q * (q + 1) // 2 if term.correlated else q
+                total += size * (len(other.by.labels) - 1)
+    return total
 
 
 def _check_rows(small: Design, large: Design) -> None:

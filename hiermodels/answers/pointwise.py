@@ -12,12 +12,12 @@ from hiermodels.answers.fitted import drawn
 from hiermodels.answers.new_levels import NewLevels
 from hiermodels.answers.predictors import GroupEffects, linear_draws, parameter_draws
 from hiermodels.answers.residual_rows import residual_sds
+from hiermodels.answers.row_likelihood import row_log_likelihood
 from hiermodels.answers.rows import RowLevels, Rows, all_groups, own_rows, parameter_designs
 from hiermodels.engines.choice import choose_engine
 from hiermodels.engines.integrable import unsupported
 from hiermodels.engines.leave_out import row_terms
-from hiermodels.engines.responses import PARAMETERS, log_likelihood
-from hiermodels.errors import FitError
+from hiermodels.engines.responses import PARAMETERS
 from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.generative import OBS
 from hiermodels.fitting.model import Model
@@ -161,23 +161,14 @@ def density(
 ) -> Floats:
     """Return the rows' log densities at linear predictors (..., m), with draws of parameters.
 
-    Raises
-    ------
-    FitError
-        The response is censored or truncated.
+    Of censored rows these are log probabilities.
     """
-    for name in ("censoring", "truncation"):
-        if getattr(design, name, None) is not None:
-            raise FitError(
-                f"Log densities of single rows are not available under {name}. Compare such models "
-                "by their predictions."
-            )
     names = PARAMETERS[model.family.name]
     found = dict(parameter_draws(design, posterior, rows, take, effects, names))
     linear = [own.name for own in parameter_designs(design)]
     if design.residual is not None and "sigma" not in linear:
         found["sigma"] = residual_sds(design, posterior, take)
-    return log_likelihood(model.family, design.y, eta, found, design.trials, design.weights)
+    return row_log_likelihood(model.family, design, eta, found)
 
 
 def pointwise_log_likelihood(fit: Fit) -> xr.DataArray:
@@ -187,7 +178,9 @@ def pointwise_log_likelihood(fit: Fit) -> xr.DataArray:
     group effects are integrated out: the density is log p(y_i | y_-i, theta), with theta the
     scales; under ``ar``, ``cosy`` and ``unstr`` it is the conditional of the joint normal. For
     all others it is log p(y_i | b, beta, theta). Either is what leave-one-out importance
-    sampling takes, and what ArviZ calls ``log_likelihood``. With ``weights(w)`` a row's density
+    sampling takes, and what ArviZ calls ``log_likelihood``. Of a censored row it is the log
+    probability of the values that it may have, and under truncation all is given that responses
+    lie within the bounds. With ``weights(w)`` a row's density
     is raised to the power w, as in the posterior: leaving the row out leaves all its w out.
 
     Parameters

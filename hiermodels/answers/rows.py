@@ -8,13 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hiermodels.errors import DataError, FitError, UnknownColumnError
+from hiermodels.errors import DataError, UnknownColumnError
 from hiermodels.spec.coding import evaluate_number
-from hiermodels.spec.design import Design, Group, Term, group_columns
+from hiermodels.spec.design import Design, Group, Term, group_structures
 from hiermodels.spec.encoding import NewRows
 from hiermodels.spec.expressions import unknown_column
 from hiermodels.spec.frame import as_groups, as_predictor, check_frame, combine_groups, row_label
 from hiermodels.spec.functions import level_label
+from hiermodels.spec.grouping import read_members
+from hiermodels.spec.terms import GroupStructure
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -213,8 +215,8 @@ def new_rows(
     for name in parameters:
         encoding = design.encoding.parameters[name] if name else design.encoding
         coded[name] = encoding.rows(frame)
-    columns, every = group_columns(design), all_groups(design)
-    levels = {name: _new_levels(design, frame, every[name], columns[name]) for name in groups}
+    structures, every = group_structures(design), all_groups(design)
+    levels = {name: _new_levels(design, frame, every[name], structures[name]) for name in groups}
     trials, notes = _trials(design, frame)
     return Rows(frame, coded, levels, trials, own=False, notes=notes)
 
@@ -234,19 +236,23 @@ def needed_column(frame: pd.DataFrame, name: str, hint: str = "") -> "pd.Series[
 
 
 def _new_levels(
-    design: Design, frame: pd.DataFrame, group: Group, columns: Sequence[str]
+    design: Design, frame: pd.DataFrame, group: Group, structure: GroupStructure
 ) -> RowLevels:
     """Return the levels of new rows, by text."""
     term = first_term(design, group)
-    if getattr(term, "members", None) is not None:
-        raise FitError(
-            f"The rows of {group.name!r} belong to several levels, and such memberships are not "
-            "read from new data. Predict the fit's own rows, or leave them out of groups=[...]."
-        )
     hint = f" It makes the grouping {group.name!r}; groups='none' leaves group effects out."
+    position = {label: k for k, label in enumerate(group.levels)}
+    if structure.multiple:
+        weights = (name for weight in structure.weights for name in weight.columns)
+        needed = {name: needed_column(frame, name, hint) for name in (*structure.columns, *weights)}
+        members, labels = read_members(structure, pd.DataFrame(needed))
+        seen = np.array([position.get(label, -1) for label in labels], dtype=np.intp)
+        # a label that no row counts need not be known: any level stands for it
+        seen[np.setdiff1d(np.arange(len(labels)), members.index[members.weights > 0])] = 0
+        return RowLevels(members.index, members.weights, labels, seen)
+    columns = structure.columns
     parts = [as_groups(needed_column(frame, name, hint), name) for name in columns]
     index, labels = combine_groups(parts)
-    position = {label: k for k, label in enumerate(group.levels)}
     known = np.array([position.get(label, -1) for label in labels], dtype=np.intp)
     by = getattr(term, "by", None)
     if by is None:

@@ -80,8 +80,8 @@ def rest(fit: Fitted, group: Group) -> Floats:
         eta = eta + np.asarray(design.X)[:, outside] @ population_means(fit)[outside]
     for other in design.groups:
         if other.name != group.name:
-            effects = effect_means(fit, other)
-            eta = eta + np.einsum("nq,nq->n", group_columns(design, other), effects[other.index])
+            effects = design.terms[other.terms[0]].by_row(effect_means(fit, other))
+            eta = eta + np.einsum("nq,nq->n", group_columns(design, other), effects)
     return np.asarray(eta)
 
 

@@ -38,7 +38,7 @@ def conditional_problem(
     """
     check_independent(design)
     shifts = _shifts(design.terms, priors.terms, priors.X, centred)
-    y, censoring, y_upper = _censored(design)
+    y, censoring, y_upper = observed_response(design)
     return ConditionalProblem(
         family=family.name,
         link=family.link,
@@ -55,7 +55,7 @@ def conditional_problem(
         parameters=_parameters(design, priors),
         censoring=censoring,
         y_upper=y_upper,
-        truncation=_bounds(design),
+        truncation=truncation_bounds(design),
     )
 
 
@@ -143,9 +143,9 @@ def _linear(own: ParameterPriors, part: Predictor) -> ParameterBlock:
     )
 
 
-def _censored(design: Design) -> tuple[Array, NDArray[np.int8] | None, Array | None]:
+def observed_response(design: Design) -> tuple[Array, NDArray[np.int8] | None, Array | None]:
     """Return responses, codes and upper ends; a censored row reaches to a bound of truncation."""
-    found, bounds = design.censoring, _bounds(design)
+    found, bounds = design.censoring, truncation_bounds(design)
     if found is None:
         return design.y, None, None
     y, kind, upper = design.y, found.kind.astype(np.int8), found.upper
@@ -158,7 +158,7 @@ def _censored(design: Design) -> tuple[Array, NDArray[np.int8] | None, Array | N
     return y, kind, upper
 
 
-def _bounds(design: Design) -> Array | None:
+def truncation_bounds(design: Design) -> Array | None:
     """Return the bounds of truncation (n, 2), infinite where there is none."""
     found = design.truncation
     if found is None:

@@ -122,7 +122,10 @@ class BarBlock:
     @property
     def n_by(self) -> int:
         """Number of subpopulations with their own sds and correlations; 1 without `by`."""
-        return 1 if self.by is None else int(self.by.max()) + 1
+        if self.by is None:
+            return 1
+        # on some of the rows a subpopulation may have no level left, and keeps its sds
+        return max(int(self.by.max()) + 1, len(self.sd_priors) // self.q)
 
     @property
     def every_sd_prior(self) -> tuple[PriorRow, ...]:

@@ -21,6 +21,9 @@ ENGINES: Final = ("auto", "marginal", "conditional")
 # An effective draw takes about so many more gradients where group effects are coordinates:
 # longer trajectories, and fewer effective draws of them.
 _MORE_GRADIENTS: Final = 8.0
+# Where levels have a structure of their own its coordinates are not whitened, and an effective draw
+# takes so many times more still.
+_NOT_WHITENED: Final = 2.5
 _MOST_BYTES: Final = 1e9
 # A product summed from the rows takes so many times as long as an operation of the other counts:
 # it is added to memory, and each row's variance takes an exponential and a logarithm.
@@ -111,6 +114,8 @@ def _cheaper(design: Design, priors: ResolvedPriors) -> Choice:
     """Return the engine whose effective draws cost less."""
     marginal, size = _marginal_cost(design, priors)
     conditional = _conditional_cost(design) * _MORE_GRADIENTS
+    if not all(term.plain for term in design.terms):
+        conditional *= _NOT_WHITENED
     if size > _MOST_BYTES:
         return Choice(
             "conditional",

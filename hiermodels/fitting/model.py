@@ -403,9 +403,7 @@ class Model:
         return tree
 
     def _forms_to_keep(self) -> Any:
-        """Return the bars' forms where they were used, else what was asked for."""
-        if self.engine == "conditional":
-            return [bool(form) for form in self.centred]
+        """Return which forms were asked for: what was left to choose is chosen alike again."""
         asked = self._centred
         return dict(asked) if isinstance(asked, Mapping) else asked
 

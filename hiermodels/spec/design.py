@@ -33,7 +33,7 @@ from hiermodels.spec.predictor_coding import Coded, code_predictor
 from hiermodels.spec.predictors import Group, ParameterDesign, Term, intercept_position
 from hiermodels.spec.residual import Additions, Residual, build_residual
 from hiermodels.spec.responses import Response, as_response
-from hiermodels.spec.terms import Bar
+from hiermodels.spec.terms import Bar, GroupStructure
 
 __all__ = [
     "Design",
@@ -41,7 +41,7 @@ __all__ = [
     "ParameterDesign",
     "Term",
     "build_design",
-    "group_columns",
+    "group_structures",
     "known_covariances",
 ]
 
@@ -359,8 +359,8 @@ def known_covariances(design: Design) -> dict[str, pd.DataFrame]:
     return found
 
 
-def group_columns(design: Design) -> Mapping[str, tuple[str, ...]]:
-    """Return the data columns that make each grouping, by its name."""
+def group_structures(design: Design) -> Mapping[str, GroupStructure]:
+    """Return each grouping as written, by its name."""
     formula = design.formula
     bars = (*formula.bars, *(bar for own in formula.parameters.values() for bar in own.bars))
-    return {bar.group_name: bar.group for bar in bars}
+    return {bar.group_name: bar.structure for bar in bars}

@@ -98,7 +98,7 @@ def read_levels(bar: Bar, kept: pd.DataFrame, covariances: Covariances) -> Level
     structure = bar.structure
     members = None
     if structure.multiple:
-        members, labels = _members(structure, kept)
+        members, labels = read_members(structure, kept)
         index = members.index[:, 0]
     else:
         index, labels = combine_groups([as_groups(kept[name], name) for name in bar.group])
@@ -117,8 +117,22 @@ def read_levels(bar: Bar, kept: pd.DataFrame, covariances: Covariances) -> Level
 # --- several memberships --------------------------------------------------------------------
 
 
-def _members(structure: GroupStructure, kept: pd.DataFrame) -> tuple[Members, tuple[str, ...]]:
-    """Return the memberships of ``mm()`` and the labels of all levels."""
+def read_members(structure: GroupStructure, kept: pd.DataFrame) -> tuple[Members, tuple[str, ...]]:
+    """Return the memberships of ``mm()`` and the labels of all levels.
+
+    Parameters
+    ----------
+    structure : GroupStructure
+    kept : pandas.DataFrame
+        Complete rows.
+
+    Raises
+    ------
+    FormulaError
+        A weight names no column.
+    DataError
+        A weight is negative, or all of a row's are zero.
+    """
     n, columns = len(kept), structure.columns
     stacked = pd.concat([kept[name].reset_index(drop=True) for name in columns], ignore_index=True)
     groups = as_groups(stacked, structure.name)

@@ -48,6 +48,13 @@ class GroupStructure:
         """The grouping's name in tables and variables: ``hospital:ward``, ``mmg1g2``."""
         return f"mm{''.join(self.columns)}" if self.multiple else ":".join(self.columns)
 
+    @property
+    def every_column(self) -> tuple[str, ...]:
+        """The columns that make the grouping: levels, subpopulations, and weights."""
+        by = () if self.by is None else (self.by,)
+        weights = (name for weight in self.weights for name in weight.columns)
+        return (*self.columns, *by, *weights)
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -79,9 +86,7 @@ class Bar:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that it names besides its factors."""
-        by = () if self.structure.by is None else (self.structure.by,)
-        weights = (name for weight in self.structure.weights for name in weight.columns)
-        return (*self.group, *by, *weights)
+        return self.structure.every_column
 
     @property
     def group_name(self) -> str:

@@ -160,6 +160,25 @@ def test_one_subpopulation_is_none():
     assert constrain(split, x).sds[0].shape == (1, 2)
 
 
+def test_a_subpopulation_without_levels_keeps_its_sds():
+    rng = np.random.default_rng(12)
+    whole = bar(rng, by=np.array([2, 0, 1, 1, 0, 2, 0]))
+    own = dataclasses.replace(whole, by=np.array([1, 0, 1, 1, 0, 1, 0]))
+    problem = problem_of(rng, own)
+    assert (own.n_by, list(own.sizes)) == (3, [3, 4, 0])
+    parts = layout(problem).bars[0]
+    assert parts.sds.stop - parts.sds.start == 6
+    x = rng.normal(0, 0.5, layout(problem).ndim)
+    moved = x.copy()
+    moved[parts.sds.stop - 1] += 0.3
+    # nothing but its prior moves with an sd that no level has
+    change = log_density(problem, moved)[0] - log_density(problem, x)[0]
+    prior = [stats.halfnorm(scale=own.sd_priors[5].args[0]).logpdf(np.exp(v)) + v
+             for v in (moved[parts.sds.stop - 1], x[parts.sds.stop - 1])]  # fmt: skip
+    assert change == pytest.approx(prior[0] - prior[1], rel=1e-9)
+    assert constrain(problem, x).sds[0].shape == (3, 2)
+
+
 def test_subpopulations_may_share_their_priors():
     rng = np.random.default_rng(6)
     own = dataclasses.replace(bar(rng), by=np.array([0, 1, 0, 1, 0, 1, 1]))

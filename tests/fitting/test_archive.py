@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from pytensor.compile.mode import Mode
 
 from hiermodels.errors import FitError
 from hiermodels.fitting import archive
@@ -88,6 +89,44 @@ def test_a_loaded_model_can_be_fitted_and_changed(saved, quick_fit):
     # the centred columns differ by rounding, which hundreds of steps may magnify
     assert one.posterior.sizes == two.posterior.sizes
     assert model.with_priors({"sigma": "HalfNormal(1)"}).priors.iloc[-1]["source"] == "user"
+
+
+def test_a_loaded_model_takes_the_forms_that_its_fit_took(quick_fit, tmp_path):
+    """Whitening may choose other forms than moments do; a refit from the file chooses alike."""
+    rng = np.random.default_rng(0)
+    a, c = rng.integers(0, 100, 120), rng.integers(0, 30, 120)
+    data = pd.DataFrame({"a": a, "c": c, "x": rng.normal(size=120)})
+    data["count"] = rng.poisson(np.exp(0.5 + rng.normal(size=100)[a] + rng.normal(size=30)[c]))
+    fit = quick_fit(Model("count ~ x + (1 | a) + (1 | c)", data, "poisson"), chains=1)
+    model = load(fit.save(tmp_path / "fit.nc")).model
+    assert model.centred == fit.model.centred == (True, True)
+    # the two differ, so that forms kept from moments would show
+    assert "a non-centred; c centred" in fit.idata.attrs["how"]
+    assert quick_fit(model, chains=1).idata.attrs["how"] == fit.idata.attrs["how"]
+    fixed = Model("count ~ x + (1 | a) + (1 | c)", data, "poisson", centred={"a": False})
+    again = load(quick_fit(fixed, chains=1).save(tmp_path / "fixed.nc")).model
+    assert again.centred == fixed.centred
+
+
+def test_a_family_of_ones_own_is_given_again(drawn_fit, tmp_path):
+    bmb = pytest.importorskip("bambi")
+    likelihood = bmb.Likelihood("Gumbel", params=["mu", "beta"], parent="mu")
+    family = bmb.Family("gumbel", likelihood, {"mu": "identity", "beta": "log"})
+    family.set_default_priors({"beta": bmb.Prior("HalfNormal", sigma=2)})
+    model = Model("y ~ x + (1 | g)", frame(), family)
+    fit = drawn_fit(model)
+    path = fit.save(tmp_path / "own.nc")
+    with pytest.raises(FitError, match=r"family of your own, 'gumbel', .*hm.load\(path, family="):
+        load(path)
+    with pytest.raises(FitError, match="family of your own, 'gumbel'"):
+        load(path, family="gaussian")
+    again = load(path, family=family)
+    assert_same(fit, again)
+    point = model.pymc.initial_point()
+    # compiling is what takes time here
+    plain = Mode(linker="py", optimizer=None)
+    one, two = (own.pymc.compile_logp(mode=plain)(point) for own in (model, again.model))
+    assert one == pytest.approx(two, rel=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -184,3 +184,14 @@ def test_what_the_marginal_engine_leaves_to_the_other_one(frame):
     counts = frame.assign(count=np.arange(len(frame)) % 5)
     with pytest.raises(hm.EngineError, match=r"structure of its own .* approximations"):
         hm.mle(hm.Model("count ~ x + (1 | gr(g, by=half))", counts, "poisson"))
+
+
+def test_the_engine_is_the_one_whose_draws_cost_less(frame):
+    """A known covariance between few levels is integrated out, between many is not."""
+    few = hm.Model("by ~ x + (1 | gr(g, cov=K))", frame, covariances={"K": KNOWN})
+    assert few.engine == "marginal"
+    rng = np.random.default_rng(2)
+    many = pd.DataFrame({"g": np.repeat(np.arange(900), 2), "y": rng.normal(size=1800)})
+    model = hm.Model("y ~ 1 + (1 | gr(g, cov=K))", many, covariances={"K": np.eye(900) + 0.1})
+    assert model.engine == "conditional"
+    assert "times as much in marginal form" in repr(model)

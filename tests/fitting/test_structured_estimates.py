@@ -153,7 +153,12 @@ def test_one_covariance_is_a_case_of_several():
         hm.mle(hm.Model(f"y ~ x + (x | {group})", data), "ml") for group in ("g", "gr(g, by=h)")
     )
     # two sds and a correlation more
-    assert hm.lrt(small, large)["df_diff"].iloc[-1] == 3
+    table = hm.lrt(small, large)
+    assert table["df_diff"].iloc[-1] == 3
+    # equal covariances are no boundary
+    assert table.attrs["note"] == ""
+    less = hm.mle(hm.Model("y ~ x + (1 | g)", data), "ml")
+    assert "variances of the larger model are zero" in hm.lrt(less, large).attrs["note"]
     with pytest.raises(hm.HierModelsError, match="effects by mmgg2 are not among"):
         hm.lrt(hm.mle(hm.Model("y ~ x + (x | mm(g, g2))", data), "ml"), large)
     apart = hm.mle(hm.Model("y ~ x + (1 | gr(g, by=h))", data), "ml")
