@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from hiermodels.answers.leave_group_out import logo
     from hiermodels.answers.leave_one_out import loo
     from hiermodels.answers.likelihood_ratio import lrt
+    from hiermodels.answers.linting import lint
+    from hiermodels.answers.model_checks import check_model as check
     from hiermodels.answers.model_comparison import compare
     from hiermodels.answers.pointwise import pointwise_log_likelihood
     from hiermodels.answers.pooling_factors import measure_pooling as pooling
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from hiermodels.library.studies import list_studies, load_study
     from hiermodels.show.plots import (
         plot_caterpillar,
+        plot_check,
         plot_estimates,
         plot_groups,
         plot_pooling,
@@ -65,6 +68,7 @@ if TYPE_CHECKING:
     )
     from hiermodels.show.reporting import write_report as report
     from hiermodels.spec.families import Family
+    from hiermodels.spec.findings_catalogue import Finding, Findings
     from hiermodels.spec.priors import Prior
 
 __version__ = "0.1.0"
@@ -77,6 +81,8 @@ __all__ = [
     "Estimate",
     "EstimationWarning",
     "Family",
+    "Finding",
+    "Findings",
     "Fit",
     "FitError",
     "FormulaError",
@@ -87,6 +93,7 @@ __all__ = [
     "PriorError",
     "SamplingWarning",
     "__version__",
+    "check",
     "compare",
     "compare_estimates",
     "comparisons",
@@ -95,6 +102,7 @@ __all__ = [
     "hypothesis",
     "icc",
     "kfold",
+    "lint",
     "list_studies",
     "load",
     "load_dataset",
@@ -105,6 +113,7 @@ __all__ = [
     "mle",
     "no_pooling",
     "plot_caterpillar",
+    "plot_check",
     "plot_estimates",
     "plot_groups",
     "plot_pooling",
@@ -129,10 +138,13 @@ _LAZY = {
     "CrossValidation": ("hiermodels.answers.validation", "CrossValidation"),
     "Estimate": ("hiermodels.fitting.estimate", "Estimate"),
     "Family": ("hiermodels.spec.families", "Family"),
+    "Finding": ("hiermodels.spec.findings_catalogue", "Finding"),
+    "Findings": ("hiermodels.spec.findings_catalogue", "Findings"),
     "Fit": ("hiermodels.fitting.fit", "Fit"),
     "Model": ("hiermodels.fitting.model", "Model"),
     "Prediction": ("hiermodels.answers.predicted", "Prediction"),
     "Prior": ("hiermodels.spec.priors", "Prior"),
+    "check": ("hiermodels.answers.model_checks", "check_model"),
     "compare": ("hiermodels.answers.model_comparison", "compare"),
     "compare_estimates": ("hiermodels.answers.rivals", "compare_rivals"),
     "comparisons": ("hiermodels.answers.contrasts", "comparisons"),
@@ -141,6 +153,7 @@ _LAZY = {
     "hypothesis": ("hiermodels.answers.hypotheses", "hypothesis"),
     "icc": ("hiermodels.answers.variance_shares", "intraclass"),
     "kfold": ("hiermodels.answers.folds", "kfold"),
+    "lint": ("hiermodels.answers.linting", "lint"),
     "list_studies": ("hiermodels.library.studies", "list_studies"),
     "load": ("hiermodels.fitting.io", "load"),
     "load_dataset": ("hiermodels.library.datasets", "load_dataset"),
@@ -151,6 +164,7 @@ _LAZY = {
     "mle": ("hiermodels.fitting.estimation", "mle"),
     "no_pooling": ("hiermodels.answers.regressions", "no_pooling"),
     "plot_caterpillar": ("hiermodels.show.plots", "plot_caterpillar"),
+    "plot_check": ("hiermodels.show.plots", "plot_check"),
     "plot_estimates": ("hiermodels.show.plots", "plot_estimates"),
     "plot_groups": ("hiermodels.show.plots", "plot_groups"),
     "plot_pooling": ("hiermodels.show.plots", "plot_pooling"),

@@ -1,4 +1,4 @@
-"""The command line: ``hiermodels demo``, ``fit DATA FORMULA``, ``study NAME``.
+"""The command line: ``hiermodels demo``, ``fit`` and ``lint DATA FORMULA``, ``study NAME``.
 
 Exit codes: 0 for success, 2 with one line on stderr for input that cannot be used, 130 after
 Ctrl-C (what was drawn by then is saved), 1 for anything else.
@@ -187,6 +187,20 @@ def fit_study(
     return INTERRUPTED if fit.interrupted else 0
 
 
+@app.command("lint")
+def lint_file(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A CSV or Parquet file.")],
+    formula: Annotated[
+        str, typer.Argument(metavar="FORMULA", help="For instance 'y ~ x + (x | g)'.")
+    ],
+    family: Annotated[str, typer.Option(help="As of fit.")] = "gaussian",
+) -> int:
+    """Look FORMULA and the table DATA over, without a fit, for what is worth a second thought."""
+    frame = read_table(data)
+    _say(str(hm.lint(hm.Model(formula, frame, family=family, lint=False))))
+    return 0
+
+
 def _print_reference(reference: "Reference") -> None:
     """Print what another program found."""
     found = ", ".join(f"{key} {value:.4g}" for key, value in reference.estimates.items())
@@ -211,7 +225,7 @@ def _fit(
     _say("Loading the sampler ...")
     logger = logging.getLogger("hiermodels")
     level = logger.level
-    logger.setLevel(logging.WARNING)  # the printed model holds the notes that are logged here
+    logger.setLevel(logging.ERROR)  # the printed model holds what is logged here
     try:
         model = hm.Model(formula, data, **options)
     finally:

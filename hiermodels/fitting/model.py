@@ -35,6 +35,8 @@ from hiermodels.fitting.sampling import (
 from hiermodels.spec.design import Design, build_design, known_covariances
 from hiermodels.spec.distributions import as_prior
 from hiermodels.spec.families import Family, as_family
+from hiermodels.spec.findings import find_in_design
+from hiermodels.spec.findings_catalogue import Findings
 from hiermodels.spec.formula import ModelFormula, parse_formula
 from hiermodels.spec.priors import ResolvedPriors, resolve_priors
 from hiermodels.spec.subset import row_positions, subset_design, subset_priors
@@ -78,6 +80,8 @@ class Model:
         Known covariances between the levels of a grouping, such as relationship matrices, by the
         names in the formula: ``{"K": frame}`` for ``(1 | gr(g, cov=K))``. A frame's rows and
         columns are called as the levels, in any order; an array is in the levels' order.
+    lint : bool
+        Whether :attr:`findings` are logged, once, and printed with the model.
 
     Raises
     ------
@@ -103,6 +107,7 @@ class Model:
         engine: str = "auto",
         centred: Centred = "auto",
         covariances: Mapping[str, Any] | None = None,
+        lint: bool = True,
     ) -> None:
         if engine not in ENGINES:
             raise EngineError(
@@ -115,8 +120,12 @@ class Model:
         user = {key: as_prior(value) for key, value in (priors or {}).items()}
         check_centred(design, centred)
         self._set(parsed, chosen, design, resolved, user, engine, centred)
+        self._lint = lint
         for line in notes(design):
             logger.info("%s", line)
+        if lint:
+            for finding in self.findings:
+                logger.warning("%s", finding.line)
 
     def _set(
         self,
@@ -138,6 +147,7 @@ class Model:
         self._choice = choose_engine(design, family, resolved, engine)
         # whether the conditional engine's coordinates are whitened; None: where that pays
         self._whiten: bool | None = None
+        self._lint = True
 
     @classmethod
     def from_parts(
@@ -193,6 +203,11 @@ class Model:
         """The priors given by the user, by key."""
         return dict(self._user)
 
+    @cached_property
+    def findings(self) -> Findings:
+        """What lint sees without a fit; see :func:`hiermodels.lint` for all that it can see."""
+        return find_in_design(self._design, self._family)
+
     @property
     def engine(self) -> str:
         """The engine that computes the posterior."""
@@ -220,9 +235,11 @@ class Model:
         """
         user = {**self._user, **{key: as_prior(value) for key, value in priors.items()}}
         resolved = resolve_priors(self._design, self._family, user)
-        return Model.from_parts(
+        model = Model.from_parts(
             self._formula, self._family, self._design, resolved, user, self._asked, self._centred
         )
+        model._lint = self._lint
+        return model
 
     def on_rows(self, rows: Any) -> "Model":
         """Return the model on some of its rows, with the priors and the coding that it has.
@@ -417,6 +434,7 @@ class Model:
             self._resolved.table,
             self._choice,
             forms,
+            tuple(finding.line for finding in self.findings) if self._lint else (),
         )
 
 

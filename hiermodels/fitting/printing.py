@@ -80,6 +80,7 @@ def model_text(
     priors: pd.DataFrame,
     choice: Choice,
     forms: Sequence[bool],
+    findings: Sequence[str] = (),
 ) -> str:
     """Return formula, family, groups, priors, and the engine with the reason for it.
 
@@ -93,6 +94,8 @@ def model_text(
     choice : Choice
     forms : sequence of bool
         Of the conditional engine, for each bar whether it is centred; empty otherwise.
+    findings : sequence of str
+        What lint found, a line each.
     """
     head = [
         f"Model: {formula}",
@@ -114,4 +117,5 @@ def model_text(
         for term, form in zip(design.terms, forms, strict=False)
     ]
     engine = f"Engine: {choice.engine} ({choice.reason}){'; ' * bool(bars)}{'; '.join(bars)}"
-    return "\n".join([*head, "Priors:", table, engine])
+    found = [f"Finding: {line}" for line in findings]
+    return "\n".join([*head, "Priors:", table, engine, *found])

@@ -59,6 +59,8 @@ class Variant:
         Rows used: ``column`` is ``at_least`` a number.
     singular : tuple of str
         Methods whose estimate lies on the boundary.
+    findings : tuple of str
+        What lint finds in the model, by code.
     warns : str or None
         What the sampler's warning is expected to say; None where it says nothing.
     references : dict of str to Reference
@@ -72,6 +74,7 @@ class Variant:
     note: str
     keep: Mapping[str, Any] | None
     singular: tuple[str, ...]
+    findings: tuple[str, ...]
     warns: str | None
     references: Mapping[str, Reference]
 
@@ -289,6 +292,7 @@ def _variant(name: str, entry: Mapping[str, Any], family: str) -> Variant:
         note=entry.get("note", ""),
         keep=entry.get("keep"),
         singular=tuple(entry.get("singular", ())),
+        findings=tuple(entry.get("findings", ())),
         warns=entry.get("warns"),
         references=references,
     )

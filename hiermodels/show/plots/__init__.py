@@ -1,6 +1,7 @@
 """Pictures of a fit: each draws a table that the answers computed, and no global state is used."""
 
 from hiermodels.show.plots.caterpillar import plot_caterpillar
+from hiermodels.show.plots.checks import plot_check
 from hiermodels.show.plots.estimates import plot_estimates
 from hiermodels.show.plots.groups import plot_groups
 from hiermodels.show.plots.pooling import plot_pooling, plot_shrinkage_demo
@@ -9,6 +10,7 @@ from hiermodels.show.plots.varcorr import plot_varcorr
 
 __all__ = [
     "plot_caterpillar",
+    "plot_check",
     "plot_estimates",
     "plot_groups",
     "plot_pooling",
