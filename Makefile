@@ -3,7 +3,7 @@ python := .venv/bin/python
 pytest := $(python) -m pytest -n auto --dist loadfile
 export MPLBACKEND := Agg
 
-.PHONY: help set-up demo test slow lint bench notebooks studies
+.PHONY: help set-up demo test slow lint bench notebooks studies docs
 
 help:
 	@echo "make demo   set up .venv and run the demonstration: a fit, its tables, report.html"
@@ -11,6 +11,7 @@ help:
 	@echo "make slow   the tests that take long, and the notebooks"
 	@echo "make lint   ruff, mypy, and the order of the rooms"
 	@echo "make notebooks  execute the notebooks and store their output"
+	@echo "make docs       run the documentation's code and write the site to site/"
 	@echo "make studies    write README's table of studies from models/"
 	@echo "make bench  a quick set of benchmarks beside their peers, in interleaved runs"
 
@@ -41,3 +42,8 @@ notebooks: set-up
 
 studies: set-up
 	$(python) .ci/write-study-table.py
+
+# The notice that is turned off tells of other generators.
+docs: set-up
+	NO_MKDOCS_2_WARNING=1 $(python) -m mkdocs build --strict --quiet
+	@echo "site/index.html"
