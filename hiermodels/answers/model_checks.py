@@ -247,8 +247,8 @@ def _influence(fit: Fit | Fitted) -> tuple[pd.DataFrame, list[dict[str, Any]], l
 
 def _influence_row(group: str, own: pd.DataFrame) -> dict[str, Any]:
     """Return the check of one grouping's levels."""
-    worst = own.loc[own["pareto_k"].idxmax()] if own["pareto_k"].notna().any() else own.iloc[0]
-    odd = own.loc[own["elpd_per_row"].idxmin()]
+    worst = own.iloc[int(np.argmax(own["pareto_k"].fillna(-np.inf)))]
+    odd = own.iloc[int(np.argmin(own["elpd_per_row"]))]
     k, many = float(worst["pareto_k"]), int(own["influential"].sum())
     if many:
         text = (

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from arviz_plots import (
-    PlotCollection,
     plot_ppc_dist,
     plot_ppc_interval,
     plot_ppc_pava,
     plot_ppc_rootogram,
 )
+from arviz_plots.plot_collection import PlotCollection
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -37,9 +37,12 @@ from hiermodels.show.plots.style import (
     wrapped,
 )
 
+# ArviZ's class carries no types: what comes from it is Any at the border.
+_COLLECTION: Any = PlotCollection
 #: With more levels, this many are drawn, evenly spread over their observed means.
 MOST_LEVELS = 60
 _LINES = 50
+_WORDLESS: Any = {"title": False, "xlabel": False, "ylabel": False}
 _MOST_VALUES = 40
 _MARKS = (("o", PARTIAL), ("s", OWN), ("^", POPULATION), ("D", "#555555"), ("v", "#CC79A7"))
 Panel = Callable[[Axes, Checks, str], None]
@@ -118,15 +121,15 @@ def _panels(found: Checks, group: str) -> list[Panel]:
 # --- predictions, by ArviZ ------------------------------------------------------------------
 
 
-def _on(ax: Axes, name: str, data: xr.Dataset, by_draw: bool = False) -> PlotCollection:
+def _on(ax: Axes, name: str, data: xr.Dataset, by_draw: bool = False) -> Any:
     """Return ArviZ's collection of plots that holds given axes alone, a line a draw if asked."""
     plots = xr.Dataset({name: xr.DataArray(np.array(ax, dtype=object))})
     viz = xr.DataTree.from_dict({"plot": plots})
     viz["figure"] = xr.DataArray(np.array(ax.get_figure(root=True), dtype=object))
     if not by_draw:
-        return PlotCollection(data, viz, backend="matplotlib")
+        return _COLLECTION(data, viz, backend="matplotlib")
     stacked = data.stack(sample=("chain", "draw"))
-    return PlotCollection(stacked, viz, aes={"overlay_ppc": ["sample"]}, backend="matplotlib")
+    return _COLLECTION(stacked, viz, aes={"overlay_ppc": ["sample"]}, backend="matplotlib")
 
 
 def _predictive(ax: Axes, found: Checks, group: str) -> None:
@@ -183,9 +186,6 @@ def _predictive(ax: Axes, found: Checks, group: str) -> None:
     tidy(ax)
 
 
-_WORDLESS: dict[str, Any] = {"title": False, "xlabel": False, "ylabel": False}
-
-
 def _name(ax: Axes, title: str, x: str, y: str) -> None:
     """Write title and labels."""
     ax.set_title(plain(title), loc="left", fontsize=9)
@@ -240,8 +240,9 @@ def _intervals(ax: Axes, found: Checks, group: str, what: str) -> None:
         np.sum((levels[what] < levels[f"{what}_low"]) | (levels[what] > levels[f"{what}_high"]))
     )
     count = f"{len(levels)} of {total:,}" if len(levels) < total else f"all {total:,}"
+    unit = "category, from 0" if found.kind == "ordered" else "response"
     title = f"Group {what}s, {count} levels: {outside} outside 95 %"
-    _name(ax, title, f"{short(group, 24)}, by observed {what}", f"{what} of the response")
+    _name(ax, title, f"{short(group, 24)}, by observed {what}", f"{what} of the {unit}")
     _level_ticks(ax, list(levels["level"]))
     tidy(ax)
 
