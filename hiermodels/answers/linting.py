@@ -31,6 +31,9 @@ Floats = npt.NDArray[np.float64]
 
 #: Rows times coefficients up to which a linear program looks for separation by several predictors.
 MOST_IN_PROGRAM: Final = 200_000
+#: Group effects beside those of the largest grouping up to which REML is computed for a fit.
+MOST_CROSSED: Final = 100
+_LATER = "REML at the boundary, which takes its time here: hm.lint(hm.mle(model)) does."
 _BINS = 20
 _SAME = 0.8
 
@@ -159,8 +162,10 @@ def _reml(model: ModelShape) -> Findings:
     if not model.design.terms or not isinstance(model, Model):
         return Findings()
     if model.engine != "marginal":
-        text = "REML at the boundary, which takes a fit of its own here: hm.lint(hm.mle(model))."
-        return Findings((), (text,))
+        return Findings((), (_LATER,))
+    sizes = sorted(len(g.levels) * len(g.coefs) for g in model.design.groups)
+    if sum(sizes[:-1]) > MOST_CROSSED:
+        return Findings((), (_LATER,))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", EstimationWarning)

@@ -38,6 +38,8 @@ MOST_NUMBERS: Final = 50_000_000
 _FEWEST: Final = 50
 #: Levels up to which influence is computed where that takes quadrature for each.
 _MOST_LEVELS: Final = 200
+#: Beyond it a level's weights are carried by few draws: doi:10.1007/s11222-016-9696-4.
+_INFLUENTIAL: Final = 0.7
 _COLUMNS = (
     "check",
     "about",
@@ -234,25 +236,25 @@ def _influence(fit: Fit | Fitted) -> tuple[pd.DataFrame, list[dict[str, Any]], l
         own = found.pointwise.reset_index(names="level")
         own.insert(0, "group", group.name)
         own["elpd_per_row"] = own["elpd"] / own["n"]
-        own["influential"] = own["pareto_k"] > found.good_k
+        own["influential"] = own["pareto_k"] > _INFLUENTIAL
         tables.append(own)
-        said.append(_influence_row(group.name, own, found.good_k))
+        said.append(_influence_row(group.name, own))
     if not tables:
         return pd.DataFrame(), said, notes
     columns = ["group", "level", "n", "elpd", "elpd_per_row", "pareto_k", "influential"]
     return pd.concat(tables, ignore_index=True)[columns], said, notes
 
 
-def _influence_row(group: str, own: pd.DataFrame, good: float) -> dict[str, Any]:
+def _influence_row(group: str, own: pd.DataFrame) -> dict[str, Any]:
     """Return the check of one grouping's levels."""
-    worst = own.loc[own["pareto_k"].idxmax()] if own["pareto_k"].notna().any() else own.iloc[0]
-    odd = own.loc[own["elpd_per_row"].idxmin()]
+    worst = own.iloc[int(np.argmax(own["pareto_k"].fillna(-np.inf)))]
+    odd = own.iloc[int(np.argmin(own["elpd_per_row"]))]
     k, many = float(worst["pareto_k"]), int(own["influential"].sum())
     if many:
         text = (
             f"{many} of {len(own)} levels of {group} {'moves' if many == 1 else 'move'} the "
-            f"posterior alone (Pareto k above {good:.2f}, largest {k:.2f}: {worst['level']}): see "
-            f"what the fit says without {'it' if many == 1 else 'them'}."
+            f"posterior alone (Pareto k above {_INFLUENTIAL}, largest {k:.2f}: {worst['level']}): "
+            f"see what the fit says without {'it' if many == 1 else 'them'}."
         )
     else:
         text = (
@@ -269,7 +271,7 @@ def _influence_row(group: str, own: pd.DataFrame, good: float) -> dict[str, Any]
         "statistic": "largest Pareto k",
         "observed": k,
         "low": np.nan,
-        "high": good,
+        "high": _INFLUENTIAL,
         "p": np.nan,
         "as_expected": many == 0,
         "sentence": text,

@@ -195,9 +195,11 @@ def predictive_tree(data: Replicated, simulated: xr.DataArray) -> xr.DataTree:
             key = f"{what}_{group.name}"
             predicted[key] = (("chain", "draw", group.name), drawn.reshape(chain, draw, -1))
             observed[key] = ((group.name,), seen)
-    return xr.DataTree.from_dict(
+    tree = xr.DataTree.from_dict(
         {
             "posterior_predictive": xr.Dataset(predicted, coords=coords),
             "observed_data": xr.Dataset(observed, coords=coords),
         }
     )
+    tree.attrs["categories"] = list(data.design.response_levels) if data.kind == "ordered" else []
+    return tree

@@ -61,6 +61,8 @@ class Variant:
         Methods whose estimate lies on the boundary.
     findings : tuple of str
         What lint finds in the model, by code.
+    fit_findings : tuple of str
+        What lint may find besides in its posterior.
     warns : str or None
         What the sampler's warning is expected to say; None where it says nothing.
     references : dict of str to Reference
@@ -75,6 +77,7 @@ class Variant:
     keep: Mapping[str, Any] | None
     singular: tuple[str, ...]
     findings: tuple[str, ...]
+    fit_findings: tuple[str, ...]
     warns: str | None
     references: Mapping[str, Reference]
 
@@ -293,6 +296,7 @@ def _variant(name: str, entry: Mapping[str, Any], family: str) -> Variant:
         keep=entry.get("keep"),
         singular=tuple(entry.get("singular", ())),
         findings=tuple(entry.get("findings", ())),
+        fit_findings=tuple(entry.get("fit_findings", ())),
         warns=entry.get("warns"),
         references=references,
     )

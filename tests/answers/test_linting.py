@@ -17,6 +17,7 @@ from hiermodels.answers.linting_residuals import compare_statistic, lag_one, tim
 from hiermodels.cli import main
 from hiermodels.errors import FitError
 from hiermodels.library.datasets import FOLDER_VARIABLE, load_dataset
+from hiermodels.library.studies import study_names
 from hiermodels.spec.prior_functions import prior_quantile
 
 ROWS, LEVELS = 15, 20
@@ -242,3 +243,28 @@ def test_a_study_says_what_its_model_will_be_found_to_have(monkeypatch, referenc
 def test_what_is_no_model_is_refused():
     with pytest.raises(FitError, match=r"takes a model, a fit, or an estimate .* got DataFrame"):
         hm.lint(pd.DataFrame())
+
+
+# Thousands of effects take tens of seconds; their findings need no posterior.
+FITTED = [
+    (name, key)
+    for name in study_names()
+    for key in hm.load_study(name).variants
+    if name not in ("patents", "speed_dating", "sociometric")
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "key"), FITTED)
+def test_posteriors_of_studies_have_no_finding_beyond_their_files(
+    monkeypatch, reference_dir, name, key
+):
+    monkeypatch.setenv(FOLDER_VARIABLE, str(reference_dir / "data"))
+    study = hm.load_study(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", hm.SamplingWarning)
+        fit = study.model(key, lint=False).fit(
+            draws=300, tune=300, chains=2, seed=4, progress=False
+        )
+    variant = study.variant(key)
+    assert set(hm.lint(fit).codes) <= {*variant.findings, *variant.fit_findings}

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from arviz_plots import (
-    PlotCollection,
     plot_ppc_dist,
     plot_ppc_interval,
     plot_ppc_pava,
     plot_ppc_rootogram,
 )
+from arviz_plots.plot_collection import PlotCollection
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -37,9 +37,12 @@ from hiermodels.show.plots.style import (
     wrapped,
 )
 
+# ArviZ's class carries no types: what comes from it is Any at the border.
+_COLLECTION: Any = PlotCollection
 #: With more levels, this many are drawn, evenly spread over their observed means.
 MOST_LEVELS = 60
 _LINES = 50
+_WORDLESS: Any = {"title": False, "xlabel": False, "ylabel": False}
 _MOST_VALUES = 40
 _MARKS = (("o", PARTIAL), ("s", OWN), ("^", POPULATION), ("D", "#555555"), ("v", "#CC79A7"))
 Panel = Callable[[Axes, Checks, str], None]
@@ -80,16 +83,18 @@ def plot_check(
         )
     chosen = group or (known[0] if known else "")
     panels = _panels(found, chosen)
-    columns = min(3, len(panels))
+    columns = min(4 if len(panels) > 6 else 3, len(panels))
     lines = -(-len(panels) // columns)
-    figure = new_figure(4.1 * columns, 3.5 * lines)
+    figure = new_figure(3.8 * columns, 3.4 * lines)
     grid = np.atleast_1d(figure.subplots(lines, columns)).ravel()
     for ax, panel in zip(grid, panels, strict=False):
         panel(ax, found, chosen)
     for ax in grid[len(panels) :]:
         ax.set_axis_off()
-    off = len(found.unexpected)
-    words = f"{off} of {len(found.table)} checks are not as the model expects"
+    off, every = len(found.unexpected), len(found.table)
+    words = f"all {every} are as the model expects"
+    if off:
+        words = f"{off} of {every} {'is' if off == 1 else 'are'} not as the model expects"
     head = f"Checks of {short(found.formula, 70)}: {words}"
     figure.suptitle(plain(wrapped(head, 36 * columns)), fontsize=10, x=0.01, ha="left")
     return figure
@@ -116,12 +121,15 @@ def _panels(found: Checks, group: str) -> list[Panel]:
 # --- predictions, by ArviZ ------------------------------------------------------------------
 
 
-def _on(ax: Axes, name: str, data: xr.Dataset) -> PlotCollection:
-    """Return ArviZ's collection of plots that holds given axes alone."""
+def _on(ax: Axes, name: str, data: xr.Dataset, by_draw: bool = False) -> Any:
+    """Return ArviZ's collection of plots that holds given axes alone, a line a draw if asked."""
     plots = xr.Dataset({name: xr.DataArray(np.array(ax, dtype=object))})
     viz = xr.DataTree.from_dict({"plot": plots})
     viz["figure"] = xr.DataArray(np.array(ax.get_figure(root=True), dtype=object))
-    return PlotCollection(data, viz, backend="matplotlib")
+    if not by_draw:
+        return _COLLECTION(data, viz, backend="matplotlib")
+    stacked = data.stack(sample=("chain", "draw"))
+    return _COLLECTION(stacked, viz, aes={"overlay_ppc": ["sample"]}, backend="matplotlib")
 
 
 def _predictive(ax: Axes, found: Checks, group: str) -> None:
@@ -135,20 +143,23 @@ def _predictive(ax: Axes, found: Checks, group: str) -> None:
             "observed_data": tree["observed_data"].to_dataset()[[name]],
         }
     )
-    collection = _on(ax, str(name), predicted[[name]])
     values = tree["observed_data"][str(name)].to_numpy()
     distinct = len(np.unique(values))
     if found.kind == "binary" and distinct == 2:
+        collection = _on(ax, str(name), predicted[[name]])
         plot_ppc_pava(own, plot_collection=collection, visuals=_WORDLESS)
         _name(ax, "Calibration (ArviZ's PAVA)", "predicted probability", "observed share")
     elif found.kind in ("count", "ordered") and 2 < distinct <= _MOST_VALUES:
         whole = own.map_over_datasets(lambda node: node.astype(np.int64))
         plot_ppc_rootogram(
             whole,
-            plot_collection=collection,
+            plot_collection=_on(ax, str(name), predicted[[name]]),
             visuals={**_WORDLESS, "grid": False},
         )
         _name(ax, "Counts of each value, observed and predicted", short(name, 30), "rows (root)")
+        labels = list(tree.attrs["categories"])
+        if labels:
+            ax.set_xticks(np.arange(len(labels)), short_names(labels, 12))
     else:
         draws = predicted.sizes["chain"] * predicted.sizes["draw"]
         own = own.map_over_datasets(lambda node: node.astype(np.float64))
@@ -156,7 +167,7 @@ def _predictive(ax: Axes, found: Checks, group: str) -> None:
             own,
             kind="ecdf" if found.kind != "continuous" else "kde",
             num_samples=min(_LINES, draws),
-            plot_collection=collection,
+            plot_collection=_on(ax, str(name), predicted[[name]], by_draw=True),
             visuals={
                 "predictive_dist": {"color": PARTIAL, "alpha": 0.2, "width": 0.7},
                 "observed_dist": {"color": COMPLETE, "width": 1.8},
@@ -173,9 +184,6 @@ def _predictive(ax: Axes, found: Checks, group: str) -> None:
     if found.kind != "binary":
         ax.legend(handles=handles, fontsize=SMALL, frameon=False)
     tidy(ax)
-
-
-_WORDLESS: dict[str, Any] = {"title": False, "xlabel": False, "ylabel": False}
 
 
 def _name(ax: Axes, title: str, x: str, y: str) -> None:
@@ -232,8 +240,9 @@ def _intervals(ax: Axes, found: Checks, group: str, what: str) -> None:
         np.sum((levels[what] < levels[f"{what}_low"]) | (levels[what] > levels[f"{what}_high"]))
     )
     count = f"{len(levels)} of {total:,}" if len(levels) < total else f"all {total:,}"
+    unit = "category, from 0" if found.kind == "ordered" else "response"
     title = f"Group {what}s, {count} levels: {outside} outside 95 %"
-    _name(ax, title, f"{short(group, 24)}, by observed {what}", f"{what} of the response")
+    _name(ax, title, f"{short(group, 24)}, by observed {what}", f"{what} of the {unit}")
     _level_ticks(ax, list(levels["level"]))
     tidy(ax)
 
@@ -325,12 +334,8 @@ def _influence(ax: Axes, found: Checks, group: str) -> None:
     """Draw how well each level is foretold by the others, against how far it moves the fit."""
     own = found.influence[found.influence["group"] == group]
     moved = own["influential"].astype(bool)
-    for part, mark, colour, label in (
-        (own[~moved], "o", PARTIAL, "no"),
-        (own[moved], "s", OWN, "moves the posterior alone"),
-    ):
-        if len(part):
-            ax.plot(part["pareto_k"], part["elpd_per_row"], mark, color=colour, ms=4, label=label)
+    for part, mark, colour in ((own[~moved], "o", PARTIAL), (own[moved], "s", OWN)):
+        ax.plot(part["pareto_k"], part["elpd_per_row"], mark, color=colour, ms=4)
     worst = own.loc[[*own["pareto_k"].nlargest(2).index, *own["elpd_per_row"].nsmallest(1).index]]
     for _, row in worst.drop_duplicates("level").iterrows():
         right = row["pareto_k"] > own["pareto_k"].median()
@@ -340,7 +345,12 @@ def _influence(ax: Axes, found: Checks, group: str) -> None:
             ha="right" if right else "left", va="center",
         )  # fmt: skip
     if moved.any():
-        ax.legend(handles=ax.lines[-1:], fontsize=6.5, frameon=False)
+        checks = found.table[
+            (found.table["check"] == "influence") & (found.table["about"] == group)
+        ]
+        ax.axvline(float(checks["high"].iloc[0]), color=FAINT, lw=0.8, ls=":")
     title = f"Influence: each level of {short(group, 18)} left out"
-    _name(ax, title, "Pareto k (larger: moves the posterior)", "log density a row by the others")
+    _name(
+        ax, title, "Pareto k (squares move the posterior alone)", "log density a row by the others"
+    )
     tidy(ax)
