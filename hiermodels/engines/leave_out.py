@@ -281,7 +281,7 @@ def _columns(problem: MarginalProblem, design: Design, priors: ResolvedPriors) -
     every = slice(0, design.n)
     own = [gram.groupings[k].z for k in gram.chain]
     for g in (gram.groupings[k] for k in gram.border):
-        own += [g.columns(slot, every) for slot in range(g.slots.shape[1])]
+        own += [g.slot_columns(slot, every) for slot in range(g.slots.shape[1])]
     return np.concatenate([*own, rows.tail(every)], axis=1)
 
 

@@ -56,7 +56,7 @@ class Grouping:
         """Levels that each row belongs to (n, M)."""
         return self.index[:, None] if self.members is None else self.members.index
 
-    def columns(self, slot: int, rows: slice) -> Array:
+    def slot_columns(self, slot: int, rows: slice) -> Array:
         """Return what the row's columns are for one of its levels (rows, q)."""
         z = self.z[rows]
         if self.members is not None:

@@ -109,7 +109,7 @@ def node_products(
             for b, g in enumerate(border):
                 for slot in range(g.slots.shape[1]):
                     met = np.ascontiguousarray(touches.rows[b][part, slot])
-                    _add_products(met, left, g.columns(slot, part), touched[b][k])
+                    _add_products(met, left, g.slot_columns(slot, part), touched[b][k])
     width = fixed + touches.columns
     start = np.concatenate([[0], np.cumsum(m * own.q * width)]).astype(np.intp)
     head = fixed - gram.tail
@@ -183,7 +183,7 @@ def corner_products(rows: Rows, border: Sequence[int], first: Index) -> Corner:
     total = np.zeros((m, width, width))
     for part in rows.chunks:
         tail = rows.tail(part)
-        zs = [[g.columns(slot, part) for slot in range(g.slots.shape[1])] for g in groupings]
+        zs = [[g.slot_columns(slot, part) for slot in range(g.slots.shape[1])] for g in groupings]
         for k in range(m):
             total[k] += tail.T @ rows.weighted(k, tail, part)
             left = [[rows.weighted(k, z, part) for z in own] for own in zs]
