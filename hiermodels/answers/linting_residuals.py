@@ -185,8 +185,7 @@ def _variances(fit: Fitted, residuals: Floats, fresh: Floats) -> Iterator[Findin
         logs = _log_variances(residuals, group)[:, used]
         by_chance = _log_variances(fresh, group)[:, used]
         result = compare_statistic(np.var(logs, axis=1), np.var(by_chance, axis=1))
-        excess = result.size - float(np.mean(np.var(by_chance, axis=1)))
-        ratio = float(np.exp(0.5 * np.sqrt(max(excess, 0.0))))
+        ratio = spread_ratio(logs, by_chance)
         if ratio < _RATIO or result.tail > _TAIL:
             continue
         sds = np.exp(0.5 * np.mean(logs, axis=0))
@@ -199,6 +198,12 @@ def _variances(fit: Fitted, residuals: Floats, fresh: Floats) -> Iterator[Findin
             f"({group.levels[high]}) times the sd of all.",
             f"Write two formulas: [{str(fit.model.formula)!r}, 'sigma ~ 1 + (1 | {group.name})'].",
         )
+
+
+def spread_ratio(logs: Floats, by_chance: Floats) -> float:
+    """Return the factor by which sds typically differ, from log variances (S, J) less chance."""
+    excess = float(np.mean(np.var(logs, axis=1)) - np.mean(np.var(by_chance, axis=1)))
+    return float(np.exp(0.5 * np.sqrt(max(excess, 0.0))))
 
 
 def _log_variances(residuals: Floats, group: Group) -> Floats:

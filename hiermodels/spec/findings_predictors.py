@@ -100,8 +100,6 @@ def mixed_slopes(design: Design, family: Family) -> Iterator[Finding]:
             continue
         within, between = _two_regressions(y, X, group)
         for k in candidates:
-            if _holds_means(design, names[k], group):
-                continue
             slopes = within[0][k], between[0][k]
             se = float(np.hypot(within[1][k], between[1][k]))
             if not np.isfinite(se) or se == 0 or abs(slopes[1] - slopes[0]) <= _DIFFERENT * se:
@@ -165,7 +163,10 @@ def _two_regressions(y: Array, X: Array, group: Group) -> tuple[tuple[Array, Arr
 
 
 def _regression(y: Array, X: Array, absorbed: int) -> tuple[Array, Array]:
-    """Return least squares and standard errors; infinite of what the columns do not tell."""
+    """Return least squares and standard errors; infinite of what the columns do not tell.
+
+    So a predictor beside its own group means has no slope between groups of its own.
+    """
     sizes = np.linalg.norm(X, axis=0)
     sizes = np.where(sizes > 0, sizes, 1.0)
     left, values, right = np.linalg.svd(X / sizes, full_matrices=False)
@@ -178,17 +179,3 @@ def _regression(y: Array, X: Array, absorbed: int) -> tuple[Array, Array]:
     ses = np.sqrt(variance * np.sum(spread**2, axis=1))
     told = np.sum(right[kept] ** 2, axis=0) > 1 - 1e-6
     return slopes / sizes, np.where(told, ses / sizes, np.inf)
-
-
-def _holds_means(design: Design, name: str, group: Group) -> bool:
-    """Whether the population columns hold a predictor's group means already."""
-    at = design.coefs.index(name)
-    means = _means(design.X[:, at], group)[group.index]
-    steady = [
-        x for x in design.X.T if np.ptp(x) > 0 and np.allclose(_means(x, group)[group.index], x)
-    ]
-    if not steady:
-        return False
-    basis = np.column_stack([np.ones(design.n), *steady])
-    fit = np.linalg.lstsq(basis, means, rcond=None)[0]
-    return bool(np.linalg.norm(means - basis @ fit) <= 1e-6 * np.linalg.norm(means - means.mean()))

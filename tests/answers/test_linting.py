@@ -10,10 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import standin
+import xarray as xr
 
 import hiermodels as hm
-from hiermodels.answers.linting import prior_overlap
-from hiermodels.answers.linting_residuals import compare_statistic, lag_one, time_order
+from hiermodels.answers.linting import _in_prior_coordinates, prior_overlap
+from hiermodels.answers.linting_residuals import (
+    compare_statistic,
+    lag_one,
+    realised_residuals,
+    spread_ratio,
+    time_order,
+)
 from hiermodels.cli import main
 from hiermodels.errors import FitError
 from hiermodels.library.datasets import FOLDER_VARIABLE, load_dataset
@@ -83,6 +90,24 @@ def test_strong_pooling_is_not_taken_for_a_fault():
     assert hm.lint(drawn(data, sigma=6.0)).codes == ()
 
 
+def test_residuals_of_single_draws_have_the_size_that_they_should():
+    rng = np.random.default_rng(5)
+    g = np.repeat(np.arange(200), 3)
+    data = pd.DataFrame({"y": rng.normal(0, 1, 200)[g] + rng.normal(0, 1, 600), "g": g})
+    size = np.mean(realised_residuals(drawn(data, "y ~ 1 + (1 | g)")) ** 2)
+    # a standard error of 0.06; residuals from posterior means, which fit too well, have 0.6
+    assert abs(size - 1) < 0.2
+
+
+def test_the_factor_of_spread_is_what_is_beyond_chance():
+    rng = np.random.default_rng(6)
+    chance = rng.normal(size=(400, 2000))
+    # log variances have twice the spread of log sds; 800,000 numbers leave about 0.002
+    logs = 2 * 0.5 * rng.normal(size=(400, 2000)) + rng.normal(size=(400, 2000))
+    assert spread_ratio(logs, chance) == pytest.approx(np.exp(0.5), rel=0.01)
+    assert spread_ratio(chance, logs) == 1.0
+
+
 def test_dropped_draws_of_effects_are_said():
     fit = standin.stand_in("y ~ time + (1 | g)", simulated(), {"g": (1.0,)}, draws=20,
                            keep_effects=False)  # fmt: skip
@@ -115,6 +140,22 @@ def test_overlap_is_one_at_the_prior_and_small_far_from_it():
     p = (np.arange(4000) + 0.5) / 4000
     assert prior_overlap(prior_quantile(prior, p), prior) == pytest.approx(1.0, abs=1e-3)
     assert prior_overlap(np.full(100, 50.0), prior) == pytest.approx(0.05)
+
+
+def test_sds_are_compared_in_the_coordinates_of_their_priors():
+    # effects (a - 3 b, b) of centred effects with sds 2 and 0.5 and correlation 0.4
+    T = np.array([[1.0, -3.0], [0.0, 1.0]])
+    inner = np.array([[4.0, 0.4], [0.4, 0.25]])
+    raw = T @ inner @ T.T
+    sd = np.sqrt(np.diag(raw))
+    draws = {
+        "sd_g": (("chain", "draw", "g_coef"), sd[None, None]),
+        "cor_g": (("chain", "draw", "g_coef", "g_coef_bis"), (raw / np.outer(sd, sd))[None, None]),
+    }
+    names = ["Intercept", "x"]
+    posterior = xr.Dataset(draws, coords={"g_coef": names, "g_coef_bis": names})
+    found = _in_prior_coordinates(posterior, "g", ("Intercept", "x"), T)
+    np.testing.assert_allclose(found[:, 0], [2.0, 0.5], rtol=1e-10)
 
 
 @pytest.fixture(scope="module")
