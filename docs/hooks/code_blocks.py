@@ -37,6 +37,7 @@ FENCE = re.compile(
 OPTION = re.compile(r'(\w+)="([^"]*)"')
 OPTIONS = ("figure", "raises", "warns")
 WIDTH = 92
+LONGEST_MARK = 12
 DISPLAY = {
     "display.width": WIDTH,
     "display.max_columns": 20,
@@ -44,7 +45,7 @@ DISPLAY = {
     "display.float_format": "{:.4g}".format,
 }
 # The same drawing gives the same file: names inside it are made from this.
-DRAWING = {"svg.hashsalt": "hiermodels", "figure.dpi": 100}
+DRAWING: dict[Any, Any] = {"svg.hashsalt": "hiermodels", "figure.dpi": 100}
 
 
 class PageError(Exception):
@@ -183,8 +184,12 @@ def _wrapped(text: str) -> str:
     """Return the text with long sentences on several lines; tables stay as they are."""
     lines = []
     for line in text.split("\n"):
-        prose = len(line) > WIDTH and "  " not in line
-        lines += textwrap.wrap(line, WIDTH, break_long_words=False) if prose else [line]
+        # A table has gaps between its columns; a sentence has one after its mark at the most.
+        if len(line) > WIDTH and "  " not in line[LONGEST_MARK:]:
+            indent = " " * (len(line) - len(line.lstrip()) + 2 if line[:1] == " " else 0)
+            lines += textwrap.wrap(line, WIDTH, subsequent_indent=indent, break_long_words=False)
+        else:
+            lines.append(line)
     return "\n".join(lines)
 
 
@@ -192,8 +197,9 @@ def _value(block: CodeBlock, namespace: dict[str, Any]) -> Any:
     """Return the value of the block's last expression, None where it ends in a statement."""
     tree = ast.parse(block.code, filename=block.place)
     last = None
-    if tree.body and isinstance(tree.body[-1], ast.Expr):
-        last = ast.Expression(tree.body.pop().value)
+    if tree.body and isinstance(final := tree.body[-1], ast.Expr):
+        last = ast.Expression(final.value)
+        del tree.body[-1]
     exec(compile(tree, block.place, "exec"), namespace)
     return None if last is None else eval(compile(last, block.place, "eval"), namespace)
 
@@ -218,6 +224,8 @@ def _svg(block: CodeBlock, value: Figure | Axes) -> bytes:
     if not block.options.get("figure"):
         raise PageError(f"{block.place}: draws a picture that no words describe (figure=)")
     figure = value.get_figure(root=True) if isinstance(value, Axes) else value
+    if figure is None:
+        raise PageError(f"{block.place}: the axes stand in no figure")
     file = io.BytesIO()
     figure.savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None})
     plt.close("all")
