@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hiermodels.spec.design import Design, group_columns
+from hiermodels.spec.design import Design, group_structures
 from hiermodels.spec.families import Family
 from hiermodels.spec.findings_catalogue import Finding
 from hiermodels.spec.frame import as_groups, combine_groups
@@ -96,7 +96,7 @@ def _one_row(design: Design, group: Group, family: Family) -> Finding:
 
 def reused_labels(design: Design) -> Iterator[Finding]:
     """Yield pairs of groupings in which one's labels are given anew in each level of the other."""
-    made = group_columns(design)
+    made = {name: own.columns for name, own in group_structures(design).items()}
     groups = [g for g in design.groups if len(made[g.name]) == 1 and not _multiple(design, g)]
     for parent, child in permutations(groups, 2):
         cells = _Cells(parent, child)
@@ -121,7 +121,7 @@ def reused_labels(design: Design) -> Iterator[Finding]:
 
 def crossed_nesting(design: Design) -> Iterator[Finding]:
     """Yield nested groupings whose inner labels seem to mean the same unit under any parent."""
-    made = group_columns(design)
+    made = {name: own.columns for name, own in group_structures(design).items()}
     predictors = {label for column in design.columns for label in column.labels}
     names = {group.name for group in design.groups}
     for group in design.groups:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from hiermodels.spec.coding import Column
+from hiermodels.spec.matrices import Column
 from hiermodels.spec.design import Design
 from hiermodels.spec.findings_catalogue import Finding
 from hiermodels.spec.predictors import Predictor, Term
