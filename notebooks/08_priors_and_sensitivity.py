@@ -126,6 +126,25 @@ spread = fits["default"].summary().loc[parameters, "sd"]
 ((means - means.loc["default"]) / spread).round(2)
 
 # %% [markdown]
+# ## Without fitting again
+#
+# All of this is one call. Draws of the fit at hand are weighted as if they came from the other
+# posterior; where the weights cannot be trusted (their *Pareto k* says so) the model is fitted
+# again.
+
+# %%
+others = [{"sd": prior} for name in candidates if (prior := candidates[name].get("sd"))]
+found = hm.prior_sensitivity(fits["default"], others)
+found
+
+# %%
+hm.plot_prior_sensitivity(found)
+plt.show()
+
+# %% [markdown]
+# **Notice** which parameter stands first, under which prior, and how far it moves in posterior
+# standard deviations: the table above, without its refits.
+#
 # ## More groups
 #
 # Now the eighteen people of notebook 1. Days are counted from their middle, 4.5, so that the
@@ -195,6 +214,9 @@ assert np.mean(draws["InverseGamma(0.01, 0.01)"] < 0.1) > 3 * np.mean(draws["def
 assert np.mean(draws["InverseGamma(1, 1)"] < 0.15) < 0.02
 assert abs(moved.loc["sds HalfNormal(500)", "b[day]"] - moved.loc["default", "b[day]"]) < 0.2
 assert moved.loc["sds HalfNormal(10)", "sd_Subject[Intercept]"] < 34
+worst = found.worst.set_index("quantity")["shift"]
+assert -0.9 < worst["sd_Batch[Intercept]"] < -0.5
+assert abs(worst["sigma"]) < 0.2
 assert abs(effects[5] - 4.5) < 0.3
 assert abs(effects[20] - 7.5) < 0.3
 assert abs(effects[100] - 7.9) < 0.3
