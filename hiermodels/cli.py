@@ -1,4 +1,4 @@
-"""The command line: ``demo``, ``fit`` and ``lint DATA FORMULA``, ``study NAME``, ``sensitivity``.
+"""The command line: ``demo``, ``fit`` and ``lint DATA FORMULA``, ``study``, ``sensitivity``.
 
 Exit codes: 0 for success, 2 with one line on stderr for input that cannot be used, 130 after
 Ctrl-C (what was drawn by then is saved), 1 for anything else.

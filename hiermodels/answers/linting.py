@@ -83,13 +83,15 @@ def lint(subject: Model | Fitted | Estimate) -> Findings:
             f"{type(subject).__name__}. For data and a formula make hm.Model(formula, data)."
         )
     found = find_in_design(model.design, model.family)
+    without_rows = bool(found.skipped)
     found += _separation(model.design, model.family, found)
     if isinstance(subject, Estimate):
         found += Findings(tuple(boundary_findings(subject)))
     elif not isinstance(subject, Model):
         found += _reml(model)
         found += Findings(tuple(prior_findings(subject)))
-        found += residual_findings(subject)
+        if not without_rows:
+            found += residual_findings(subject)
     order = {code: k for k, code in enumerate(KINDS)}
     ordered = sorted(found.found, key=lambda finding: order[finding.code])
     return Findings(tuple(ordered), found.skipped)

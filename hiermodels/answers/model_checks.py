@@ -158,8 +158,8 @@ def check_model(
 
     References
     ----------
-    .. [1] Gelman, Meng and Stern (1996), Posterior predictive assessment of model fitness,
-       https://www3.stat.sinica.edu.tw/statistica/j6n4/j6n41/j6n41.htm.
+    .. [1] Gelman, Meng and Stern (1996), Posterior predictive assessment of model fitness via
+       realized discrepancies, Statistica Sinica 6, 733-807.
     .. [2] Dunn and Smyth (1996), https://doi.org/10.1080/10618600.1996.10474708.
 
     Examples

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+from hiermodels.errors import DataError
 from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family
 from hiermodels.spec.findings_catalogue import KINDS, Finding, Findings
@@ -49,20 +50,28 @@ def find_in_design(design: Design, family: Family) -> Findings:
     """
     parts: tuple[Predictor, ...] = (design, *design.parameters)
     found = [finding for part in parts for finding in few_levels(part)]
-    found += [f for part in parts for f in level_sizes(design, part, family)]
+    held = _holds_rows(design)
+    if held or not design.formula.additions:
+        found += [f for part in parts for f in level_sizes(design, part, family)]
     skipped: tuple[str, ...] = ()
     numbers = design.n * sum(
         len(part.coefs) + sum(len(term.coefs) for term in part.terms) for part in parts
     )
-    if numbers > MOST_NUMBERS:
-        skipped = (
-            f"the {design.n:,} rows: with {numbers:,} numbers in the model matrices only the sizes "
-            "of groupings were looked at.",
-        )
+    if not held or numbers > MOST_NUMBERS:
+        why = f"with {numbers:,} numbers in the model matrices" if held else "as none is held"
+        skipped = (f"the {design.n:,} rows: {why} only the sizes of groupings were looked at.",)
     else:
         found += list(_in_rows(design, family, parts))
     order = {code: k for k, code in enumerate(KINDS)}
     return Findings(tuple(sorted(found, key=lambda finding: order[finding.code])), skipped)
+
+
+def _holds_rows(design: Design) -> bool:
+    """Whether a design has its rows; one of a source beyond memory refuses them."""
+    try:
+        return len(design.y) == design.n
+    except DataError:
+        return False
 
 
 def _in_rows(design: Design, family: Family, parts: tuple[Predictor, ...]) -> Iterator[Finding]:

@@ -272,7 +272,7 @@ _ALL: Final = (
         "counts that vary more than a Poisson distribution allows",
         "Intervals of a Poisson model are then too narrow, for coefficients and predictions.",
         "Pearson's statistic over its degrees of freedom: McCullagh and Nelder (1989), Generalized "
-        "Linear Models, section 6.2.4, doi:10.1007/978-1-4899-3242-6; that 1.5 is too much, at a "
+        "Linear Models, chapter 6, doi:10.1007/978-1-4899-3242-6; that 1.5 is too much, at a "
         "tail probability below 0.001, is a convention",
     ),
     Kind(
