@@ -1,6 +1,7 @@
 """What lint can see without a fit: every check of a design, in milliseconds."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from hiermodels.errors import DataError
@@ -21,9 +22,9 @@ from hiermodels.spec.findings_slopes import (
     missing_population_effects,
     unreplicated_cells,
 )
-from hiermodels.spec.predictors import Predictor
+from hiermodels.spec.predictors import Predictor, Term
 
-MOST_NUMBERS: Final = 50_000_000
+MOST_NUMBERS: Final = 10_000_000
 """With more numbers than this in the model matrices, rows are not looked at."""
 
 
@@ -61,7 +62,7 @@ def find_in_design(design: Design, family: Family) -> Findings:
         why = f"with {numbers:,} numbers in the model matrices" if held else "as none is held"
         skipped = (f"the {design.n:,} rows: {why} only the sizes of groupings were looked at.",)
     else:
-        found += list(_in_rows(design, family, parts))
+        found += list(_in_rows(_unkept(design), family))
     order = {code: k for k, code in enumerate(KINDS)}
     return Findings(tuple(sorted(found, key=lambda finding: order[finding.code])), skipped)
 
@@ -74,8 +75,35 @@ def _holds_rows(design: Design) -> bool:
         return False
 
 
-def _in_rows(design: Design, family: Family, parts: tuple[Predictor, ...]) -> Iterator[Finding]:
+def _unkept(design: Design) -> Design:
+    """Return the design with matrices of its own: what they compute goes when lint is done."""
+
+    def anew(terms: tuple[Term, ...]) -> tuple[Term, ...]:
+        return tuple(
+            replace(term, matrix=replace(term.matrix), centred=replace(term.centred))
+            for term in terms
+        )
+
+    return replace(
+        design,
+        matrix=replace(design.matrix),
+        centred=replace(design.centred),
+        terms=anew(design.terms),
+        parameters=tuple(
+            replace(
+                own,
+                matrix=replace(own.matrix),
+                centred=replace(own.centred),
+                terms=anew(own.terms),
+            )
+            for own in design.parameters
+        ),
+    )
+
+
+def _in_rows(design: Design, family: Family) -> Iterator[Finding]:
     """Yield what takes passes over the rows to be seen."""
+    parts: tuple[Predictor, ...] = (design, *design.parameters)
     # a Poisson count has no variance that a cell's could be taken for
     dispersed = family.name not in ("poisson", "binomial")
     yield from reused_labels(design)

@@ -461,7 +461,7 @@ def test_parameters_of_a_family_stand_against_their_priors(counts):
 
 
 def test_families_without_own_regressions_are_drawn_without_them(counts):
-    fit = of_family(counts, "zero_inflated_poisson", zi=np.full(100, 0.2))
+    fit = of_family(counts, "hurdle_poisson", hu=np.full(100, 0.2))
     figure = plot_groups(fit, max_panels=4)
     assert_words_fit(figure)
     (legend,) = figure.subfigs[1].legends
@@ -470,7 +470,7 @@ def test_families_without_own_regressions_are_drawn_without_them(counts):
     ax = plot_shrinkage(fit)
     assert len(ax.patches) == 3
     assert "own estimate" not in [t.get_text() for t in ax.get_legend().get_texts()]
-    with pytest.raises(FitError, match="for the zero_inflated_poisson family"):
+    with pytest.raises(FitError, match="for the hurdle_poisson family"):
         plot_shrinkage(fit, by="size")
 
 

@@ -110,7 +110,7 @@ def test_rows_are_not_copied(monkeypatch):
     assert Model(formula, data.head(200)).marginal  # loads what is kept for good
     tracemalloc.start()
     try:
-        model = Model(formula, data)
+        model = Model(formula, data, lint=False)
         problem = model.marginal
         kept, peak = tracemalloc.get_traced_memory()
     finally:
@@ -120,4 +120,10 @@ def test_rows_are_not_copied(monkeypatch):
     # the system never hands out, as nobody writes them; whole matrices would take 32 more each
     assert kept <= 0.9 * frame
     assert peak <= 1.8 * frame
+    tracemalloc.start()
+    try:
+        assert model.findings.codes == ()
+        assert tracemalloc.get_traced_memory()[0] <= 0.1 * frame  # nothing of it is kept
+    finally:
+        tracemalloc.stop()
     assert model.design.X.shape == (n, 2)
