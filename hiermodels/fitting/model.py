@@ -23,7 +23,9 @@ from hiermodels.fitting import archive
 from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.generative import OBS, Generative, build_generative
 from hiermodels.fitting.printing import model_text, notes
+from hiermodels.fitting.products_archive import products_to_datasets
 from hiermodels.fitting.publishing import publish
+from hiermodels.fitting.reading import read_design
 from hiermodels.fitting.sampling import (
     Draws,
     Settings,
@@ -32,11 +34,12 @@ from hiermodels.fitting.sampling import (
     run_conditional,
     run_marginal,
 )
-from hiermodels.spec.design import Design, build_design, known_covariances
+from hiermodels.spec.design import Design, known_covariances
 from hiermodels.spec.distributions import as_prior
 from hiermodels.spec.families import Family, as_family
 from hiermodels.spec.formula import ModelFormula, parse_formula
 from hiermodels.spec.priors import ResolvedPriors, resolve_priors
+from hiermodels.spec.rowless import RowlessDesign, product_rows
 from hiermodels.spec.subset import row_positions, subset_design, subset_priors
 
 logger = logging.getLogger("hiermodels")
@@ -52,8 +55,12 @@ class Model:
     formula : str or list of str
         In lme4's grammar, such as ``"y ~ x + (x | g)"``; in a list the formulas of the family's
         parameters follow, on their links: ``["y ~ x + (x | g)", "shape ~ z + (1 | g)"]``.
-    data : pandas.DataFrame
-        Rows with a missing value in a column in use are left out, counted and reported.
+    data : pandas.DataFrame or source
+        Rows with a missing value in a column in use are left out, counted and reported. A source
+        is a path, folder or pattern of Parquet or CSV files, ``"duckdb:///file.db?table=t"`` or
+        a DuckDB relation, an Arrow dataset or table, a Polars frame (lazy or not), or a Dask
+        DataFrame. Beyond ``memory`` its rows are read in two passes and never held; Gaussian
+        models then keep their cross-products, which give the same answers.
     family : str or Family
         ``"gaussian"``, ``"t"``, ``"bernoulli"``, ``"binomial"``, ``"beta_binomial"``,
         ``"poisson"``, ``"negativebinomial"``, ``"gamma"``, ``"beta"``, ``"cumulative"``,
@@ -79,6 +86,12 @@ class Model:
         names in the formula: ``{"K": frame}`` for ``(1 | gr(g, cov=K))``. A frame's rows and
         columns are called as the levels, in any order; an array is in the levels' order.
 
+    memory : str or int
+        What the rows of a source may take. A tenth of it is for the columns as they are read, the
+        rest for what is made of them; a pandas frame is held whatever its size.
+    progress : bool
+        Whether to show how far the passes over a source are.
+
     Raises
     ------
     FormulaError, DataError, PriorError, EngineError
@@ -95,7 +108,7 @@ class Model:
     def __init__(
         self,
         formula: str | Sequence[str] | ModelFormula,
-        data: pd.DataFrame,
+        data: Any,
         family: str | Family = "gaussian",
         priors: Mapping[str, Any] | None = None,
         *,
@@ -103,6 +116,8 @@ class Model:
         engine: str = "auto",
         centred: Centred = "auto",
         covariances: Mapping[str, Any] | None = None,
+        memory: str | int = "1 GB",
+        progress: bool = True,
     ) -> None:
         if engine not in ENGINES:
             raise EngineError(
@@ -110,7 +125,9 @@ class Model:
             )
         parsed = formula if isinstance(formula, ModelFormula) else parse_formula(formula)
         chosen = as_family(family, link)
-        design = build_design(parsed, data, chosen, covariances)
+        design = read_design(
+            parsed, data, chosen, covariances, parse_memory(memory), progress
+        )
         resolved = resolve_priors(design, chosen, priors)
         user = {key: as_prior(value) for key, value in (priors or {}).items()}
         check_centred(design, centred)
@@ -135,7 +152,13 @@ class Model:
         self._user = dict(user)
         self._asked = engine
         self._centred: Centred | tuple[bool, ...] = centred
-        self._choice = choose_engine(design, family, resolved, engine)
+        self._choice = choose_engine(product_rows(design), family, resolved, engine)
+        if isinstance(design, RowlessDesign) and self._choice.engine != "marginal":
+            raise EngineError(
+                "Rows that were not kept need the marginal engine, and this model would take the "
+                f"conditional one ({self._choice.reason}). Hold the rows: "
+                "hm.Model(formula, source, memory='64 GB')."
+            )
         # whether the conditional engine's coordinates are whitened; None: where that pays
         self._whiten: bool | None = None
 
@@ -275,11 +298,17 @@ class Model:
         EngineError
             Where they cannot be, with the reason.
         """
-        return marginal_problem(self._design, self._family, self._resolved)
+        return marginal_problem(product_rows(self._design), self._family, self._resolved)
 
     @property
     def pymc(self) -> pm.Model:
         """The generative model with group effects explicit; ``pm.sample(model=...)`` works."""
+        if isinstance(self._design, RowlessDesign):
+            raise EngineError(
+                f"model.pymc needs the {self._design.n:,} rows, which are beyond memory and were "
+                "not kept. model.fit() works without them; to hold them, "
+                "hm.Model(formula, source, memory='64 GB')."
+            )
         return self.generative.model
 
     # --- the posterior
@@ -349,6 +378,10 @@ class Model:
         """Return draws by the engine that was chosen; PyMC's sampler needs the conditional one."""
         design, priors = self._design, self._resolved
         by_hand = settings.sampler == "pymc" and self._asked == "auto"
+        if by_hand and isinstance(design, RowlessDesign):
+            raise EngineError(
+                "sampler='pymc' needs the rows, which were not kept. Use sampler='nutpie'."
+            )
         if self.engine == "marginal" and not by_hand:
             return run_marginal(design, self.marginal, priors, settings, limit)
         problem = conditional_problem(design, self._family, priors, self.centred)
@@ -367,19 +400,22 @@ class Model:
         posterior, moments = publish(
             drawn.coordinates, design, self._resolved, limit, drawn.residual, drawn.moments
         )
-        kept = int(design.data.memory_usage(deep=True).sum()) <= limit
         groups: dict[str, xr.Dataset] = {
             "posterior": posterior,
             "sample_stats": drawn.statistics.assign_coords(
                 chain=posterior["chain"], draw=posterior["draw"]
             ),
-            "observed_data": xr.Dataset({archive.response_name(design): (OBS, design.y)}),
-            "constant_data": _constant_data(design),
         }
+        if isinstance(design, RowlessDesign):
+            groups |= products_to_datasets(design)
+        else:
+            observed = {archive.response_name(design): (OBS, design.y)}
+            groups["observed_data"] = xr.Dataset(observed)
+            groups["constant_data"] = _constant_data(design)
+            if int(design.data.memory_usage(deep=True).sum()) <= limit:
+                groups["used_data"] = archive.frame_to_dataset(design.data)
         if moments.data_vars:
             groups["group_effects"] = moments
-        if kept:
-            groups["used_data"] = archive.frame_to_dataset(design.data)
         if self.covariances:
             groups["covariances"] = archive.covariances_to_dataset(self.covariances)
         tree = xr.DataTree.from_dict(groups)

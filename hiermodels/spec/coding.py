@@ -265,11 +265,61 @@ class Centring:
     X: Array
 
 
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """How columns are centred, whatever the means.
+
+    Attributes
+    ----------
+    p : int
+    steps : tuple of (str, tuple of (int, ndarray (p,)))
+        In order, a numeric factor's label with the columns in which it is centred, each with what
+        the column without that factor is made of.
+    """
+
+    p: int
+    steps: tuple[tuple[str, tuple[tuple[int, Array], ...]], ...]
+
+    def transform(self, means: Mapping[tuple[int, str], float]) -> Array:
+        """Return T (p, p) for the means of the factors' parts, by column and label."""
+        T = np.eye(self.p)
+        for label, changes in self.steps:
+            before = T.copy()
+            for k, margin in changes:
+                T[:, k] -= means[k, label] * (before @ margin)
+        return T
+
+    def keys(self) -> tuple[tuple[int, str], ...]:
+        """Return the parts that are centred, by column and label."""
+        return tuple((k, label) for label, changes in self.steps for k, _ in changes)
+
+    def centred(
+        self, columns: tuple[Column, ...], means: Mapping[tuple[int, str], float], n: int
+    ) -> list[Array]:
+        """Return the columns (n,) with their parts centred at these means."""
+        found = []
+        for k, column in enumerate(columns):
+            parts = [part - means.get((k, label), 0.0) for label, part in column.parts]
+            found.append(_product(parts, n))
+        return found
+
+
+def find_recipe(columns: tuple[Column, ...], n: int) -> Recipe:
+    """Return how columns are centred, found on some of their rows."""
+    return _centre(columns, n)[1]
+
+
 def centre(columns: tuple[Column, ...], n: int) -> Centring:
     """Rewrite columns exactly in centred numeric factors, where their margins are in the matrix.
 
     A column whose margins are missing (``x:z`` without ``x``) stays as it is.
     """
+    return _centre(columns, n)[0]
+
+
+def _centre(columns: tuple[Column, ...], n: int) -> tuple[Centring, Recipe]:
+    """Return the centred columns, and how they were made."""
+    steps = []
     p = len(columns)
     parts = [dict(column.parts) for column in columns]
     T = np.eye(p)
@@ -278,19 +328,23 @@ def centre(columns: tuple[Column, ...], n: int) -> Centring:
     for label in numeric:
         before = T.copy()
         centred = list(current)
+        changes = []
         for k, column in enumerate(columns):
             if label not in column.numeric:
                 continue
             margin = _margin(k, label, columns, parts, current, n)
             if margin is None:
                 continue
+            changes.append((k, margin))
             mean = float(np.mean(parts[k][label]))
             used = np.flatnonzero(margin)
             T[:, k] -= mean * (before[:, used] @ margin[used])
             parts[k] = {**parts[k], label: parts[k][label] - mean}
             centred[k] = _product(list(parts[k].values()), n)
         current = centred
-    return Centring(T, np.column_stack(current) if p else np.empty((n, 0)))
+        steps.append((label, tuple(changes)))
+    X = np.column_stack(current) if p else np.empty((n, 0))
+    return Centring(T, X), Recipe(p, tuple(steps))
 
 
 def _margin(

@@ -30,9 +30,11 @@ from hiermodels.spec.grouping import Covariances
 from hiermodels.spec.names import check_group_names
 from hiermodels.spec.predictor_coding import Coded, code_predictor
 from hiermodels.spec.predictors import Group, ParameterDesign, Term, intercept_position
+from hiermodels.spec.reading import Reading
 from hiermodels.spec.residual import Additions, Residual, build_residual
 from hiermodels.spec.responses import Response, as_response
 from hiermodels.spec.terms import Bar
+from hiermodels.spec.whole import Whole
 
 __all__ = [
     "Design",
@@ -93,6 +95,10 @@ class Design:
         coefficients of X_centred. Zeros otherwise.
     censoring : Censoring or None
     truncation : Truncation or None
+    whole : Whole or None
+        Where the rows stand for others, of which they have the cross-products: what those are.
+    reading : Reading or None
+        Where the rows were read in passes and not kept: what was read.
     """
 
     formula: ModelFormula
@@ -121,11 +127,13 @@ class Design:
     shift: Array = field(default_factory=lambda: np.zeros(0))
     censoring: Censoring | None = None
     truncation: Truncation | None = None
+    whole: Whole | None = None
+    reading: Reading | None = None
 
     @property
     def n(self) -> int:
         """Number of rows used."""
-        return len(self.y)
+        return len(self.y) if self.whole is None else self.whole.n
 
     @property
     def intercept(self) -> int | None:

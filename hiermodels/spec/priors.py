@@ -6,7 +6,7 @@ means and mapped exactly to the raw scale on which everything is published.
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from hiermodels.spec.predictor_priors import (
 )
 from hiermodels.spec.predictors import ParameterDesign
 from hiermodels.spec.residual_priors import ResidualPriors, Row, residual_keys, resolve_residual
+from hiermodels.spec.rowless import RowlessDesign, moment_rows, product_rows
 from hiermodels.spec.scales import ResponseScale, mean_scale, parameter_scale, response_scale
 
 __all__ = [
@@ -137,13 +138,16 @@ def resolve_priors(
     PriorError
         A key names nothing, or a prior does not fit the parameter.
     """
+    if isinstance(design, RowlessDesign):
+        found = resolve_priors(moment_rows(design), family, user)
+        return _on_rows(found, product_rows(design))
     given = _Given(design, family, user or {})
     response = response_scale(design, family)
     scale = mean_scale(response)
     rows: list[Row] = []
     vocabulary = _vocabulary(design, family)
     coef, T, X = resolve_coefficients(design, given, scale, rows, taken=vocabulary)
-    terms = tuple(resolve_term(term, given, scale, rows) for term in design.terms)
+    terms = tuple(resolve_term(term, given, scale, rows, whole=design.whole) for term in design.terms)
     residual, sigma = None, None
     if design.residual is not None:
         residual = resolve_residual(design.residual, given, response.sd_residual, rows)
@@ -161,6 +165,16 @@ def resolve_priors(
         columns=["parameter", "prior", "source", "scale", "how"],
     )
     return ResolvedPriors(coef, T, X, terms, sigma, table, residual, parameters, shift)
+
+
+def _on_rows(priors: ResolvedPriors, design: Design) -> ResolvedPriors:
+    """Return the same priors with the columns of another design of the same formula."""
+    terms = tuple(
+        # equal to z @ T, but free of cancellation where the bar is centred
+        replace(own, z=term.z_centred + term.z @ (own.T - term.T))
+        for own, term in zip(priors.terms, design.terms, strict=True)
+    )
+    return replace(priors, X=design.X_centred + design.X @ (priors.T - design.T), terms=terms)
 
 
 class _Given:

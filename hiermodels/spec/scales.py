@@ -13,6 +13,7 @@ from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family, FamilyParameter
 from hiermodels.spec.family_table import UNITS_OF_Y
 from hiermodels.spec.predictors import Predictor, Term
+from hiermodels.spec.whole import Whole, mean_of, rms_of, sd_of
 
 Array = NDArray[np.float64]
 _EXACT = 1e-8
@@ -97,13 +98,13 @@ def parameter_scale(parameter: FamilyParameter, scale: ResponseScale) -> Predict
 def response_scale(design: Design, family: Family) -> ResponseScale:
     """Return the response's centre and spread on the scale of the linear predictor."""
     y = np.log(design.y[design.y > 0]) if family.logarithmic else design.y
-    sd_y = float(np.std(y, ddof=1)) if len(y) > 1 else 1.0
+    sd_y = sd_of(y, design.whole) if len(y) > 1 else 1.0
     if family.ordinal:
         return ResponseScale(0.0, 1.0, 1.0, 1.0)
     on_y = family.response in ("real", "angle") or family.logarithmic
     if on_y and family.link == "identity":
-        rms = float(np.sqrt(np.mean(y**2)))
-        return ResponseScale(float(np.mean(y) - np.mean(design.offset)), sd_y, rms, sd_y)
+        centre = mean_of(y, design.whole) - mean_of(design.offset, design.whole)
+        return ResponseScale(centre, sd_y, rms_of(y, design.whole), sd_y)
     if family.own is not None:
         return ResponseScale(0.0, 1.0, 1.0, sd_y)
     centre = _link_centre(design, family)
@@ -130,9 +131,9 @@ def _link_centre(design: Design, family: Family) -> float:
 def column_scale(part: Predictor, k: int) -> tuple[float, str]:
     """Return the scale of population column k after centring, and how it was taken."""
     column = part.X_centred[:, k]
-    sd = float(np.std(column, ddof=1)) if len(column) > 1 else 0.0
+    sd = sd_of(column, part.whole) if len(column) > 1 else 0.0
     if not _has_constant(part) and level_weights(part) is None and part.columns[k].numeric:
-        return float(np.sqrt(np.mean(column**2))), "rms"
+        return rms_of(column, part.whole), "rms"
     return (sd, "sd") if sd > 0 else (1.0, "1")
 
 
@@ -152,15 +153,16 @@ def level_weights(part: Predictor) -> Array | None:
     if not factors:
         return None
     block = part.X[:, factors]
-    solution = np.linalg.lstsq(block, np.ones(part.n), rcond=None)[0]
-    if np.max(np.abs(block @ solution - 1.0)) > _EXACT:
+    ones = np.ones(part.n) if part.whole is None else part.whole.ones
+    solution = np.linalg.lstsq(block, ones, rcond=None)[0]
+    if np.max(np.abs(block @ solution - ones)) > _EXACT * np.max(np.abs(ones)):
         return None
     weights = np.zeros(len(part.columns))
     weights[factors] = np.where(np.abs(solution) > _EXACT, solution, 0.0)
     return weights
 
 
-def effect_scales(term: Term) -> tuple[tuple[float, str], ...]:
+def effect_scales(term: Term, whole: Whole | None = None) -> tuple[tuple[float, str], ...]:
     """Return for each effect of a bar the scale of its column, and how it was taken.
 
     1 for the intercept and for columns of factors, the sd of numeric columns, their root mean
@@ -175,6 +177,6 @@ def effect_scales(term: Term) -> tuple[tuple[float, str], ...]:
             continue
         centred = has_intercept or np.count_nonzero(term.T[:, k]) > 1
         how = "sd" if centred else "rms"
-        scale = float(np.std(values, ddof=1) if centred else np.sqrt(np.mean(values**2)))
+        scale = sd_of(values, whole) if centred else rms_of(values, whole)
         scales.append((scale, how) if scale > 0 else (1.0, "1"))
     return tuple(scales)

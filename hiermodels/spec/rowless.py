@@ -1,0 +1,439 @@
+"""A design whose rows were read and not kept: rows that stand for them have their cross-products.
+
+A Gaussian likelihood knows the rows of one combination of groups through the cross-products of
+their columns alone. As many rows as there are columns have the same products, and everything that
+computes with products computes with these. Whatever needs the rows themselves is refused.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hiermodels.errors import DataError, EngineError, FormulaError
+from hiermodels.spec.bases import independent_bases
+from hiermodels.spec.checks import check_columns, check_partitions
+from hiermodels.spec.chunk_coding import Coder, cell_codes
+from hiermodels.spec.chunk_products import Products
+from hiermodels.spec.coding import Column
+from hiermodels.spec.column_kinds import NUMBERS, WHOLE
+from hiermodels.spec.compiling import cached_kernel
+from hiermodels.spec.design import Design
+from hiermodels.spec.frame import Dropped, combine_groups
+from hiermodels.spec.predictor_coding import merge_groups
+from hiermodels.spec.predictors import Group, Term
+from hiermodels.spec.reading import Reading
+from hiermodels.spec.residual import Residual
+from hiermodels.spec.sigma import read_sigma
+from hiermodels.spec.whole import Whole
+
+# numba carries no types: mypy cannot see through its decorators.
+# mypy: disallow-untyped-decorators=False, disallow-untyped-calls=False
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.intp]
+_EXACT: Final = 1e-15
+_OF_DESIGN: Final = frozenset(
+    {"data", "y", "X", "X_centred", "offset", "trials", "weights", "precision", "se"}
+)
+_OF_TERM: Final = frozenset({"z", "z_centred", "index"})
+
+
+def _refuse(name: str) -> DataError:
+    return DataError(
+        f"This needs the rows of the data ({name}), which were read in passes and not kept. Give "
+        "the rows themselves as a data frame where they can be given, as in predict(fit, frame), "
+        "or hold all of them: hm.Model(formula, source, memory='64 GB')."
+    )
+
+
+class RowlessTerm(Term):
+    """A bar without rows: asking for them is an error."""
+
+    def __getattribute__(self, name: str) -> Any:
+        """Return an attribute, or raise DataError where it is of rows."""
+        if name in _OF_TERM:
+            raise _refuse(name)
+        return super().__getattribute__(name)
+
+
+class RowlessGroup(Group):
+    """A grouping factor without rows: asking for them is an error."""
+
+    def __getattribute__(self, name: str) -> Any:
+        """Return an attribute, or raise DataError where it is of rows."""
+        if name == "index":
+            raise _refuse(name)
+        return super().__getattribute__(name)
+
+
+@dataclass(frozen=True)
+class RowlessDesign(Design):
+    """A formula that met data which were read in passes: everything but the rows.
+
+    Attributes
+    ----------
+    cells : Design or None
+        Rows that stand for those of each combination of groups: for every product of columns.
+    moments : Design or None
+        Rows that stand for all: for means and spreads.
+    coder : Coder or None
+        What codes a chunk of rows.
+    products : Products or None
+        The cross-products.
+    """
+
+    cells: Design | None = None
+    moments: Design | None = None
+    coder: Coder | None = None
+    products: Products | None = None
+
+    def __getattribute__(self, name: str) -> Any:
+        """Return an attribute, or raise DataError where it is of rows."""
+        if name in _OF_DESIGN:
+            raise _refuse(name)
+        return super().__getattribute__(name)
+
+
+def product_rows(design: Design) -> Design:
+    """Return the design whose rows have the products of all rows: itself where it has rows."""
+    if isinstance(design, RowlessDesign) and design.cells is not None:
+        return design.cells
+    return design
+
+
+def moment_rows(design: Design) -> Design:
+    """Return the design whose rows have the means and spreads of all rows."""
+    if isinstance(design, RowlessDesign) and design.moments is not None:
+        return design.moments
+    return design
+
+
+# --- rows with given products ---------------------------------------------------------------
+
+
+@cached_kernel
+def _factor_triangles(triangles: Array, k: int, out: Array, ranks: Ints) -> None:
+    """Write rows (k, k) of each cell whose products are its triangle's; the largest pivot first."""
+    left = np.zeros((k, k))
+    for j in range(triangles.shape[0]):
+        at = 0
+        trace = 0.0
+        for a in range(k):
+            for b in range(a, k):
+                left[a, b] = left[b, a] = triangles[j, at]
+                at += 1
+            trace += left[a, a]
+        for r in range(k):
+            pivot = 0
+            for a in range(1, k):
+                if left[a, a] > left[pivot, pivot]:
+                    pivot = a
+            size = left[pivot, pivot]
+            if size <= _EXACT * trace:
+                break
+            root = np.sqrt(size)
+            for a in range(k):
+                out[j, r, a] = left[pivot, a] / root
+            for a in range(k):
+                for b in range(k):
+                    left[a, b] -= out[j, r, a] * out[j, r, b]
+            ranks[j] = r + 1
+
+
+def rows_of(triangles: Array, k: int) -> tuple[Array, Ints]:
+    """Return rows (m, k) with given products, and the cell of each.
+
+    Parameters
+    ----------
+    triangles : ndarray (cells, k (k + 1) / 2)
+        Upper triangles of positive semidefinite matrices, row by row.
+    k : int
+
+    Returns
+    -------
+    rows : ndarray (m, k)
+        At least one of each cell, at most k.
+    cell : ndarray of int (m,)
+
+    Examples
+    --------
+    >>> rows, cell = rows_of(np.array([[4.0, 2.0, 1.0]]), 2)
+    >>> rows, cell
+    (array([[2., 1.]]), array([0]))
+    """
+    out = np.zeros((len(triangles), k, k))
+    ranks = np.zeros(len(triangles), dtype=np.intp)
+    _factor_triangles(np.ascontiguousarray(triangles), k, out, ranks)
+    keep = np.arange(k) < np.maximum(ranks, 1)[:, None]
+    return out[keep], np.repeat(np.arange(len(triangles)), np.maximum(ranks, 1)).astype(np.intp)
+
+
+# --- the design -----------------------------------------------------------------------------
+
+
+def build_rowless(coder: Coder, products: Products, dropped: Dropped, reading: Reading) -> Design:
+    """Return the design of a source that was read in passes.
+
+    Parameters
+    ----------
+    coder : Coder
+    products : Products
+    dropped : Dropped
+    reading : Reading
+
+    Raises
+    ------
+    DataError, FormulaError
+        As for a data frame: columns that are constant or cannot be told apart, groupings of one
+        level, a response that does not vary.
+    """
+    k, n = coder.width, products.n
+    exact = _exact_means(coder, products)
+    upper = np.triu_indices(k)
+    total, _ = rows_of(products.total[upper][None, :], k)
+    cells, owner = rows_of(products.cells, k)
+    levels = _groupings(coder, products)
+    _check_moments(coder, total, exact, n)
+    nothing = np.zeros(len(total), dtype=np.intp)
+    everywhere = {name: (index[:1] * 0, labels) for name, (index, labels) in levels.items()}
+    moments = _design(coder, total, nothing, everywhere, exact, n, dropped, reading)
+    found = _design(coder, cells, owner, levels, exact, n, dropped, reading)
+    found = replace(found, residual=_residual(coder, products, owner))
+    counted = _count_rows(found, levels, products)
+    check_partitions(counted.groups, n, coder.formula.additions.get("se") is None)
+    moments = replace(moments, residual=counted.residual, groups=counted.groups)
+    return _guarded(counted, moments, coder, products)
+
+
+def _guarded(cells: Design, moments: Design, coder: Coder, products: Products) -> RowlessDesign:
+    """Return what the user sees: everything but rows."""
+    values = {name: getattr(cells, name) for name in Design.__dataclass_fields__}
+    values["terms"] = tuple(RowlessTerm(**vars(term)) for term in cells.terms)
+    values["groups"] = tuple(RowlessGroup(**vars(group)) for group in cells.groups)
+    return RowlessDesign(
+        **values, cells=cells, moments=moments, coder=coder, products=products
+    )
+
+
+def _exact_means(coder: Coder, products: Products) -> tuple[dict[tuple[int, str], float], ...]:
+    """Return the means of the parts of each block, by column and label."""
+    found: tuple[dict[tuple[int, str], float], ...] = tuple({} for _ in coder.blocks)
+    for (b, k, label), total in zip(coder.parts, products.sums, strict=True):
+        found[b][k, label] = coder.blocks[b].means[k, label] + float(total) / products.n
+    return found
+
+
+def _groupings(coder: Coder, products: Products) -> dict[str, tuple[Ints, tuple[str, ...]]]:
+    """Return by grouping the level of each cell, and the labels."""
+    codes = cell_codes(coder, products.keys)
+    index = pd.RangeIndex(len(products.keys))
+    found = {}
+    for bar in coder.formula.bars:
+        columns = [coder.cells[name].series(codes[name], index).rename(name) for name in bar.group]
+        level, labels = combine_groups(columns)
+        if len(labels) < 2:
+            raise DataError(
+                f"The grouping {bar.group_name!r} has one level only ({labels[0]!r}) in the rows "
+                "used; a variance between groups needs at least two. Leave the bar out."
+            )
+        found[bar.group_name] = (level, labels)
+    return found
+
+
+def _design(
+    coder: Coder,
+    rows: Array,
+    owner: Ints,
+    levels: Mapping[str, tuple[Ints, tuple[str, ...]]],
+    exact: tuple[dict[tuple[int, str], float], ...],
+    n: int,
+    dropped: Dropped,
+    reading: Reading,
+) -> Design:
+    """Return a design of rows that stand for others."""
+    formula = coder.formula
+    matrices = [_matrices(coder, b, rows, own) for b, own in enumerate(exact)]
+    X, T, X_centred = matrices[0]
+    terms = []
+    for bar, block, (z, own, z_centred) in zip(
+        formula.bars, coder.blocks[1:], matrices[1:], strict=True
+    ):
+        index, labels = levels[bar.group_name]
+        terms.append(
+            Term(
+                bar.group_name, tuple(column.name for column in block.columns), z, index[owner],
+                labels, block.recipe is not None, block.columns, own, z_centred,
+            )
+        )  # fmt: skip
+    columns = coder.blocks[0].columns
+    return Design(
+        formula=formula,
+        data=pd.DataFrame(index=pd.RangeIndex(len(rows))),
+        response=formula.response.label,
+        response_levels=(),
+        y=rows[:, 1] * coder.scale[1] + rows[:, 0] * coder.centre[1],
+        X=X,
+        coefs=tuple(column.name for column in columns),
+        columns=columns,
+        T=T,
+        X_centred=X_centred,
+        offset=rows[:, 2] * coder.scale[2],
+        trials=None,
+        weights=None,
+        precision=None,
+        se=None,
+        se_with_sigma=False,
+        terms=tuple(terms),
+        groups=merge_groups(terms),
+        dropped=dropped,
+        encoding=coder.encoding,
+        shift=np.zeros(len(columns)),
+        whole=Whole(n, rows[:, 0].copy()),
+        reading=reading,
+    )
+
+
+def _matrices(
+    coder: Coder, b: int, rows: Array, exact: dict[tuple[int, str], float]
+) -> tuple[Array, Array, Array]:
+    """Return raw columns, T, and centred columns of the common part or a bar."""
+    block = coder.blocks[b]
+    places = list(block.places)
+    near = rows[:, places] * coder.scale[places]
+    if block.recipe is None:
+        return near, np.eye(len(places)), near
+    T, before = block.recipe.transform(exact), block.recipe.transform(block.means)
+    # from the sample's means to the true ones, a small step; raw columns from there
+    return near @ np.linalg.inv(before), T, near @ np.linalg.solve(before, T)
+
+
+def _check_moments(
+    coder: Coder, total: Array, exact: tuple[dict[tuple[int, str], float], ...], n: int
+) -> None:
+    """Raise DataError where the response or a predictor does not vary, or columns are collinear."""
+    y = total[:, 1] - total[:, 0] * (total[:, 0] @ total[:, 1]) / n
+    if n > 1 and y @ y <= (8 * np.finfo(float).eps) ** 2 * n:
+        value = coder.centre[1]
+        raise DataError(
+            f"The response {coder.formula.response.label} is {value:g} in every row; there is "
+            "nothing to model."
+        )
+    wheres = ["the common part", *(f"the bar by {bar.group_name}" for bar in coder.formula.bars)]
+    for b, where in enumerate(wheres):
+        block = coder.blocks[b]
+        _, _, centred = _matrices(coder, b, total, exact[b])
+        varying = np.array([0.0, 1.0])
+        columns = tuple(
+            Column(own.name, tuple((label, varying) for label, _ in own.parts), own.numeric)
+            for own in block.columns
+        )
+        for k, own in enumerate(columns):
+            size = float(np.sqrt(centred[:, k] @ centred[:, k] / n))
+            mean = max((abs(v) for (j, _), v in exact[b].items() if j == k), default=0.0)
+            if own.numeric and len(own.parts) == 1 and (k, own.parts[0][0]) in exact[b]:
+                if size <= 8 * np.finfo(np.float64).eps * mean or size == 0.0:
+                    raise DataError(
+                        f"The predictor {own.name!r} in {where} is {mean:g} in every row used; it "
+                        "cannot be told from the intercept. Leave it out."
+                    )
+        if n < len(columns):
+            raise DataError(
+                f"There are {len(columns)} coefficients in {where} and {n} rows; at least as many "
+                "rows are needed. Leave predictors out."
+            )
+        check_columns(columns, centred, where)
+
+
+def _count_rows(
+    design: Design, levels: Mapping[str, tuple[Ints, tuple[str, ...]]], products: Products
+) -> Design:
+    """Return the design with the number of the data's rows of each level."""
+    groups = []
+    for group in design.groups:
+        index, labels = levels[group.name]
+        rows = np.bincount(index, products.rows, len(labels))
+        groups.append(replace(group, n_rows=rows.astype(np.intp)))
+    return replace(design, groups=tuple(groups))
+
+
+def _residual(coder: Coder, products: Products, owner: Ints) -> Residual:
+    """Return the residual of independent rows, their weights being in the products."""
+    formula = coder.formula
+    sigma, stratum = None, np.zeros(len(products.keys), dtype=np.intp)
+    if "se" not in formula.additions:
+        sigma = read_sigma(formula.sigma, _cell_frame(coder, products))
+        if any(column.numeric for column in sigma.columns):
+            raise FormulaError(
+                f"{formula.sigma.text if formula.sigma else 'sigma'!r} has a numeric predictor, "
+                "which a source that is read in passes does not take. Write factors alone."
+            )
+        if sigma.kind != "one":
+            stratum = sigma.strata
+            sigma = replace(sigma, strata=stratum[owner])
+    rows = stratum[owner] if sigma is not None and sigma.kind != "one" else stratum[:0]
+    found = independent_bases(rows, None, None, len(owner))
+    counts = np.bincount(stratum, products.weights, found.n_bases)
+    return Residual(
+        term=None,
+        sigma=sigma,
+        found=replace(found, counts=counts),
+        reason=None,
+        scale=None,
+        weights=None,
+        constant=products.constant,
+        total_weight=float(np.sum(products.weights)),
+        n=len(owner),
+    )
+
+
+def _cell_frame(coder: Coder, products: Products) -> pd.DataFrame:
+    """Return the columns of sigma's formula, one row a cell."""
+    sigma = coder.formula.sigma
+    codes = cell_codes(coder, products.keys)
+    index = pd.RangeIndex(len(products.keys))
+    columns: dict[str, Any] = {}
+    for name in dict.fromkeys(sigma.columns if sigma else ()):
+        coding = coder.cells[name]
+        if coder.plan.kinds[name] in (NUMBERS, WHOLE):
+            values = coding.values.to_numpy(zero_copy_only=False)[codes[name]]
+            columns[name] = pd.Series(values, index=index, name=name)
+        else:
+            columns[name] = coding.series(codes[name], index).rename(name)
+    return pd.DataFrame(columns, index=index)
+
+
+def check_streamable(design_formula: Any, family: Any) -> None:
+    """Raise where a formula needs more of the rows than their cross-products.
+
+    Raises
+    ------
+    EngineError
+        With the part of the formula that does.
+    """
+    formula = design_formula
+    reasons = []
+    if (family.name, family.link) != ("gaussian", "identity"):
+        reasons.append(f"family={family.name!r} with the link {family.link}")
+    reasons += [f"{name}()" for name in ("cens", "trunc", "trials") if name in formula.additions]
+    se = formula.additions.get("se")
+    if se is not None and se.with_sigma:
+        reasons.append("se(s, sigma=True)")
+    for bar in formula.bars:
+        own = bar.structure
+        if own.by or own.cov or own.multiple or own.dist == "student":
+            reasons.append(f"the structure of the bar by {bar.group_name} (gr() or mm())")
+    for name, own in formula.parameters.items():
+        if name != "sigma" or own.bars or own.offsets:
+            reasons.append(f"the formula for {name} with coefficients of its own")
+    if formula.residual is not None:
+        reasons.append(f"{formula.residual}")
+    if reasons:
+        raise EngineError(
+            f"{reasons[0]} needs the rows, and this source is beyond memory, so that cross-products "
+            "are all that is kept. Hold the rows (hm.Model(formula, source, memory='64 GB')) or "
+            "leave that out."
+        )
