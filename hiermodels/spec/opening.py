@@ -44,8 +44,8 @@ def open_stream(data: object) -> Stream:
     if isinstance(data, pa_dataset.Dataset):
         return _dataset_stream(data)
     home = type(data).__module__.partition(".")[0]
-    if home == "polars" and not hasattr(data, "__arrow_c_stream__"):
-        return _lazy_stream(data)
+    if home == "polars":
+        return _polars_stream(data)
     if home in ("dask", "dask_expr") and hasattr(data, "to_delayed"):
         return DaskStream(data)
     if home in ("duckdb", "_duckdb"):
@@ -94,11 +94,9 @@ def _dataset_stream(dataset: Any) -> Stream:
 
 
 def _capsule_stream(data: Any) -> Stream:
-    """Return the stream of an object with Arrow's stream interface, such as a Polars frame."""
+    """Return the stream of an object with Arrow's stream interface, such as a table."""
     home = type(data).__module__.partition(".")[0]
-    name = {"polars": "a Polars frame", "pyarrow": "an Arrow table"}.get(
-        home, f"a {type(data).__name__} of {home}"
-    )
+    name = "an Arrow table" if home == "pyarrow" else f"a {type(data).__name__} of {home}"
     schema = pa.RecordBatchReader.from_stream(data).schema
 
     def batches(columns: Sequence[str]) -> Any:
@@ -108,17 +106,21 @@ def _capsule_stream(data: Any) -> Stream:
     return ArrowStream(name, schema, batches)
 
 
-def _lazy_stream(data: Any) -> Stream:
-    """Return the stream of a Polars lazy frame."""
+def _polars_stream(data: Any) -> Stream:
+    """Return the stream of a Polars frame, lazy or not."""
     polars = need("polars")
-    empty = data.collect_schema().to_frame()
+    # without Arrow's views of text, for which few functions exist
+    level = polars.CompatLevel.oldest()
 
     def batches(columns: Sequence[str]) -> Any:
-        found = data.select(list(columns)).collect_batches(chunk_size=CHUNK)
-        return (pa.table(part) for part in found)
+        chosen = data.lazy().select(list(columns))
+        parts = chosen.collect_batches(chunk_size=CHUNK)
+        return (part.to_arrow(compat_level=level) for part in parts)
 
     errors = (polars.exceptions.PolarsError, pa.ArrowException, OSError)
-    return ArrowStream("a Polars lazy frame", pa.table(empty).schema, batches, errors)
+    lazy = not hasattr(data, "__arrow_c_stream__")
+    schema = data.collect_schema().to_frame().to_arrow(compat_level=level).schema
+    return ArrowStream(f"a Polars {'lazy ' * lazy}frame", schema, batches, errors)
 
 
 # --- DuckDB ---------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.dataset as pa_dataset
+from pyarrow.fs import LocalFileSystem
 
 from hiermodels.errors import DataError
 from hiermodels.spec.column_kinds import common_type, kind_of
@@ -225,7 +226,7 @@ class FileStream(Stream):
             )
             return
         types = {name: wanted.field(name).type for name in stored}
-        made = self._format(types).make_fragment(path)
+        made = self._format(types).make_fragment(path, LocalFileSystem())
         schema = pa.schema(list(types.items()))
         yield from made.to_batches(
             schema=schema, columns=list(stored), batch_size=CHUNK, batch_readahead=2,

@@ -60,9 +60,14 @@ def stream_design(
     products = stream.fold(partial(chunk_products, coder), add_products, plan.columns, second)
     assert products is not None  # there were rows in the first pass
     seconds = (between - started, time.perf_counter() - between)
-    dropped = Dropped(survey.read - survey.kept, dict(sorted(survey.missing.items())))
+    dropped = Dropped(survey.read - survey.kept, _in_order(survey.missing, plan.columns))
     reading = Reading(stream.description, survey.read, stream.n_parts, seconds, len(products.keys))
     return build_rowless(coder, products, dropped, reading)
+
+
+def _in_order(missing: dict[str, int], columns: tuple[str, ...]) -> dict[str, int]:
+    """Return missing values by column, in the columns' order."""
+    return {name: missing[name] for name in columns if name in missing}
 
 
 def schema_of(stream: Stream) -> dict[str, pa.DataType]:
