@@ -5,6 +5,7 @@ Ctrl-C (what was drawn by then is saved), 1 for anything else.
 """
 
 import contextlib
+import glob
 import logging
 import os
 import shutil
@@ -37,6 +38,7 @@ TABLES = ("fixef", "varcorr", "correlations", "ranef", "coef")
 BAD_INPUT = 2
 INTERRUPTED = 130
 _MOST_ROWS = 40
+_SMALL_FILE = 100_000_000
 
 app = typer.Typer(
     name="hiermodels",
@@ -115,7 +117,13 @@ def demo(
 
 @app.command("fit")
 def fit_file(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="A CSV or Parquet file.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="CSV or Parquet: a file, a folder or a pattern; or duckdb:///file.db?table=t.",
+        ),
+    ],
     formula: Annotated[
         str, typer.Argument(metavar="FORMULA", help="For instance 'y ~ x + (x | g)'.")
     ],
@@ -141,18 +149,27 @@ def fit_file(
 ) -> int:
     """Fit FORMULA to the table DATA; write report.html, fit.nc and the tables as CSV."""
     priors = _parse_priors(prior or [])
-    if data.resolve() in {(out / f"{name}.csv").resolve() for name in TABLES}:
+    if Path(data).resolve() in {(out / f"{name}.csv").resolve() for name in TABLES}:
         raise DataError(f"{str(data)!r} would be overwritten by a table; give another --out.")
     with _output_folder(out) as staging:
         _say(f"Reading {data} ...")
-        frame = read_table(data)
-        _say(f"{len(frame):,} rows, {len(frame.columns)} columns.")
+        frame: Any = data
+        if _is_small(data):
+            frame = read_table(data)
+            _say(f"{len(frame):,} rows, {len(frame.columns)} columns.")
         sampling = {"draws": draws, "tune": tune, "chains": chains, "cores": cores, "seed": seed}
         options = {"family": family, "priors": priors or None, "engine": engine}
         fit = _fit(frame, formula, options, sampling)
         _write(fit, staging)
     _say(f"Written to {out}: report.html, fit.nc and the tables as CSV.")
     return INTERRUPTED if fit.interrupted else 0
+
+
+def _is_small(data: str) -> bool:
+    """Return whether data are one file, to be read whole; what is no source is said there too."""
+    path = Path(data)
+    several = path.is_dir() or glob.has_magic(data) or data.startswith("duckdb:")
+    return not several and (not path.exists() or path.stat().st_size < _SMALL_FILE)
 
 
 @app.command("study")
@@ -205,7 +222,7 @@ def _write(fit: "hm.Fit", folder: Path) -> None:
 
 
 def _fit(
-    data: pd.DataFrame, formula: str, options: dict[str, Any], sampling: dict[str, Any]
+    data: Any, formula: str, options: dict[str, Any], sampling: dict[str, Any]
 ) -> "hm.Fit":  # as text: evaluating it would load the sampler
     """Return the fit, after printing the model before it and the tables after it."""
     _say("Loading the sampler ...")

@@ -10,6 +10,7 @@ import xarray as xr
 
 from hiermodels.errors import FitError
 from hiermodels.fitting import archive
+from hiermodels.fitting.archive import CODING, PRODUCTS
 from hiermodels.spec.chunk_coding import coder_on
 from hiermodels.spec.chunk_products import Products
 from hiermodels.spec.design import Design
@@ -20,8 +21,6 @@ from hiermodels.spec.reading import Reading
 from hiermodels.spec.rowless import RowlessDesign, build_rowless
 from hiermodels.spec.survey import Coding, make_plan
 
-PRODUCTS = "cross_products"
-CODING = "coding_rows"
 
 
 def products_to_datasets(design: RowlessDesign) -> dict[str, xr.Dataset]:

@@ -170,12 +170,9 @@ def _open_url(url: str) -> Stream:
 
 def frame_within(stream: Stream, columns: Sequence[str], limit: int) -> pd.DataFrame | None:
     """Return a source's columns as a data frame, None where they take more than so many bytes."""
-    parts, size = [], 0
-    for chunk in stream.chunks(columns):
-        size += chunk.table.nbytes
-        if size > limit:
-            return None
-        parts.append(chunk.table)
+    parts = stream.within(columns, limit)
+    if parts is None:
+        return None
     if not parts:
         raise DataError("The source has no rows; a model needs some.")
     table = pa.concat_tables(parts, promote_options="permissive").unify_dictionaries()

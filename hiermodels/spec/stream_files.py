@@ -1,8 +1,8 @@
 """Streams of Parquet and CSV files: one file, a folder, a pattern, an Arrow dataset."""
 
 import glob
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,7 @@ from pyarrow.fs import LocalFileSystem
 from hiermodels.errors import DataError
 from hiermodels.spec.column_kinds import common_type, kind_of
 from hiermodels.spec.sources import MISSING
-from hiermodels.spec.streams import CHUNK, Chunk, Stream, sliced
+from hiermodels.spec.streams import CHUNK, Chunk, Report, Stream, sliced
 
 PARQUET: Final = (".parquet", ".pq")
 CSV: Final = (".csv",)
@@ -79,6 +79,10 @@ def open_files(source: str) -> "FileStream":
     return FileStream(text, files, word == "CSV", root)
 
 
+class MixedKindsError(DataError):
+    """A CSV column whose later rows are of another kind than the first."""
+
+
 @dataclass(frozen=True, eq=False)
 class FileStream(Stream):
     """Files of one kind.
@@ -90,12 +94,15 @@ class FileStream(Stream):
     csv : bool
     root : str or None
         The folder whose subfolders may be named ``key=value``.
+    widened : bool
+        Whether a CSV file's whole numbers are read as numbers, as some later row has a fraction.
     """
 
     description: str
     files: tuple[str, ...]
     csv: bool
     root: str | None = None
+    widened: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -155,11 +162,48 @@ class FileStream(Stream):
                         f"{kind_of(types[name])} in {first!r}; it must be of one kind in all files."
                     )
                 types[name] = found
+        if self.csv:
+            types = {name: self._csv_type(name, own) for name, own in types.items()}
         fields = list(types.items())
         for name, _ in self._folder_keys(self.fragments[0][1]).items():
             if name not in types:
                 fields.append((name, pa.string()))
         return pa.schema(fields)
+
+    def _csv_type(self, name: str, found: pa.DataType) -> pa.DataType:
+        """Return as what a CSV file's column is read: dates are text, as in a data frame."""
+        if pa.types.is_binary(found):
+            raise DataError(
+                f"{self.files[0]!r}{' or a file beside it' * (len(self.files) > 1)} is not UTF-8 "
+                f"text (see the column {name!r}); save it as UTF-8."
+            )
+        if pa.types.is_temporal(found):
+            return pa.string()
+        return pa.float64() if self.widened and pa.types.is_integer(found) else found
+
+    def fold[Summary](
+        self,
+        summarise: Callable[[Chunk], Summary],
+        add: Callable[[Summary, Summary], Summary],
+        columns: Sequence[str],
+        report: Report | None = None,
+    ) -> Summary | None:
+        """Return the sum of the chunks' summaries, None where there is no chunk."""
+        try:
+            return super().fold(summarise, add, columns, report)
+        except MixedKindsError:
+            if self.widened:
+                raise
+            return replace(self, widened=True).fold(summarise, add, columns, report)
+
+    def within(self, columns: Sequence[str], limit: int) -> list[pa.Table] | None:
+        """Return the rows, None where they take more than so many bytes."""
+        try:
+            return super().within(columns, limit)
+        except MixedKindsError:
+            if self.widened:
+                raise
+            return replace(self, widened=True).within(columns, limit)
 
     def _folder_keys(self, fragment: Any) -> Mapping[str, Any]:
         """Return the keys and values that a file's folders give."""
@@ -239,7 +283,7 @@ class FileStream(Stream):
         if self.csv and "UTF8" in detail.upper().replace("-", ""):
             return DataError(f"{path!r} is not UTF-8 text ({detail}); save it as UTF-8.")
         if self.csv and "conversion error" in detail:
-            return DataError(
+            return MixedKindsError(
                 f"{path!r} mixes kinds of values in a column ({detail}): the first rows are of "
                 "another kind. Let the column hold numbers only or text only, or put text in "
                 "quotes from the first row on."

@@ -97,6 +97,16 @@ class Stream(ABC):
                 report(chunk.table.num_rows)
         return sums.total()
 
+    def within(self, columns: Sequence[str], limit: int) -> list[pa.Table] | None:
+        """Return the rows, None where they take more than so many bytes."""
+        parts, size = [], 0
+        for chunk in self.chunks(columns):
+            size += chunk.table.nbytes
+            if size > limit:
+                return None
+            parts.append(chunk.table)
+        return parts
+
 
 class Sums[Summary]:
     """A sum in which each summand goes through few additions: pairs, then pairs of pairs."""

@@ -93,7 +93,7 @@ def assert_same(streamed, held):
     if theirs.weights is None and theirs.precision is None and theirs.se is None:
         mine, wanted = group_products(ours), group_products(theirs)
         for key, values in wanted.items():
-            scale = np.max(np.abs(values), axis=0)
+            scale = np.max(np.abs(values))
             if values.ndim == 2:
                 scale = np.sqrt(np.outer(np.diag(values), np.diag(values)))
             np.testing.assert_allclose(mine[key] / scale, values / scale, rtol=1e-9, atol=1e-11)
@@ -244,7 +244,7 @@ def test_posterior_and_saved_fit(frame, tmp_path):
 
     source = write_files(frame, tmp_path)
     model = Model("y ~ scale(x) + h + (1 | g)", source, memory="1 KB")
-    settings = {"draws": 300, "tune": 300, "chains": 2, "seed": 1, "progress": False, "cores": 1}
+    settings = {"draws": 600, "tune": 400, "chains": 2, "seed": 1, "progress": False, "cores": 1}
     fit = model.fit(**settings)
     held = Model("y ~ scale(x) + h + (1 | g)", frame).fit(**settings)
     ours, theirs = fit.summary(), held.summary()
@@ -260,8 +260,8 @@ def test_posterior_and_saved_fit(frame, tmp_path):
     assert MarginalDensity(again.model.marginal)(point)[0] == pytest.approx(
         MarginalDensity(model.marginal)(point)[0], rel=1e-12
     )
-    changed = again.model.with_priors({"sd": "HalfNormal(sigma=0.01)"}).fit(**settings)
-    assert changed.varcorr()["sd"].iloc[0] < 0.1
+    changed = again.model.with_priors({"sd": "HalfNormal(sigma=0.2)"}).fit(**settings)
+    assert changed.varcorr()["sd"].iloc[0] < fit.varcorr()["sd"].iloc[0]
 
 
 def test_small_sources_are_held(frame, tmp_path):
@@ -371,6 +371,20 @@ def test_mixed_types_in_text(tmp_path):
     path.write_text("y,x,g\n" + "\n".join(lines) + "\n1.0,abc,2\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"rows\.csv' mixes kinds"):
         Model("y ~ x + (1 | g)", path, memory="1 KB")
+
+
+def test_fractions_after_whole_numbers(tmp_path, monkeypatch):
+    """A CSV column that turns from whole numbers to fractions is one of numbers."""
+    monkeypatch.setattr(streams, "CHUNK", 100_000)
+    path = tmp_path / "rows.csv"
+    rng = np.random.default_rng(4)
+    rows = pd.DataFrame({"y": rng.normal(size=400_000), "x": np.arange(400_000), "g": 1})
+    rows["g"] = rows["x"] % 5
+    rows.to_csv(path, index=False)
+    with path.open("a", encoding="utf-8") as file:
+        file.write("1.0,1.5,2\n")
+    assert Model("y ~ x + (1 | g)", path, memory="1 KB").design.n == 400_001
+    assert Model("y ~ x + (1 | g)", path).design.n == 400_001
 
 
 def test_not_utf8(frame, tmp_path):
