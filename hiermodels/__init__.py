@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from hiermodels.answers.rivals import compare_rivals as compare_estimates
     from hiermodels.answers.shrinkage_panels import simulate_panels as shrinkage_demo
     from hiermodels.answers.simulation import simulate_response as simulate
+    from hiermodels.answers.streamed import predict_to
     from hiermodels.answers.validation import CrossValidation
     from hiermodels.answers.variance_shares import explained as r2
     from hiermodels.answers.variance_shares import intraclass as icc
@@ -114,6 +115,7 @@ __all__ = [
     "pointwise_log_likelihood",
     "pooling",
     "predict",
+    "predict_to",
     "r2",
     "rank_groups",
     "report",
@@ -160,6 +162,7 @@ _LAZY = {
     "pointwise_log_likelihood": ("hiermodels.answers.pointwise", "pointwise_log_likelihood"),
     "pooling": ("hiermodels.answers.pooling_factors", "measure_pooling"),
     "predict": ("hiermodels.answers.prediction", "predict"),
+    "predict_to": ("hiermodels.answers.streamed", "predict_to"),
     "r2": ("hiermodels.answers.variance_shares", "explained"),
     "rank_groups": ("hiermodels.answers.ranking", "rank_levels"),
     "report": ("hiermodels.show.reporting", "write_report"),

@@ -36,9 +36,8 @@ from hiermodels.spec.whole import Whole
 Array = NDArray[np.float64]
 Ints = NDArray[np.intp]
 _EXACT: Final = 1e-15
-_OF_DESIGN: Final = frozenset(
-    {"data", "y", "X", "X_centred", "offset", "trials", "weights", "precision", "se"}
-)
+_OF_DESIGN: Final = frozenset({"data", "y", "X", "X_centred", "offset"})
+_ADDED: Final = frozenset({"weights", "precision", "se"})
 _OF_TERM: Final = frozenset({"z", "z_centred", "index"})
 
 
@@ -93,7 +92,7 @@ class RowlessDesign(Design):
 
     def __getattribute__(self, name: str) -> Any:
         """Return an attribute, or raise DataError where it is of rows."""
-        if name in _OF_DESIGN:
+        if name in _OF_DESIGN or (name in _ADDED and name in super().__getattribute__("formula").additions):
             raise _refuse(name)
         return super().__getattribute__(name)
 
@@ -202,7 +201,10 @@ def build_rowless(coder: Coder, products: Products, dropped: Dropped, reading: R
     everywhere = {name: (index[:1] * 0, labels) for name, (index, labels) in levels.items()}
     moments = _design(coder, total, nothing, everywhere, exact, n, dropped, reading)
     found = _design(coder, cells, owner, levels, exact, n, dropped, reading)
-    found = replace(found, residual=_residual(coder, products, owner))
+    sigma = _cell_frame(coder, products)
+    residual = _residual(coder, products, owner, sigma)
+    data = sigma.iloc[owner].reset_index(drop=True)
+    found = replace(found, residual=residual, data=data)
     counted = _count_rows(found, levels, products)
     check_partitions(counted.groups, n, coder.formula.additions.get("se") is None)
     moments = replace(moments, residual=counted.residual, groups=counted.groups)
@@ -360,12 +362,14 @@ def _count_rows(
     return replace(design, groups=tuple(groups))
 
 
-def _residual(coder: Coder, products: Products, owner: Ints) -> Residual:
+def _residual(
+    coder: Coder, products: Products, owner: Ints, frame: pd.DataFrame
+) -> Residual:
     """Return the residual of independent rows, their weights being in the products."""
     formula = coder.formula
     sigma, stratum = None, np.zeros(len(products.keys), dtype=np.intp)
     if "se" not in formula.additions:
-        sigma = read_sigma(formula.sigma, _cell_frame(coder, products))
+        sigma = read_sigma(formula.sigma, frame)
         if any(column.numeric for column in sigma.columns):
             raise FormulaError(
                 f"{formula.sigma.text if formula.sigma else 'sigma'!r} has a numeric predictor, "

@@ -306,6 +306,47 @@ def test_rows_with_given_products(k):
         np.testing.assert_allclose(mine.T @ mine, own.T @ own, atol=1e-12 * np.sum(own**2))
 
 
+FORMULAS_OF_ROWS = [
+    "y ~ x + h + (x | g)",
+    "y | weights(w) ~ x + (1 | g)",
+    "y | se(w) ~ x + (1 | g)",
+    ["y ~ x + (1 | g)", "sigma ~ 0 + h"],
+]
+
+
+@pytest.mark.parametrize("formula", FORMULAS_OF_ROWS, ids=str)
+@pytest.mark.filterwarnings("ignore::hiermodels.errors.SamplingWarning")
+def test_rows_written_to_parquet(formula, frame, tmp_path):
+    """Predictions, residuals and log likelihoods of streamed rows are those of rows held."""
+    import hiermodels as hm
+
+    source = write_files(frame, tmp_path)
+    rows = pd.concat([pd.read_parquet(file) for file in sorted(tmp_path.glob("*.parquet"))])
+    rows = rows.reset_index(drop=True)
+    settings = {"draws": 20, "tune": 50, "chains": 2, "seed": 1, "progress": False, "cores": 1}
+    fit = Model(formula, source, memory="1 KB").fit(**settings)
+    path = hm.predict_to(fit, source, tmp_path / "rows.out", draws=40)
+    found = pd.read_parquet(path)
+    held = hm.Fit(Model(formula, rows), fit.idata)
+    kept = rows.dropna(subset=[c for c in held.model.formula.columns])
+    np.testing.assert_array_equal(found["row"], kept.index)
+    wanted = held.fitted()
+    # the same draws through other code
+    np.testing.assert_allclose(found["mean"], wanted["mean"], rtol=1e-10)
+    np.testing.assert_allclose(found["sd"], wanted["sd"], rtol=1e-6)
+    np.testing.assert_allclose(found["ci_low"], wanted["ci_low"], rtol=1e-9)
+    np.testing.assert_allclose(found["residual"], held.residuals(), atol=1e-8)
+    from hiermodels.answers.pointwise import row_densities
+
+    expected = row_densities(held.model, held.posterior, np.arange(50), np.arange(40))
+    np.testing.assert_allclose(
+        np.stack(found["log_likelihood"].iloc[:50]).T, expected, rtol=1e-8, atol=1e-9
+    )
+    np.testing.assert_allclose(
+        found["lpd"].iloc[:50], np.log(np.mean(np.exp(expected), axis=0)), rtol=1e-6
+    )
+
+
 # --- broken sources -------------------------------------------------------------------------
 
 
