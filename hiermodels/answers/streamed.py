@@ -4,7 +4,7 @@ import os
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -97,7 +97,9 @@ def predict_to(
             raise FitError(f"got what={own!r}; allowed are {', '.join(map(repr, EVERYTHING))}.")
     check_interval(interval)
     chosen_draws(posterior_of(fit), draws)
-    stream = open_stream(pa.Table.from_pandas(source) if isinstance(source, pd.DataFrame) else source)
+    stream = open_stream(
+        pa.Table.from_pandas(source) if isinstance(source, pd.DataFrame) else source
+    )
     maker = _Maker(fit, wanted, new_levels, interval, draws, fresh_seed() if seed is None else seed)
     return _write(maker, stream, Path(os.path.realpath(to)))
 
@@ -117,7 +119,7 @@ class _Maker:
         self.fit, self.wanted, self.draws = fit, wanted, draws
         self.ends = (0.5 - interval / 2, 0.5 + interval / 2)
         self.options: dict[str, Any] = {"new_levels": new_levels, "draws": draws, "seed": seed}
-        formula: ModelFormula = fit.model.formula
+        formula = cast(ModelFormula, fit.model.formula)
         self.formula = formula
         response = "residual" in wanted or "log_likelihood" in wanted
         left = {} if response else dict.fromkeys(formula.response.columns)

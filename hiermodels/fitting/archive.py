@@ -23,6 +23,8 @@ _UNREADABLE = (OSError, ValueError, LookupError, RuntimeError, EOFError, TypeErr
 _MARK = "hiermodels_format"
 _ATTRS = ("formula", "family", "link", "priors", "resolved", "centred", "dropped", "seed")
 _GROUPS = ("sample_stats", "observed_data", "constant_data")
+# For how many equal rows each row stands, where they were counted together.
+COUNTS = "row_counts"
 # In place of rows, where these were read and not kept.
 PRODUCTS = "cross_products"
 CODING = "coding_rows"

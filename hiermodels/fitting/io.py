@@ -98,8 +98,9 @@ def _model(tree: xr.DataTree, path: str | Path, data: pd.DataFrame | None, given
     covariances = None
     if "covariances" in tree.children:
         covariances = archive.covariances_from_dataset(tree["covariances"].to_dataset())
+    frame, count = _counted(tree, frame)
     try:
-        design = build_design(formula, frame, family, covariances)
+        design = build_design(formula, frame, family, covariances, count)
     except DataError as error:
         raise FitError(f"The data given for {str(path)!r} are not those of the fit: {error}") from (
             error
@@ -107,6 +108,17 @@ def _model(tree: xr.DataTree, path: str | Path, data: pd.DataFrame | None, given
     _check_same(tree, design, path)
     design = replace(design, dropped=_dropped(attrs))
     return _as_it_was(tree, formula, family, design)
+
+
+def _counted(tree: xr.DataTree, frame: pd.DataFrame) -> tuple[pd.DataFrame, str | None]:
+    """Return the rows with the column that says for how many each stands, None without one."""
+    constant = tree["constant_data"].to_dataset()
+    if archive.COUNTS not in constant or len(frame) != constant.sizes["obs"]:
+        return frame, None
+    name = archive.COUNTS
+    while name in frame.columns:
+        name += "_"
+    return frame.assign(**{name: constant[archive.COUNTS].values}), name
 
 
 def _from_products(tree: xr.DataTree, path: str | Path, given: Any) -> Model:

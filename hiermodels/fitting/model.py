@@ -41,6 +41,7 @@ from hiermodels.spec.formula import ModelFormula, parse_formula
 from hiermodels.spec.priors import ResolvedPriors, resolve_priors
 from hiermodels.spec.rowless import RowlessDesign, product_rows
 from hiermodels.spec.subset import row_positions, subset_design, subset_priors
+from hiermodels.spec.whole import Counted
 
 logger = logging.getLogger("hiermodels")
 
@@ -125,13 +126,11 @@ class Model:
             )
         parsed = formula if isinstance(formula, ModelFormula) else parse_formula(formula)
         chosen = as_family(family, link)
-        design = read_design(
-            parsed, data, chosen, covariances, parse_memory(memory), progress
-        )
+        design = read_design(parsed, data, chosen, covariances, parse_memory(memory), progress)
         resolved = resolve_priors(design, chosen, priors)
         user = {key: as_prior(value) for key, value in (priors or {}).items()}
         check_centred(design, centred)
-        self._set(parsed, chosen, design, resolved, user, engine, centred)
+        self._set(design.formula, chosen, design, resolved, user, engine, centred)
         for line in notes(design):
             logger.info("%s", line)
 
@@ -470,6 +469,8 @@ def _constant_data(design: Design) -> xr.Dataset:
         values = getattr(design, name)
         if values is not None:
             variables[name] = (OBS, values)
+    if isinstance(design.whole, Counted):
+        variables[archive.COUNTS] = (OBS, design.whole.counts)
     if design.censoring is not None:
         variables["censoring"] = (OBS, design.censoring.kind.astype(np.int8))
         variables["upper"] = (OBS, design.censoring.upper)

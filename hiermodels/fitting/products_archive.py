@@ -22,7 +22,6 @@ from hiermodels.spec.rowless import RowlessDesign, build_rowless
 from hiermodels.spec.survey import Coding, make_plan
 
 
-
 def products_to_datasets(design: RowlessDesign) -> dict[str, xr.Dataset]:
     """Return what a design without rows is made of."""
     coder, products = design.coder, design.products

@@ -4,20 +4,25 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from hiermodels.spec.collapsing import collapse
 from hiermodels.spec.design import Design, build_design
 from hiermodels.spec.families import Family
 from hiermodels.spec.formula import ModelFormula
+from hiermodels.spec.frame import Dropped
 from hiermodels.spec.grouping import Covariances
 from hiermodels.spec.opening import frame_within, open_stream
 from hiermodels.spec.reading import Reading
+from hiermodels.spec.streamable import has_products
 from hiermodels.spec.streaming import Progress as Report
 from hiermodels.spec.streaming import schema_of, stream_design
+from hiermodels.spec.streams import Stream
 from hiermodels.spec.survey import make_plan
 
 # A design takes about so many times the bytes of the columns that it is made from.
@@ -62,7 +67,28 @@ def read_design(
         reading = Reading(stream.description, len(frame), stream.n_parts, seconds, 0)
         return replace(design, reading=reading)
     with _reports(progress) as report:
-        return stream_design(formula, stream, family, report)
+        if has_products(family):
+            return stream_design(formula, stream, family, report)
+        return _collapsed(formula, stream, family, covariances, memory // _COPIES, report)
+
+
+def _collapsed(
+    formula: ModelFormula,
+    stream: Stream,
+    family: Family,
+    covariances: Covariances | None,
+    limit: int,
+    report: Report | None,
+) -> Design:
+    """Return the design of a source's distinct rows, weighted by their numbers."""
+    started = time.perf_counter()
+    each = None if report is None else partial(report, "distinct rows")
+    weighted, frame, count, missing, read = collapse(formula, stream, family, limit, each)
+    design = build_design(weighted, frame, family, covariances, count)
+    seconds = (time.perf_counter() - started,)
+    kept = int(frame[count].sum())
+    reading = Reading(stream.description, read, stream.n_parts, seconds, len(frame), "distinct row")
+    return replace(design, reading=reading, dropped=Dropped(read - kept, missing))
 
 
 def _is_plain(data: Any) -> bool:

@@ -261,9 +261,7 @@ def _numeric(formula: ModelFormula) -> set[str]:
     return {name for own in expressions for name in own.columns}
 
 
-def _response(
-    formula: ModelFormula, family: Family, frame: pd.DataFrame, index: Any
-) -> Array:
+def _response(formula: ModelFormula, family: Family, frame: pd.DataFrame, index: Any) -> Array:
     """Return the response (n,)."""
     columns = {name: frame[name] for name in formula.response.columns}
     values = evaluate(formula.response, columns, {})

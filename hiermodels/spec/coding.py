@@ -25,6 +25,7 @@ from hiermodels.errors import DataError, FormulaError, HierModelsError
 from hiermodels.spec.expressions import Expression, code_name
 from hiermodels.spec.frame import in_all, row_label
 from hiermodels.spec.functions import namespace
+from hiermodels.spec.whole import Stands, mean_of
 
 Array = NDArray[np.float64]
 _EXACT = 1e-9
@@ -309,15 +310,15 @@ def find_recipe(columns: tuple[Column, ...], n: int) -> Recipe:
     return _centre(columns, n)[1]
 
 
-def centre(columns: tuple[Column, ...], n: int) -> Centring:
+def centre(columns: tuple[Column, ...], n: int, whole: Stands = None) -> Centring:
     """Rewrite columns exactly in centred numeric factors, where their margins are in the matrix.
 
     A column whose margins are missing (``x:z`` without ``x``) stays as it is.
     """
-    return _centre(columns, n)[0]
+    return _centre(columns, n, whole)[0]
 
 
-def _centre(columns: tuple[Column, ...], n: int) -> tuple[Centring, Recipe]:
+def _centre(columns: tuple[Column, ...], n: int, whole: Stands = None) -> tuple[Centring, Recipe]:
     """Return the centred columns, and how they were made."""
     steps = []
     p = len(columns)
@@ -336,7 +337,7 @@ def _centre(columns: tuple[Column, ...], n: int) -> tuple[Centring, Recipe]:
             if margin is None:
                 continue
             changes.append((k, margin))
-            mean = float(np.mean(parts[k][label]))
+            mean = mean_of(parts[k][label], whole)
             used = np.flatnonzero(margin)
             T[:, k] -= mean * (before[:, used] @ margin[used])
             parts[k] = {**parts[k], label: parts[k][label] - mean}

@@ -87,7 +87,7 @@ def need(module: str) -> Any:
 def _dataset_stream(dataset: Any) -> Stream:
     def batches(columns: Sequence[str]) -> Any:
         return dataset.to_batches(
-            columns=list(columns), batch_size=CHUNK, batch_readahead=2, fragment_readahead=1
+            columns=list(columns), batch_size=CHUNK, batch_readahead=1, fragment_readahead=1
         )
 
     return ArrowStream("an Arrow dataset", dataset.schema, batches)

@@ -14,7 +14,7 @@ from hiermodels.spec.names import cor_name, indexed, nu_name, of_parameter, sd_n
 from hiermodels.spec.predictors import Predictor, Term
 from hiermodels.spec.residual_priors import Given, Row
 from hiermodels.spec.scales import PredictorScale, column_scale, effect_scales, level_weights
-from hiermodels.spec.whole import Whole
+from hiermodels.spec.whole import Stands
 
 Array = NDArray[np.float64]
 AT_MEANS = "at the means"
@@ -170,7 +170,7 @@ def resolve_term(
     scale: PredictorScale,
     rows: list[Row],
     of: str = "",
-    whole: Whole | None = None,
+    whole: Stands = None,
 ) -> TermPriors:
     """Return the priors of one bar; one user's prior puts the whole bar on the raw scale."""
     variable = sd_name(term.group, of)

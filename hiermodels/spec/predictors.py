@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hiermodels.spec.coding import Column
 from hiermodels.spec.grouping import Members, Subpopulations
-from hiermodels.spec.whole import Whole
+from hiermodels.spec.whole import Stands
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -147,7 +147,7 @@ class Predictor(Protocol):
         """Number of cutpoints that stand in place of an intercept."""
 
     @property
-    def whole(self) -> Whole | None:
+    def whole(self) -> Stands:
         """What its rows stand for, None where they are the data's own."""
 
 
@@ -193,7 +193,7 @@ class ParameterDesign:
         return 0
 
     @property
-    def whole(self) -> Whole | None:
+    def whole(self) -> Stands:
         """What its rows stand for: nothing but themselves."""
         return None
 

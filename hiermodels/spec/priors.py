@@ -147,7 +147,9 @@ def resolve_priors(
     rows: list[Row] = []
     vocabulary = _vocabulary(design, family)
     coef, T, X = resolve_coefficients(design, given, scale, rows, taken=vocabulary)
-    terms = tuple(resolve_term(term, given, scale, rows, whole=design.whole) for term in design.terms)
+    terms = tuple(
+        resolve_term(term, given, scale, rows, whole=design.whole) for term in design.terms
+    )
     residual, sigma = None, None
     if design.residual is not None:
         residual = resolve_residual(design.residual, given, response.sd_residual, rows)

@@ -18,7 +18,10 @@ class Reading:
     seconds : tuple of float
         Of each pass: levels and spreads first, then cross-products.
     cells : int
-        Combinations of groups for which cross-products are kept.
+        Combinations of groups for which cross-products are kept, or distinct rows; 0 where all
+        rows are held.
+    unit : str
+        What these are: ``"group"`` or ``"distinct row"``.
     """
 
     source: str
@@ -26,12 +29,15 @@ class Reading:
     parts: int
     seconds: tuple[float, ...]
     cells: int
+    unit: str = "group"
 
     def __str__(self) -> str:
         """Say it in a sentence, without a full stop."""
         passes = " and ".join(f"{value:.1f} s" for value in self.seconds)
         word = "pass" if len(self.seconds) == 1 else "passes"
-        return (
-            f"{self.rows:,} rows of {self.source} read in {len(self.seconds)} {word} ({passes}), "
-            f"kept as cross-products of {self.cells:,} group{'s' * (self.cells != 1)}"
-        )
+        text = f"{self.rows:,} rows of {self.source} read in {len(self.seconds)} {word} ({passes})"
+        if not self.cells:
+            return f"{text} and held"
+        what = f"{self.cells:,} {self.unit}{'s' * (self.cells != 1)}"
+        kept = "cross-products of " if self.unit == "group" else ""
+        return f"{text}, kept as {kept}{what}"

@@ -76,15 +76,11 @@ def _calls(tree: ast.AST) -> list[ast.Call]:
     return [
         node
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id in _NODES
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _NODES
     ]
 
 
-def record(
-    expression: Expression, columns: Mapping[str, "pd.Series[Any]"]
-) -> dict[str, Seen]:
+def record(expression: Expression, columns: Mapping[str, "pd.Series[Any]"]) -> dict[str, Seen]:
     """Return what every such call of an expression meets in some rows, by the call's text."""
     names = dict(namespace())
     names |= {name: stateful_transform(partial_recorder(name)) for name in _NODES}
@@ -123,9 +119,7 @@ def _look(name: str, data: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     top = 2 * _MOST_DEGREES if name == "poly" else 2
     left = x - mean
     powers = tuple(float(np.sum(left**k)) for k in range(2, top + 1))
-    return seen(
-        n=len(x), mean=mean, powers=powers, low=float(np.min(x)), high=float(np.max(x))
-    )
+    return seen(n=len(x), mean=mean, powers=powers, low=float(np.min(x)), high=float(np.max(x)))
 
 
 def add_seen(a: Seen, b: Seen) -> Seen:
@@ -134,12 +128,8 @@ def add_seen(a: Seen, b: Seen) -> Seen:
         return Seen(a.name, a.args, a.kwargs, levels=_join(a.levels, b.levels))
     n = a.n + b.n
     mean = a.mean + (b.mean - a.mean) * b.n / n
-    powers = tuple(
-        x + y for x, y in zip(_shifted(a, mean), _shifted(b, mean), strict=True)
-    )
-    return Seen(
-        a.name, a.args, a.kwargs, n, mean, powers, min(a.low, b.low), max(a.high, b.high)
-    )
+    powers = tuple(x + y for x, y in zip(_shifted(a, mean), _shifted(b, mean), strict=True))
+    return Seen(a.name, a.args, a.kwargs, n, mean, powers, min(a.low, b.low), max(a.high, b.high))
 
 
 def _join(first: tuple[Any, ...], second: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -221,7 +211,7 @@ def _poly_state(seen: Seen, label: str) -> dict[str, Any]:
     sd = math.sqrt(seen.powers[0] / n)
     moments = [n, 0.0, *(s / sd**k for k, s in enumerate(seen.powers, start=2))]
 
-    def product(a: Array, b: Array) -> float:
+    def product(a: Any, b: Any) -> float:
         both = np.polynomial.polynomial.polymul(a, b)
         return float(sum(c * moments[k] for k, c in enumerate(both)))
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hiermodels.errors import DataError, EngineError, FormulaError
+from hiermodels.errors import DataError, FormulaError
 from hiermodels.spec.bases import independent_bases
 from hiermodels.spec.checks import check_columns, check_partitions
 from hiermodels.spec.chunk_coding import Coder, cell_codes
@@ -92,7 +92,9 @@ class RowlessDesign(Design):
 
     def __getattribute__(self, name: str) -> Any:
         """Return an attribute, or raise DataError where it is of rows."""
-        if name in _OF_DESIGN or (name in _ADDED and name in super().__getattribute__("formula").additions):
+        if name in _OF_DESIGN or (
+            name in _ADDED and name in super().__getattribute__("formula").additions
+        ):
             raise _refuse(name)
         return super().__getattribute__(name)
 
@@ -216,9 +218,7 @@ def _guarded(cells: Design, moments: Design, coder: Coder, products: Products) -
     values = {name: getattr(cells, name) for name in Design.__dataclass_fields__}
     values["terms"] = tuple(RowlessTerm(**vars(term)) for term in cells.terms)
     values["groups"] = tuple(RowlessGroup(**vars(group)) for group in cells.groups)
-    return RowlessDesign(
-        **values, cells=cells, moments=moments, coder=coder, products=products
-    )
+    return RowlessDesign(**values, cells=cells, moments=moments, coder=coder, products=products)
 
 
 def _exact_means(coder: Coder, products: Products) -> tuple[dict[tuple[int, str], float], ...]:
@@ -362,9 +362,7 @@ def _count_rows(
     return replace(design, groups=tuple(groups))
 
 
-def _residual(
-    coder: Coder, products: Products, owner: Ints, frame: pd.DataFrame
-) -> Residual:
+def _residual(coder: Coder, products: Products, owner: Ints, frame: pd.DataFrame) -> Residual:
     """Return the residual of independent rows, their weights being in the products."""
     formula = coder.formula
     sigma, stratum = None, np.zeros(len(products.keys), dtype=np.intp)
@@ -408,36 +406,3 @@ def _cell_frame(coder: Coder, products: Products) -> pd.DataFrame:
         else:
             columns[name] = coding.series(codes[name], index).rename(name)
     return pd.DataFrame(columns, index=index)
-
-
-def check_streamable(design_formula: Any, family: Any) -> None:
-    """Raise where a formula needs more of the rows than their cross-products.
-
-    Raises
-    ------
-    EngineError
-        With the part of the formula that does.
-    """
-    formula = design_formula
-    reasons = []
-    if (family.name, family.link) != ("gaussian", "identity"):
-        reasons.append(f"family={family.name!r} with the link {family.link}")
-    reasons += [f"{name}()" for name in ("cens", "trunc", "trials") if name in formula.additions]
-    se = formula.additions.get("se")
-    if se is not None and se.with_sigma:
-        reasons.append("se(s, sigma=True)")
-    for bar in formula.bars:
-        own = bar.structure
-        if own.by or own.cov or own.multiple or own.dist == "student":
-            reasons.append(f"the structure of the bar by {bar.group_name} (gr() or mm())")
-    for name, own in formula.parameters.items():
-        if name != "sigma" or own.bars or own.offsets:
-            reasons.append(f"the formula for {name} with coefficients of its own")
-    if formula.residual is not None:
-        reasons.append(f"{formula.residual}")
-    if reasons:
-        raise EngineError(
-            f"{reasons[0]} needs the rows, and this source is beyond memory, so that cross-products "
-            "are all that is kept. Hold the rows (hm.Model(formula, source, memory='64 GB')) or "
-            "leave that out."
-        )

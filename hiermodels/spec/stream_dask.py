@@ -1,5 +1,6 @@
 """Streams of Dask DataFrames: partitions are summed where they lie, and the sums as a tree."""
 
+import importlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -62,14 +63,11 @@ class DaskStream(Stream):
         report: Report | None = None,
     ) -> Summary | None:
         """Return the sum of the partitions' summaries, computed by Dask's scheduler."""
-        import dask
-
-        lazy = dask.delayed(pure=True)
+        dask: Any = importlib.import_module("dask")
         parts = [
             dask.delayed(partition_sum)(summarise, add, part, f"partition {k}")
             for k, part in enumerate(self.frame[list(columns)].to_delayed())
         ]
-        del lazy
         while len(parts) > 1:
             parts = [
                 dask.delayed(add_all)(add, parts[at : at + _FAN])

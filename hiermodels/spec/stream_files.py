@@ -10,6 +10,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.dataset as pa_dataset
+import pyarrow.parquet as pq
 from pyarrow.fs import LocalFileSystem
 
 from hiermodels.errors import DataError
@@ -72,9 +73,7 @@ def open_files(source: str) -> "FileStream":
     """
     files = find_files(source)
     word = "CSV" if Path(files[0]).suffix.lower() in CSV else "Parquet"
-    count = "1 file" if len(files) == 1 else f"{len(files):,} files"
-    name = f"{count[:-5] if len(files) == 1 else count.split()[0]} {word} "
-    text = f"{name}{'file' if len(files) == 1 else 'files'} ({source!r})".replace("  ", " ")
+    text = f"{len(files):,} {word} file{'s' * (len(files) != 1)} ({source!r})"
     root = source if Path(source).is_dir() else None
     return FileStream(text, files, word == "CSV", root)
 
@@ -120,12 +119,8 @@ class FileStream(Stream):
         made: Any = self._format(None)
         partitioning = None if self.root is None else "hive"
         try:
-            dataset = pa_dataset.dataset(
-                list(self.files), format=made, partitioning=partitioning,
-                partition_base_dir=self.root,
-            ) if self.root is None else pa_dataset.dataset(
-                self.root, format=made, partitioning=partitioning,
-            )
+            source = self.root if self.root is not None else list(self.files)
+            dataset = pa_dataset.dataset(source, format=made, partitioning=partitioning)
         except _UNREADABLE as error:
             raise self._unreadable(self.files[0], error) from error
         found = []
@@ -216,7 +211,9 @@ class FileStream(Stream):
         if not self.csv:
             return pa_dataset.ParquetFileFormat()
         convert = pa_csv.ConvertOptions(
-            null_values=list(MISSING), strings_can_be_null=True, quoted_strings_can_be_null=False,
+            null_values=list(MISSING),
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
             column_types=dict(types or {}),
         )
         read = pa_csv.ReadOptions(block_size=_BLOCK)
@@ -235,17 +232,17 @@ class FileStream(Stream):
                         f"columns are {', '.join(map(repr, own.names[:12]))}."
                     )
             try:
-                yield from self._file(path, fragment, own, wanted, keys)
+                yield from self._file(path, own, wanted, keys)
             except _UNREADABLE as error:
                 raise self._unreadable(path, error) from error
 
     def _file(
-        self, path: str, fragment: Any, own: pa.Schema, wanted: pa.Schema, keys: Mapping[str, Any]
+        self, path: str, own: pa.Schema, wanted: pa.Schema, keys: Mapping[str, Any]
     ) -> Iterator[Chunk]:
         """Yield one file's rows in chunks."""
         stored = [name for name in wanted.names if name in own.names]
         first = 0
-        for batch in self._batches(path, fragment, stored, wanted):
+        for batch in self._batches(path, stored, wanted):
             table = pa.Table.from_batches([batch])
             made = []
             for field in wanted:
@@ -260,20 +257,22 @@ class FileStream(Stream):
             first += table.num_rows
 
     def _batches(
-        self, path: str, fragment: Any, stored: Sequence[str], wanted: pa.Schema
+        self, path: str, stored: Sequence[str], wanted: pa.Schema
     ) -> Iterator[pa.RecordBatch]:
         """Yield one file's batches as they are stored."""
         if not self.csv:
-            yield from fragment.to_batches(
-                columns=list(stored), batch_size=CHUNK, batch_readahead=2, fragment_readahead=1,
-                use_threads=True,
-            )
+            # not the dataset's scanner, which reads ahead of a slow reader without bounds
+            with pq.ParquetFile(path, pre_buffer=False) as file:
+                yield from file.iter_batches(batch_size=CHUNK, columns=list(stored))
             return
         types = {name: wanted.field(name).type for name in stored}
         made = self._format(types).make_fragment(path, LocalFileSystem())
         schema = pa.schema(list(types.items()))
         yield from made.to_batches(
-            schema=schema, columns=list(stored), batch_size=CHUNK, batch_readahead=2,
+            schema=schema,
+            columns=list(stored),
+            batch_size=CHUNK,
+            batch_readahead=2,
             fragment_readahead=1,
         )
 

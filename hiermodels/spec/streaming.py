@@ -15,7 +15,8 @@ from hiermodels.spec.formula import ModelFormula
 from hiermodels.spec.frame import Dropped
 from hiermodels.spec.names import check_group_names
 from hiermodels.spec.reading import Reading
-from hiermodels.spec.rowless import build_rowless, check_streamable
+from hiermodels.spec.rowless import build_rowless
+from hiermodels.spec.streamable import check_streamable
 from hiermodels.spec.streams import Stream
 from hiermodels.spec.survey import add_surveys, check_kept, make_plan, survey_chunk
 
@@ -42,7 +43,7 @@ def stream_design(
     FormulaError, DataError
         As for a data frame; messages name the file or partition.
     """
-    check_streamable(formula, family)
+    check_streamable(formula)
     check_groups(formula.bars)
     check_group_names(
         tuple(dict.fromkeys(bar.group_name for bar in formula.bars)),

@@ -188,7 +188,9 @@ class ArrowStream(Stream):
         first = 0
         try:
             for batch in self.open(columns):
-                table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
+                table = (
+                    pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
+                )
                 yield from sliced(table, "", first)
                 first += table.num_rows
         except self.errors as error:

@@ -198,7 +198,9 @@ def _union(a: pa.Array, b: pa.Array) -> pa.Array:
     if not len(a) or not len(b):
         return b if not len(a) else a
     if a.type != b.type:
-        wider = pa.float64() if pa.types.is_floating(a.type) or pa.types.is_floating(b.type) else a.type
+        wider = (
+            pa.float64() if pa.types.is_floating(a.type) or pa.types.is_floating(b.type) else a.type
+        )
         a, b = a.cast(wider), b.cast(wider)
     new = b.filter(pc.invert(pc.is_in(b, value_set=a)))
     return a if not len(new) else pa.concat_arrays([a, new])

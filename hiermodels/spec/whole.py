@@ -43,16 +43,62 @@ class Whole:
         return float(np.sqrt(values @ values / self.n))
 
 
-def mean_of(values: Array, whole: Whole | None) -> float:
+@dataclass(frozen=True, eq=False)
+class Counted:
+    """Rows each of which stands for several that agree with it in every column.
+
+    Attributes
+    ----------
+    n : int
+        Number of the rows that they stand for.
+    counts : ndarray (m,)
+        By each.
+    """
+
+    n: int
+    counts: Array
+
+    @property
+    def ones(self) -> Array:
+        """A column of ones (m,)."""
+        return np.ones(len(self.counts))
+
+    def total(self, values: Array) -> float:
+        """Return the sum of a column over all rows."""
+        return float(self.counts @ values)
+
+    def mean(self, values: Array) -> float:
+        """Return the mean of a column (m,)."""
+        return self.total(values) / self.n
+
+    def sd(self, values: Array) -> float:
+        """Return the standard deviation of a column, with n - 1."""
+        left = values - self.mean(values)
+        return float(np.sqrt(self.counts @ left**2 / (self.n - 1)))
+
+    def rms(self, values: Array) -> float:
+        """Return the root mean square of a column."""
+        return float(np.sqrt(self.counts @ values**2 / self.n))
+
+
+Stands = Whole | Counted | None
+
+
+def total_of(values: Array, whole: Stands) -> float:
+    """Return the sum of a column over the rows that these are or are counted for."""
+    return whole.total(values) if isinstance(whole, Counted) else float(np.sum(values))
+
+
+def mean_of(values: Array, whole: Stands) -> float:
     """Return the mean of a column over the rows that these are or stand for."""
     return float(np.mean(values)) if whole is None else whole.mean(values)
 
 
-def sd_of(values: Array, whole: Whole | None) -> float:
+def sd_of(values: Array, whole: Stands) -> float:
     """Return the standard deviation of a column, with n - 1."""
     return float(np.std(values, ddof=1)) if whole is None else whole.sd(values)
 
 
-def rms_of(values: Array, whole: Whole | None) -> float:
+def rms_of(values: Array, whole: Stands) -> float:
     """Return the root mean square of a column."""
     return float(np.sqrt(np.mean(values**2))) if whole is None else whole.rms(values)

@@ -224,7 +224,9 @@ def test_chunks_of_any_size(size, frame, monkeypatch):
     monkeypatch.setattr(streams, "CHUNK", size)
     few = frame.iloc[np.random.default_rng(2).permutation(len(frame))[:300]]
     table = pa.Table.from_pandas(few, preserve_index=False)
-    assert_same(Model("y ~ x + h + (1 | g)", table, memory="1 KB"), Model("y ~ x + h + (1 | g)", few))
+    assert_same(
+        Model("y ~ x + h + (1 | g)", table, memory="1 KB"), Model("y ~ x + h + (1 | g)", few)
+    )
 
 
 def test_restricted_likelihood(frame):
@@ -287,6 +289,8 @@ def test_rows_are_refused(frame):
     with pytest.raises(DataError, match="needs the rows"):
         estimate.fitted()
     with pytest.raises(EngineError, match="memory="):
+        Model("y ~ x + (x | gr(g, by=h))", pa.Table.from_pandas(frame), memory="1 KB")
+    with pytest.raises(DataError, match="distinct ones"):
         Model("b ~ x + (1 | g)", pa.Table.from_pandas(frame), "bernoulli", memory="1 KB")
     assert hm.DataError is DataError
 
@@ -304,6 +308,38 @@ def test_rows_with_given_products(k):
         mine = rows[cell == j]
         assert 1 <= len(mine) <= k
         np.testing.assert_allclose(mine.T @ mine, own.T @ own, atol=1e-12 * np.sum(own**2))
+
+
+COLLAPSED = [
+    ("s ~ i + h + (i | g)", "bernoulli", ["s", "i", "h", "g"]),
+    ("q ~ i + (1 | g)", "poisson", ["q", "i", "g"]),
+    ("q | trials(m) ~ i * h + (1 | g)", "binomial", ["q", "m", "i", "h", "g"]),
+]
+
+
+@pytest.mark.parametrize(("formula", "family", "columns"), COLLAPSED, ids=lambda v: str(v)[:20])
+def test_equal_rows_are_counted_together(formula, family, columns, frame, tmp_path):
+    """Other families keep distinct rows, with the frame's priors and likelihood."""
+    rng = np.random.default_rng(5)
+    rows = frame.assign(
+        s=rng.random(len(frame)) < 0.4, q=rng.integers(0, 4, len(frame)), m=5, g=frame["g"] % 4
+    )
+    rows.loc[3:9, "i"] = pd.NA
+    table = pa.Table.from_pandas(rows, preserve_index=False)
+    model = Model(formula, table, family, memory="250 KB")
+    held = Model(formula, rows, family)
+    assert model.design.n < 0.7 * held.design.n
+    assert "distinct rows" in str(model)
+    assert str(model.design.dropped) == str(held.design.dropped)
+    for one, two in zip(model.resolved.coef, held.resolved.coef, strict=True):
+        np.testing.assert_allclose(one.values, two.values, rtol=1e-10)
+    np.testing.assert_allclose(model.design.T, held.design.T, rtol=1e-10)
+    ours, theirs = mle(model), mle(held)
+    # Laplace's approximation of the same likelihood, to the optimiser's tolerance
+    assert ours.loglik == pytest.approx(theirs.loglik, rel=1e-6)
+    np.testing.assert_allclose(
+        ours.fixef()["estimate"], theirs.fixef()["estimate"], rtol=1e-3, atol=1e-4
+    )
 
 
 FORMULAS_OF_ROWS = [
@@ -462,6 +498,7 @@ def test_no_such_thing(frame, tmp_path):
 
 def test_errors_of_the_data(frame):
     """What a frame would be refused for, a source is refused for."""
+
     def model(formula, **changes):
         return Model(formula, pa.Table.from_pandas(frame.assign(**changes)), memory="1 KB")
 
@@ -522,4 +559,6 @@ def test_failing_partition(frame):
 def test_file_paths_are_strings_or_paths(frame, tmp_path):
     """A path may be a Path."""
     pq.write_table(pa.Table.from_pandas(frame), tmp_path / "a.parquet")
-    assert Model("y ~ x", Path(tmp_path / "a.parquet")).design.n == frame[["y", "x"]].dropna().shape[0]
+    assert (
+        Model("y ~ x", Path(tmp_path / "a.parquet")).design.n == frame[["y", "x"]].dropna().shape[0]
+    )
