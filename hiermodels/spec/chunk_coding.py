@@ -288,7 +288,7 @@ def code_chunk(coder: Coder, chunk: Chunk) -> Coded | None:
     if not n:
         return None
     index = pd.RangeIndex(chunk.first, chunk.first + n)
-    frame = _evaluated(coder, kept, index)
+    frame = evaluated(coder, kept, index)
     columns = np.empty((n, coder.width), order="F")
     y = _response(coder.formula, coder.family, frame, index)
     columns[:, 0] = 1.0
@@ -302,15 +302,18 @@ def code_chunk(coder: Coder, chunk: Chunk) -> Coded | None:
     return Coded(columns, _keys(coder, kept), weight, likelihood, constant, sums)
 
 
-def _evaluated(coder: Coder, kept: Any, index: "pd.Index[Any]") -> pd.DataFrame:
+def evaluated(
+    coder: Coder, kept: Any, index: "pd.Index[Any]", extra: tuple[str, ...] = ()
+) -> pd.DataFrame:
     """Return the columns that are evaluated: float64, or categoricals of all levels."""
+    numeric = _numeric(coder.formula) | set(extra)
     made: dict[str, pd.Series[Any]] = {}
     for name in coder.plan.columns:
         if name in coder.factors:
             codes = coder.factors[name].codes(kept.column(name))
             _check_known(codes, name)
             made[name] = coder.factors[name].series(codes, index)
-        elif name in _numeric(coder.formula):
+        elif name in numeric:
             values = np.asarray(kept.column(name).to_numpy(), dtype=np.float64)
             check_finite(values, name, index)
             made[name] = pd.Series(values, index=index, name=name)
@@ -380,6 +383,7 @@ def _keys(coder: Coder, kept: Any) -> Ints:
 def cell_codes(coder: Coder, keys: Ints) -> dict[str, Ints]:
     """Return the level of each cell in every column of the cells."""
     found: dict[str, Ints] = {}
+    # what is left after the last division says which component of a structure it is
     for name in reversed(list(coder.cells)):
         keys, found[name] = np.divmod(keys, len(coder.cells[name].labels))
     return found

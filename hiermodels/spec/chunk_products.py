@@ -1,12 +1,12 @@
 """A chunk's cross-products by combination of groups, and the sum of two chunks'."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hiermodels.spec.chunk_coding import Coded, Coder, code_chunk
+from hiermodels.spec.chunk_coding import Coder, code_chunk
 from hiermodels.spec.compiling import cached_kernel
 from hiermodels.spec.streams import Chunk
 
@@ -36,6 +36,10 @@ class Products:
     constant : float
     sums : ndarray
         As of :class:`Coded`.
+    tallies : dict of int to float
+        Of residuals correlated within series: pairs by gap, series by length or by pattern.
+    series : ndarray of int
+        The series met, each once where their rows lie together.
     """
 
     n: int
@@ -46,6 +50,8 @@ class Products:
     total: Array
     constant: float
     sums: Array
+    tallies: dict[int, float] = field(default_factory=dict)
+    series: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
 @cached_kernel
@@ -77,34 +83,55 @@ def chunk_products(coder: Coder, chunk: Chunk) -> Products:
         A value is not finite or out of range, or was not there in the first pass.
     """
     coded = code_chunk(coder, chunk)
-    k = coder.width
-    size = k * (k + 1) // 2
     if coded is None:
-        none = np.zeros(0)
-        return Products(
-            0, np.zeros(0, dtype=np.int64), none, none, np.zeros((0, size)), np.zeros((k, k)),
-            0.0, np.zeros(len(coder.parts)),
-        )  # fmt: skip
-    return _summed(coded, size)
-
-
-def _summed(coded: Coded, size: int) -> Products:
-    """Return the products of coded rows."""
-    codes, keys = pd.factorize(coded.keys, sort=True)
-    cell = codes.astype(np.int64, copy=False)
+        return nothing(coder)
     columns = np.ascontiguousarray(coded.columns)
-    cells = np.zeros((len(keys), size))
-    none = np.zeros(0)
-    _add_triangles(cell, columns, none if coded.weight is None else coded.weight, cells)
+    keys, cells = triangles(coded.keys, columns, coded.weight)
+    cell = np.searchsorted(keys, coded.keys)
     rows = np.bincount(cell, minlength=len(keys)).astype(np.float64)
     weights = rows
     if coded.likelihood is not None:
         weights = np.bincount(cell, coded.likelihood, len(keys))
     total = columns.T @ columns
+    return Products(len(columns), keys, rows, weights, cells, total, coded.constant, coded.sums)
+
+
+def nothing(coder: Coder) -> Products:
+    """Return the cross-products of no rows."""
+    k, none = coder.width, np.zeros(0)
     return Products(
-        len(columns), np.asarray(keys, dtype=np.int64), rows, weights, cells, total,
-        coded.constant, coded.sums,
-    )  # fmt: skip
+        0,
+        np.zeros(0, dtype=np.int64),
+        none,
+        none,
+        np.zeros((0, k * (k + 1) // 2)),
+        np.zeros((k, k)),
+        0.0,
+        np.zeros(len(coder.parts)),
+    )
+
+
+def triangles(codes: Ints, columns: Array, weight: Array | None) -> tuple[Ints, Array]:
+    """Return distinct codes, ascending, and the products of the rows of each.
+
+    Parameters
+    ----------
+    codes : ndarray of int (n,)
+    columns : ndarray (n, k)
+    weight : ndarray (n,) or None
+
+    Returns
+    -------
+    keys : ndarray of int (m,)
+    products : ndarray (m, k (k + 1) / 2)
+        Upper triangles, row by row.
+    """
+    k = columns.shape[1]
+    cell, keys = pd.factorize(codes, sort=True)
+    products = np.zeros((len(keys), k * (k + 1) // 2))
+    weights = np.zeros(0) if weight is None else weight
+    _add_triangles(cell.astype(np.int64, copy=False), columns, weights, products)
+    return np.asarray(keys, dtype=np.int64), products
 
 
 def add_products(a: Products, b: Products) -> Products:
@@ -125,5 +152,10 @@ def add_products(a: Products, b: Products) -> Products:
             cells[place] += own.cells
     return Products(
         a.n + b.n, keys, rows, weights, cells, a.total + b.total, a.constant + b.constant,
-        a.sums + b.sums,
+        a.sums + b.sums, _counted(a.tallies, b.tallies), np.concatenate([a.series, b.series]),
     )  # fmt: skip
+
+
+def _counted(a: dict[int, float], b: dict[int, float]) -> dict[int, float]:
+    """Return the sums of two tallies."""
+    return {code: a.get(code, 0.0) + b.get(code, 0.0) for code in {**a, **b}}

@@ -27,6 +27,7 @@ from hiermodels.spec.predictor_coding import merge_groups
 from hiermodels.spec.predictors import Group, Term
 from hiermodels.spec.reading import Reading
 from hiermodels.spec.residual import Residual
+from hiermodels.spec.series_products import SeriesCoder, check_series, series_residual
 from hiermodels.spec.sigma import read_sigma
 from hiermodels.spec.whole import Whole
 
@@ -83,12 +84,15 @@ class RowlessDesign(Design):
         What codes a chunk of rows.
     products : Products or None
         The cross-products.
+    series : SeriesCoder or None
+        What codes the series of a residual structure.
     """
 
     cells: Design | None = None
     moments: Design | None = None
     coder: Coder | None = None
     products: Products | None = None
+    series: SeriesCoder | None = None
 
     def __getattribute__(self, name: str) -> Any:
         """Return an attribute, or raise DataError where it is of rows."""
@@ -176,7 +180,13 @@ def rows_of(triangles: Array, k: int) -> tuple[Array, Ints]:
 # --- the design -----------------------------------------------------------------------------
 
 
-def build_rowless(coder: Coder, products: Products, dropped: Dropped, reading: Reading) -> Design:
+def build_rowless(
+    coder: Coder,
+    products: Products,
+    dropped: Dropped,
+    reading: Reading,
+    series: SeriesCoder | None = None,
+) -> Design:
     """Return the design of a source that was read in passes.
 
     Parameters
@@ -185,6 +195,8 @@ def build_rowless(coder: Coder, products: Products, dropped: Dropped, reading: R
     products : Products
     dropped : Dropped
     reading : Reading
+    series : SeriesCoder, optional
+        Where residuals are correlated within series.
 
     Raises
     ------
@@ -204,21 +216,34 @@ def build_rowless(coder: Coder, products: Products, dropped: Dropped, reading: R
     moments = _design(coder, total, nothing, everywhere, exact, n, dropped, reading)
     found = _design(coder, cells, owner, levels, exact, n, dropped, reading)
     sigma = _cell_frame(coder, products)
-    residual = _residual(coder, products, owner, sigma)
+    if series is None:
+        residual = _residual(coder, products, owner, sigma)
+    else:
+        groups = {g.name: (len(g.levels), g.coefs) for g in found.groups}
+        check_series(series.term, products, groups)
+        residual = series_residual(series, products, owner)
     data = sigma.iloc[owner].reset_index(drop=True)
     found = replace(found, residual=residual, data=data)
     counted = _count_rows(found, levels, products)
     check_partitions(counted.groups, n, coder.formula.additions.get("se") is None)
     moments = replace(moments, residual=counted.residual, groups=counted.groups)
-    return _guarded(counted, moments, coder, products)
+    return _guarded(counted, moments, coder, products, series)
 
 
-def _guarded(cells: Design, moments: Design, coder: Coder, products: Products) -> RowlessDesign:
+def _guarded(
+    cells: Design,
+    moments: Design,
+    coder: Coder,
+    products: Products,
+    series: SeriesCoder | None,
+) -> RowlessDesign:
     """Return what the user sees: everything but rows."""
     values = {name: getattr(cells, name) for name in Design.__dataclass_fields__}
     values["terms"] = tuple(RowlessTerm(**vars(term)) for term in cells.terms)
     values["groups"] = tuple(RowlessGroup(**vars(group)) for group in cells.groups)
-    return RowlessDesign(**values, cells=cells, moments=moments, coder=coder, products=products)
+    return RowlessDesign(
+        **values, cells=cells, moments=moments, coder=coder, products=products, series=series
+    )
 
 
 def _exact_means(coder: Coder, products: Products) -> tuple[dict[tuple[int, str], float], ...]:

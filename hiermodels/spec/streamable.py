@@ -30,8 +30,13 @@ def check_streamable(formula: ModelFormula) -> None:
     for name, part in formula.parameters.items():
         if name != "sigma" or part.bars or part.offsets:
             reasons.append(f"the formula for {name} with coefficients of its own")
-    if formula.residual is not None:
-        reasons.append(f"{formula.residual}")
+    term = formula.residual
+    if term is not None:
+        if "weights" in formula.additions or formula.sigma is not None:
+            what = "weights()" if "weights" in formula.additions else "a formula for sigma"
+            reasons.append(f"{what} beside {term}")
+        if term.structure == "unstr" and term.time is not None and not term.time.plain:
+            reasons.append(f"the computed time of {term}")
     if reasons:
         raise EngineError(
             f"{reasons[0]} needs the rows, and this source is beyond memory: cross-products are "

@@ -6,6 +6,7 @@ from functools import partial
 
 import pyarrow as pa
 
+from hiermodels.errors import DataError
 from hiermodels.spec.checks import check_groups
 from hiermodels.spec.chunk_coding import make_coder
 from hiermodels.spec.chunk_products import add_products, chunk_products
@@ -16,6 +17,7 @@ from hiermodels.spec.frame import Dropped
 from hiermodels.spec.names import check_group_names
 from hiermodels.spec.reading import Reading
 from hiermodels.spec.rowless import build_rowless
+from hiermodels.spec.series_products import fold_series, make_series
 from hiermodels.spec.streamable import check_streamable
 from hiermodels.spec.streams import Stream
 from hiermodels.spec.survey import add_surveys, check_kept, make_plan, survey_chunk
@@ -58,12 +60,19 @@ def stream_design(
     coder = make_coder(formula, family, plan, survey)
     between = time.perf_counter()
     second = None if progress is None else partial(progress, "cross-products")
-    products = stream.fold(partial(chunk_products, coder), add_products, plan.columns, second)
-    assert products is not None  # there were rows in the first pass
+    series = None if formula.residual is None else make_series(coder, survey)
+    if series is None:
+        products = stream.fold(partial(chunk_products, coder), add_products, plan.columns, second)
+    else:
+        products = fold_series(series, stream, second)
+    if products is None or products.n != survey.kept:
+        raise DataError(
+            f"{stream.description} changed between two passes. Fit again when nothing writes to it."
+        )
     seconds = (between - started, time.perf_counter() - between)
     dropped = Dropped(survey.read - survey.kept, _in_order(survey.missing, plan.columns))
     reading = Reading(stream.description, survey.read, stream.n_parts, seconds, len(products.keys))
-    return build_rowless(coder, products, dropped, reading)
+    return build_rowless(coder, products, dropped, reading, series)
 
 
 def _in_order(missing: dict[str, int], columns: tuple[str, ...]) -> dict[str, int]:

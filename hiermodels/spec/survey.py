@@ -39,6 +39,8 @@ class Plan:
         The columns that are factors where they predict.
     recorded : mapping of str to Expression
         The factors that depend on all rows at once, by label.
+    series : tuple of str
+        The columns that name the series of a residual structure, and its occasions.
     """
 
     columns: tuple[str, ...]
@@ -46,11 +48,12 @@ class Plan:
     cells: tuple[str, ...]
     factors: tuple[str, ...]
     recorded: Mapping[str, Expression]
+    series: tuple[str, ...] = ()
 
     @property
     def coded(self) -> tuple[str, ...]:
         """The columns whose distinct values are collected."""
-        return tuple(dict.fromkeys((*self.cells, *self.factors)))
+        return tuple(dict.fromkeys((*self.cells, *self.factors, *self.series)))
 
 
 def make_plan(formula: ModelFormula, schema: Mapping[str, pa.DataType]) -> Plan:
@@ -77,7 +80,17 @@ def make_plan(formula: ModelFormula, schema: Mapping[str, pa.DataType]) -> Plan:
         tuple(dict.fromkeys([*groups, *sigma])),
         tuple(dict.fromkeys(factors)),
         {label: own for label, own in formula.factors.items() if has_state(own)},
+        _series_columns(formula),
     )
+
+
+def _series_columns(formula: ModelFormula) -> tuple[str, ...]:
+    """Return the columns of a residual structure whose levels are needed."""
+    term = formula.residual
+    if term is None:
+        return ()
+    occasions = term.structure == "unstr" and term.time is not None
+    return (*term.group, *(term.time.columns if occasions and term.time else ()))
 
 
 @dataclass(frozen=True, eq=False)
