@@ -11,7 +11,7 @@ import xarray as xr
 from hiermodels.errors import FitError
 from hiermodels.fitting import archive
 from hiermodels.fitting.archive import CODING, PRODUCTS
-from hiermodels.spec.chunk_coding import coder_on
+from hiermodels.spec.chunk_coding import Coder, coder_on
 from hiermodels.spec.chunk_products import Products
 from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family
@@ -19,6 +19,7 @@ from hiermodels.spec.formula import ModelFormula
 from hiermodels.spec.frame import Dropped
 from hiermodels.spec.reading import Reading
 from hiermodels.spec.rowless import RowlessDesign, build_rowless
+from hiermodels.spec.series_products import SeriesCoder
 from hiermodels.spec.survey import Coding, make_plan
 
 
@@ -36,6 +37,9 @@ def products_to_datasets(design: RowlessDesign) -> dict[str, xr.Dataset]:
         "sums": ("part", products.sums),
         "centre": ("column", coder.centre),
         "scale": ("column", coder.scale),
+        "tally_code": ("tally", np.array(list(products.tallies), dtype=np.int64)),
+        "tally": ("tally", np.array(list(products.tallies.values()), dtype=np.float64)),
+        "series": ("met", products.series),
     }
     found = xr.Dataset(variables)
     reading = design.reading
@@ -46,6 +50,7 @@ def products_to_datasets(design: RowlessDesign) -> dict[str, xr.Dataset]:
         "factors": json.dumps(_codings(coder.factors)),
         "groups": json.dumps(_codings(coder.cells)),
         "states": json.dumps(_plain(dict(coder.encoding.states))),
+        "structure": json.dumps(_structure(design.series)),
         "reading": json.dumps(
             [reading.source, reading.rows, reading.parts, list(reading.seconds)] if reading else []
         ),
@@ -83,10 +88,35 @@ def products_from_datasets(
         stored["total"].values,
         float(attrs["constant"]),
         stored["sums"].values,
+        {
+            int(code): float(number)
+            for code, number in zip(
+                stored["tally_code"].values, stored["tally"].values, strict=True
+            )
+        },
+        stored["series"].values,
     )
     source, rows, parts, seconds = json.loads(attrs["reading"])
     reading = Reading(source, rows, parts, tuple(seconds), len(products.keys))
-    return build_rowless(coder, products, dropped, reading)
+    return build_rowless(coder, products, dropped, reading, _series(coder, attrs["structure"]))
+
+
+def _structure(series: SeriesCoder | None) -> Any:
+    """Return the codings of a residual structure's series and occasions."""
+    if series is None:
+        return None
+    occasions = series.occasions
+    return [_codings(series.series), None if occasions is None else _codings({"": occasions})[""]]
+
+
+def _series(coder: Coder, text: str) -> SeriesCoder | None:
+    """Return what :func:`_structure` was given."""
+    structure, term = json.loads(text), coder.formula.residual
+    if structure is None or term is None:
+        return None
+    series = {name: _coding(*own) for name, own in structure[0].items()}
+    occasions = None if structure[1] is None else _coding(*structure[1])
+    return SeriesCoder(coder, term, series, occasions)
 
 
 _TYPES = {

@@ -72,7 +72,7 @@ class StandInResidual(Residual):
     longest: int = 1
 
     @property
-    def bases(self) -> tuple[Basis, ...]:  # type: ignore[override]
+    def bases(self) -> tuple[Basis, ...]:
         """The matrices M."""
         return self.diagonals
 
@@ -127,7 +127,7 @@ class SeriesStream(Stream):
     series: tuple[str, ...]
 
     @property
-    def description(self) -> str:  # type: ignore[override]
+    def description(self) -> str:
         """In words."""
         return self.inner.description
 

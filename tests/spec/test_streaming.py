@@ -310,6 +310,79 @@ def test_rows_with_given_products(k):
         np.testing.assert_allclose(mine.T @ mine, own.T @ own, atol=1e-12 * np.sum(own**2))
 
 
+STRUCTURES = [
+    "y ~ x + ar(t, j) + (1 | m)",
+    "y ~ x + cosy(j) + (x | m)",
+    "y ~ x + unstr(t, j) + (1 | m)",
+    "y ~ x + unstr(v, j)",
+    "y | precision(w) ~ x + ar(t, j) + (1 | j)",
+    "y | se(w) ~ x + ar(t, m:j)",
+]
+
+
+def make_series(gaps=True):
+    """Series of up to six times, in order of their names."""
+    rng = np.random.default_rng(7)
+    rows = pd.DataFrame({"j": np.repeat(np.arange(60), 6), "t": np.tile(np.arange(6), 60)})
+    rows["v"] = pd.Categorical.from_codes(rows["t"], list("abcdef"))
+    rows["m"] = rows["j"] // 3
+    rows["x"], rows["w"] = rng.normal(5.0, 1.0, 360), rng.uniform(0.5, 2.0, 360)
+    rows["y"] = 100.0 + rows["x"] + rng.normal(size=60)[rows["j"]] + rng.normal(size=360)
+    rows = rows[rng.random(360) < 0.9] if gaps else rows
+    rows = rows.sample(frac=1.0, random_state=1).sort_values("j", kind="stable")
+    return rows.reset_index(drop=True)
+
+
+@pytest.mark.parametrize("formula", STRUCTURES, ids=str)
+def test_correlated_residuals(formula):
+    """Series that lie together give the frame's density under every structure."""
+    rows = make_series()
+    rows.loc[5, "y"] = np.nan
+    streamed = Model(formula, pa.Table.from_pandas(rows), memory="1 KB")
+    held = Model(formula, rows)
+    density, wanted = MarginalDensity(streamed.marginal), MarginalDensity(held.marginal)
+    rng = np.random.default_rng(8)
+    for _ in range(3):
+        point = 0.4 * rng.normal(size=wanted.ndim)
+        value, gradient = density(point)
+        expected, slopes = wanted(point)
+        np.testing.assert_allclose(value, expected, rtol=1e-10)
+        np.testing.assert_allclose(gradient, slopes, rtol=1e-7, atol=1e-8 * np.abs(slopes).max())
+
+
+def test_series_that_lie_apart():
+    """Series whose rows lie apart are an error that says how to sort."""
+    rows = make_series().sample(frac=1.0, random_state=2)
+    with pytest.raises(DataError, match=r"Sort by j: in DuckDB 'order by j'"):
+        Model("y ~ x + ar(t, j)", pa.Table.from_pandas(rows), memory="1 KB")
+    with pytest.raises(DataError, match="same at row"):
+        Model("y ~ x + ar(m, j)", pa.Table.from_pandas(make_series()), memory="1 KB")
+
+
+@pytest.mark.filterwarnings("ignore::hiermodels.errors.SamplingWarning")
+def test_pooling_without_rows(frame, tmp_path):
+    """Pooling factors, own estimates and rivals are those of the rows; a saved fit has them too."""
+    import hiermodels as hm
+
+    rows = frame.dropna(subset=["x", "y"]).iloc[:600]
+    formula = "y ~ x + (x | g)"
+    settings = {"draws": 50, "tune": 50, "chains": 2, "seed": 1, "progress": False, "cores": 1}
+    held = Model(formula, rows).fit(**settings)
+    fit = hm.Fit(Model(formula, pa.Table.from_pandas(rows), memory="1 KB"), held.idata)
+    ours, theirs = hm.pooling(fit).to_frame(), hm.pooling(held).to_frame()
+    for name in ("n", "no_pool", "no_pool_se", "complete", "pooling_factor"):
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-7, err_msg=name)
+    ours, theirs = hm.compare_estimates(fit).to_frame(), hm.compare_estimates(held).to_frame()
+    for name in ("reml", "ml", "complete"):
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5, err_msg=name)
+    series = Model("y ~ x + unstr(t, j)", pa.Table.from_pandas(make_series()), memory="1 KB")
+    again = hm.load(series.fit(**settings).save(tmp_path / "fit.nc")).model
+    point = np.full(MarginalDensity(series.marginal).ndim, 0.1)
+    assert MarginalDensity(again.marginal)(point)[0] == pytest.approx(
+        MarginalDensity(series.marginal)(point)[0], rel=1e-12
+    )
+
+
 COLLAPSED = [
     ("s ~ i + h + (i | g)", "bernoulli", ["s", "i", "h", "g"]),
     ("q ~ i + (1 | g)", "poisson", ["q", "i", "g"]),
