@@ -5,7 +5,6 @@ Ctrl-C (what was drawn by then is saved), 1 for anything else.
 """
 
 import contextlib
-import glob
 import logging
 import os
 import shutil
@@ -26,6 +25,7 @@ from rich.text import Text
 
 import hiermodels as hm
 from hiermodels.errors import DataError, HierModelsError, PriorError, SamplingWarning
+from hiermodels.spec.opening import is_small_file
 from hiermodels.spec.sources import read_table
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ TABLES = ("fixef", "varcorr", "correlations", "ranef", "coef")
 BAD_INPUT = 2
 INTERRUPTED = 130
 _MOST_ROWS = 40
-_SMALL_FILE = 100_000_000
 
 app = typer.Typer(
     name="hiermodels",
@@ -154,7 +153,7 @@ def fit_file(
     with _output_folder(out) as staging:
         _say(f"Reading {data} ...")
         frame: Any = data
-        if _is_small(data):
+        if is_small_file(data):
             frame = read_table(data)
             _say(f"{len(frame):,} rows, {len(frame.columns)} columns.")
         sampling = {"draws": draws, "tune": tune, "chains": chains, "cores": cores, "seed": seed}
@@ -163,13 +162,6 @@ def fit_file(
         _write(fit, staging)
     _say(f"Written to {out}: report.html, fit.nc and the tables as CSV.")
     return INTERRUPTED if fit.interrupted else 0
-
-
-def _is_small(data: str) -> bool:
-    """Return whether data are one file, to be read whole; what is no source is said there too."""
-    path = Path(data)
-    several = path.is_dir() or glob.has_magic(data) or data.startswith("duckdb:")
-    return not several and (not path.exists() or path.stat().st_size < _SMALL_FILE)
 
 
 @app.command("study")

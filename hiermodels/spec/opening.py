@@ -1,5 +1,6 @@
 """From whatever a user gives as data to a data frame or a stream of chunks."""
 
+import glob
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,6 +80,13 @@ def need(module: str) -> Any:
             f"This source needs {module}, which is not installed: "
             f"pip install 'hiermodels[{module}]'."
         ) from error
+
+
+def is_small_file(source: str, limit: int = 100_000_000) -> bool:
+    """Return whether a source is one file of less than so many bytes, or none that is there."""
+    path = Path(source)
+    several = path.is_dir() or glob.has_magic(source) or source.startswith(_URL)
+    return not several and (not path.exists() or path.stat().st_size < limit)
 
 
 # --- Arrow ----------------------------------------------------------------------------------

@@ -20,23 +20,20 @@ from hiermodels.spec.chunk_coding import Coder, cell_codes
 from hiermodels.spec.chunk_products import Products
 from hiermodels.spec.coding import Column
 from hiermodels.spec.column_kinds import NUMBERS, WHOLE
-from hiermodels.spec.compiling import cached_kernel
 from hiermodels.spec.design import Design
 from hiermodels.spec.frame import Dropped, combine_groups
 from hiermodels.spec.predictor_coding import merge_groups
 from hiermodels.spec.predictors import Group, Term
 from hiermodels.spec.reading import Reading
 from hiermodels.spec.residual import Residual
-from hiermodels.spec.series_products import SeriesCoder, check_series, series_residual
+from hiermodels.spec.series_products import SeriesCoder
+from hiermodels.spec.series_residual import check_series, series_residual
 from hiermodels.spec.sigma import read_sigma
+from hiermodels.spec.standing_rows import rows_of
 from hiermodels.spec.whole import Whole
-
-# numba carries no types: mypy cannot see through its decorators.
-# mypy: disallow-untyped-decorators=False, disallow-untyped-calls=False
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.intp]
-_EXACT: Final = 1e-15
 _OF_DESIGN: Final = frozenset({"data", "y", "X", "X_centred", "offset"})
 _ADDED: Final = frozenset({"weights", "precision", "se"})
 _OF_TERM: Final = frozenset({"z", "z_centred", "index"})
@@ -59,6 +56,10 @@ class RowlessTerm(Term):
             raise _refuse(name)
         return super().__getattribute__(name)
 
+    def __repr__(self) -> str:
+        """Return effects, grouping and levels."""
+        return f"({', '.join(self.coefs)} | {self.group}), {len(self.levels):,} levels, no rows"
+
 
 class RowlessGroup(Group):
     """A grouping factor without rows: asking for them is an error."""
@@ -68,6 +69,10 @@ class RowlessGroup(Group):
         if name == "index":
             raise _refuse(name)
         return super().__getattribute__(name)
+
+    def __repr__(self) -> str:
+        """Return grouping, levels and effects."""
+        return f"{self.name}, {len(self.levels):,} levels; {', '.join(self.coefs)}; no rows"
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,15 @@ class RowlessDesign(Design):
             raise _refuse(name)
         return super().__getattribute__(name)
 
+    def __repr__(self) -> str:
+        """Return what was read, what was left out, and what the formula's columns are."""
+        lines = [f"Design of {self.formula}, {self.n:,} rows used, none of them held"]
+        lines += [f"{text}." for text in (str(self.reading or ""), str(self.dropped)) if text]
+        lines.append(f"Coefficients: {', '.join(self.coefs)}")
+        lines += [f"Group {g.name}: {len(g.levels):,} levels; {', '.join(g.coefs)}"
+                  for g in self.groups]  # fmt: skip
+        return "\n".join(lines)
+
 
 def product_rows(design: Design) -> Design:
     """Return the design whose rows have the products of all rows: itself where it has rows."""
@@ -115,66 +129,6 @@ def moment_rows(design: Design) -> Design:
     if isinstance(design, RowlessDesign) and design.moments is not None:
         return design.moments
     return design
-
-
-# --- rows with given products ---------------------------------------------------------------
-
-
-@cached_kernel
-def _factor_triangles(triangles: Array, k: int, out: Array, ranks: Ints) -> None:
-    """Write rows (k, k) of each cell whose products are its triangle's; the largest pivot first."""
-    left = np.zeros((k, k))
-    for j in range(triangles.shape[0]):
-        at = 0
-        trace = 0.0
-        for a in range(k):
-            for b in range(a, k):
-                left[a, b] = left[b, a] = triangles[j, at]
-                at += 1
-            trace += left[a, a]
-        for r in range(k):
-            pivot = 0
-            for a in range(1, k):
-                if left[a, a] > left[pivot, pivot]:
-                    pivot = a
-            size = left[pivot, pivot]
-            if size <= _EXACT * trace:
-                break
-            root = np.sqrt(size)
-            for a in range(k):
-                out[j, r, a] = left[pivot, a] / root
-            for a in range(k):
-                for b in range(k):
-                    left[a, b] -= out[j, r, a] * out[j, r, b]
-            ranks[j] = r + 1
-
-
-def rows_of(triangles: Array, k: int) -> tuple[Array, Ints]:
-    """Return rows (m, k) with given products, and the cell of each.
-
-    Parameters
-    ----------
-    triangles : ndarray (cells, k (k + 1) / 2)
-        Upper triangles of positive semidefinite matrices, row by row.
-    k : int
-
-    Returns
-    -------
-    rows : ndarray (m, k)
-        At least one of each cell, at most k.
-    cell : ndarray of int (m,)
-
-    Examples
-    --------
-    >>> rows, cell = rows_of(np.array([[4.0, 2.0, 1.0]]), 2)
-    >>> rows, cell
-    (array([[2., 1.]]), array([0]))
-    """
-    out = np.zeros((len(triangles), k, k))
-    ranks = np.zeros(len(triangles), dtype=np.intp)
-    _factor_triangles(np.ascontiguousarray(triangles), k, out, ranks)
-    keep = np.arange(k) < np.maximum(ranks, 1)[:, None]
-    return out[keep], np.repeat(np.arange(len(triangles)), np.maximum(ranks, 1)).astype(np.intp)
 
 
 # --- the design -----------------------------------------------------------------------------

@@ -5,8 +5,7 @@ Each is a sum of squares of a series' rows, of differences of neighbours, of mea
 difference of two such: the components here. A series must lie in one chunk.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -16,14 +15,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hiermodels.errors import DataError, EngineError, FormulaError
-from hiermodels.spec.bases import MARGINS, MAX_BASES, Bases
 from hiermodels.spec.chunk_coding import Coder, code_chunk, evaluated
 from hiermodels.spec.chunk_products import Products, add_products, nothing, triangles
 from hiermodels.spec.column_kinds import NUMBERS, WHOLE
-from hiermodels.spec.residual import Basis, Residual
 from hiermodels.spec.residual_terms import ResidualTerm
 from hiermodels.spec.series import times
-from hiermodels.spec.sigma import occasion_sigma, single_sigma
+from hiermodels.spec.series_stream import SeriesStream
 from hiermodels.spec.stream_dask import DaskStream
 from hiermodels.spec.streams import Chunk, Stream
 from hiermodels.spec.survey import Coding, Survey, complete, find_coding
@@ -57,33 +54,6 @@ class SeriesCoder:
         return int(np.prod([len(own.labels) for own in self.coder.cells.values()], dtype=object))
 
 
-@dataclass(frozen=True, eq=False)
-class StandInResidual(Residual):
-    """The residual of rows that stand for others: each matrix is a diagonal.
-
-    Attributes
-    ----------
-    diagonals : tuple of ndarray (n,)
-    longest : int
-        Rows of the longest series.
-    """
-
-    diagonals: tuple[Array, ...] = ()
-    longest: int = 1
-
-    @property
-    def bases(self) -> tuple[Basis, ...]:
-        """The matrices M."""
-        return self.diagonals
-
-    @property
-    def correlation_range(self) -> tuple[float, float]:
-        """The open interval in which ``ar`` or ``cosy`` may lie."""
-        if self.structure == "cosy":
-            return -1.0 / (self.longest - 1), 1.0
-        return -1.0, 1.0
-
-
 def make_series(coder: Coder, survey: Survey) -> SeriesCoder:
     """Return what codes series, from the first pass.
 
@@ -107,69 +77,6 @@ def make_series(coder: Coder, survey: Survey) -> SeriesCoder:
                 f"can have {_MOST_OCCASIONS}."
             )
     return SeriesCoder(coder, term, series, occasions)
-
-
-# --- whole series ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class SeriesStream(Stream):
-    """A stream cut between series only.
-
-    Attributes
-    ----------
-    inner : Stream
-    series : tuple of str
-        The columns that name a series.
-    """
-
-    inner: Stream
-    series: tuple[str, ...]
-
-    @property
-    def description(self) -> str:
-        """In words."""
-        return self.inner.description
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The columns' types."""
-        return self.inner.schema
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the columns."""
-        return self.inner.names
-
-    @property
-    def n_parts(self) -> int:
-        """Number of files or partitions."""
-        return self.inner.n_parts
-
-    def chunks(self, columns: Any) -> Iterator[Chunk]:
-        """Yield the rows in chunks that hold whole series."""
-        held: pa.Table | None = None
-        where, first = "", 0
-        for chunk in self.inner.chunks(columns):
-            table, where = chunk.table, chunk.where
-            if held is not None:
-                table = pa.concat_tables([held, table], promote_options="permissive")
-            cut = _last_start(table, self.series)
-            if cut:
-                yield Chunk(table.slice(0, cut).unify_dictionaries(), where, first)
-            held, first = table.slice(cut), first + cut
-        if held is not None and len(held):
-            yield Chunk(held.unify_dictionaries(), where, first)
-
-
-def _last_start(table: pa.Table, columns: tuple[str, ...]) -> int:
-    """Return the row at which the last series of a table begins."""
-    same = np.ones(len(table), dtype=bool)
-    for name in columns:
-        codes = pd.factorize(table.column(name).to_pandas())[0]
-        same &= codes == codes[-1]
-    other = np.flatnonzero(~same)
-    return int(other[-1]) + 1 if other.size else 0
 
 
 # --- products -------------------------------------------------------------------------------
@@ -307,148 +214,6 @@ def _pairs(series: SeriesCoder, columns: Array, place: Any, time: Ints, order: A
                 parts.append(_Part(codes, own[:, b], one + other))
                 parts.append(_Part(codes + 1, own[:, b], one - other))
     return parts
-
-
-# --- the residual ---------------------------------------------------------------------------
-
-
-def check_series(
-    term: ResidualTerm, products: Products, groups: dict[str, tuple[int, Any]]
-) -> None:
-    """Raise where a series lies in several chunks, or cannot be told apart from a bar.
-
-    Parameters
-    ----------
-    term : ResidualTerm
-    products : Products
-    groups : dict of str to (int, sequence of str)
-        By grouping its number of levels and its effects.
-    """
-    n_series = len(np.unique(products.series))
-    if n_series < len(products.series):
-        names = ", ".join(term.group)
-        raise DataError(
-            f"{term} needs the rows of a series together, and those of some series lie apart. "
-            f"Sort by {names}: in DuckDB 'order by {names}', in Polars frame.sort(...), in Dask "
-            f"frame.shuffle({names!r}) or set_index({names!r}), in pandas sort_values(...)."
-        )
-    if n_series == products.n:
-        raise DataError(
-            f"Every series of {term} has one row only, so the data say nothing about a "
-            "correlation. Leave the structure out, or name the grouping of the series."
-        )
-    for name, (levels, coefs) in groups.items():
-        odd = term.structure == "unstr" or (term.structure == "cosy" and "Intercept" in coefs)
-        if levels == n_series and odd:
-            raise FormulaError(
-                f"A bar by {name!r} and {term} are not identified together: both give the rows of "
-                "a series one covariance. Leave one of them out."
-            )
-
-
-def series_residual(series: SeriesCoder, products: Products, owner: Any) -> StandInResidual:
-    """Return the residual of rows that stand for others.
-
-    Parameters
-    ----------
-    series : SeriesCoder
-    products : Products
-    owner : ndarray of int (m,)
-        The key of each of these rows, by position.
-
-    Raises
-    ------
-    EngineError
-        There are too many gaps, lengths or patterns.
-    """
-    component = (products.keys // series.radix)[owner]
-    makers = {"ar": _ar, "cosy": _cosy, "unstr": _unstr}
-    found, codes, longest = makers[series.term.structure](series, products)
-    if found.n_bases > MAX_BASES:
-        raise EngineError(
-            f"{series.term} needs {found.n_bases:,} matrices, more than the {MAX_BASES:,} of which "
-            "cross-products are kept: too many distinct gaps, lengths or patterns."
-        )
-    diagonals = tuple(
-        sum((np.where(component == code, value, 0.0) for code, value in own), np.zeros(len(owner)))
-        for own in codes
-    )
-    estimated = "se" not in series.coder.formula.additions
-    occasions = series.occasions.labels if series.occasions else ()
-    sigma = None
-    if estimated:
-        sigma = single_sigma()
-        if occasions:
-            sigma = occasion_sigma(np.zeros(len(owner), dtype=np.intp), occasions)
-    return StandInResidual(
-        term=series.term,
-        sigma=sigma,
-        found=found,
-        reason=None,
-        scale=None,
-        weights=None,
-        constant=products.constant,
-        total_weight=float(products.n),
-        n=len(owner),
-        occasions=occasions,
-        diagonals=diagonals,
-        longest=longest,
-    )
-
-
-_Made = tuple[Bases, list[list[tuple[int, float]]], int]
-
-
-def _bases(structure: str, strata: Any, counts: Any, entries: Any, steps: Any) -> Bases:
-    pairs = np.asarray(strata, dtype=np.intp).reshape(-1, 2)
-    return Bases(
-        structure, (), None, pairs, np.zeros(len(pairs)), np.asarray(counts, dtype=np.float64),
-        np.asarray(entries, dtype=np.float64).reshape(-1, 3),
-        np.asarray(steps, dtype=np.float64).reshape(-1, 2),
-    )  # fmt: skip
-
-
-def _ar(series: SeriesCoder, products: Products) -> _Made:
-    """Return the matrices of ``ar``, and of which components each is made."""
-    gaps = sorted(products.tallies)
-    before, each = MARGINS["ar"]
-    entries: list[tuple[int, int, float]] = [(0, 0, 1.0)]
-    codes = [[(0, 1.0)]]
-    for g, gap in enumerate(gaps):
-        entries += [(len(codes), before + each * g + 2, 1.0)]
-        codes.append([(2 * gap + 1, 1.0)])
-        entries += [(len(codes), before + each * g + 1, -1.0)]
-        codes.append([(2 * gap + 2, 1.0)])
-    steps = [(gap, products.tallies[gap]) for gap in gaps]
-    strata = np.zeros((len(codes), 2))
-    return _bases("ar", strata, [products.n], entries, steps), codes, 1
-
-
-def _cosy(series: SeriesCoder, products: Products) -> _Made:
-    """Return the matrices of ``cosy``, and of which components each is made."""
-    lengths = sorted(products.tallies)
-    entries = [(0, 1, 1.0), *((1 + k, 2 + 2 * k, 1.0) for k in range(len(lengths)))]
-    codes = [[(0, 1.0)], *([(length, 1.0)] for length in lengths)]
-    steps = [(length, products.tallies[length]) for length in lengths]
-    strata = np.zeros((len(codes), 2))
-    return _bases("cosy", strata, [products.n], entries, steps), codes, max(lengths)
-
-
-def _unstr(series: SeriesCoder, products: Products) -> _Made:
-    """Return the matrices of ``unstr``, and of which components each is made."""
-    T = len(series.occasions.labels) if series.occasions else 0
-    counts, strata, codes, patterns = np.zeros(T), [], [], []
-    for mask in sorted(products.tallies):
-        seen = [b for b in range(T) if mask >> b & 1]
-        patterns.append((np.array(seen, dtype=np.intp), products.tallies[mask]))
-        counts[seen] += products.tallies[mask]
-        for b in seen:
-            for c in seen[: seen.index(b) + 1]:
-                code = 1 + ((mask * T + b) * T + c) * 2
-                strata.append((b, c))
-                codes.append([(code, 1.0)] if b == c else [(code, 0.5), (code + 1, -0.5)])
-    made = _bases("unstr", strata, counts, (), ())
-    return replace(made, patterns=tuple(patterns)), codes, 1
 
 
 def fold_series(series: SeriesCoder, stream: Stream, report: Any) -> Products | None:

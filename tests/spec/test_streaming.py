@@ -14,7 +14,8 @@ from hiermodels.errors import DataError, EngineError, FormulaError, UnknownColum
 from hiermodels.fitting.estimation import mle
 from hiermodels.fitting.model import Model
 from hiermodels.spec import streams
-from hiermodels.spec.rowless import RowlessDesign, product_rows, rows_of
+from hiermodels.spec.rowless import RowlessDesign, product_rows
+from hiermodels.spec.standing_rows import rows_of
 
 FORMULA = "y ~ x * h + b + (x | g)"
 
@@ -278,6 +279,9 @@ def test_rows_are_refused(frame):
     import hiermodels as hm
 
     model = Model("y ~ x + (1 | g)", pa.Table.from_pandas(frame), memory="1 KB")
+    assert "read in 2 passes" in repr(model.design)
+    assert "127 rows dropped" in repr(model.design)
+    assert "no rows" in repr(model.design.terms) + repr(model.design.groups)
     with pytest.raises(EngineError, match=r"model\.pymc needs the .* rows"):
         model.pymc  # noqa: B018
     for name in ("y", "X", "X_centred", "data", "offset"):
