@@ -32,7 +32,7 @@ class StandInResidual(Residual):
     longest: int = 1
 
     @property
-    def bases(self) -> tuple[Basis, ...]:  # type: ignore[override]
+    def bases(self) -> tuple[Basis, ...]:
         """The matrices M."""
         return self.diagonals
 

@@ -26,7 +26,7 @@ class SeriesStream(Stream):
     series: tuple[str, ...]
 
     @property
-    def description(self) -> str:
+    def description(self) -> str:  # type: ignore[override]
         """In words."""
         return self.inner.description
 
