@@ -21,6 +21,7 @@ from hiermodels.spec.findings_slopes import (
     unreplicated_cells,
 )
 from hiermodels.spec.predictors import Predictor
+from hiermodels.spec.whole import Counted, Whole
 
 MOST_NUMBERS: Final = 50_000_000
 """With more numbers than this in the model matrices, rows are not looked at."""
@@ -38,7 +39,8 @@ def find_in_design(design: Design, family: Family) -> Findings:
     -------
     Findings
         In the order of the catalogue. Nothing is fitted and nothing is changed; the cost is a few
-        passes over the rows, and beyond memory rows are left alone, which ``skipped`` says.
+        passes over the rows. Rows that are too many, or stand for others of a source that was read
+        in passes, are left alone, which ``skipped`` says.
 
     Examples
     --------
@@ -49,12 +51,15 @@ def find_in_design(design: Design, family: Family) -> Findings:
     """
     parts: tuple[Predictor, ...] = (design, *design.parameters)
     found = [finding for part in parts for finding in few_levels(part)]
-    found += [f for part in parts for f in level_sizes(design, part, family)]
+    if not isinstance(design.whole, Counted):
+        found += [f for part in parts for f in level_sizes(design, part, family)]
     skipped: tuple[str, ...] = ()
     numbers = design.n * sum(
         len(part.coefs) + sum(len(term.coefs) for term in part.terms) for part in parts
     )
-    if numbers > MOST_NUMBERS:
+    if design.whole is not None:
+        skipped = (_unseen(design.whole),)
+    elif numbers > MOST_NUMBERS:
         skipped = (
             f"the {design.n:,} rows: with {numbers:,} numbers in the model matrices only the sizes "
             "of groupings were looked at.",
@@ -63,6 +68,19 @@ def find_in_design(design: Design, family: Family) -> Findings:
         found += list(_in_rows(design, family, parts))
     order = {code: k for k, code in enumerate(KINDS)}
     return Findings(tuple(sorted(found, key=lambda finding: order[finding.code])), skipped)
+
+
+def _unseen(whole: Whole | Counted) -> str:
+    """Return what is not looked at where rows stand for others."""
+    if isinstance(whole, Counted):
+        return (
+            f"the {whole.n:,} rows, of which the distinct ones were kept with their numbers: only "
+            "the numbers of levels were looked at."
+        )
+    return (
+        f"the {whole.n:,} rows, which were read in passes and not kept: only the sizes of groupings "
+        "were looked at."
+    )
 
 
 def _in_rows(design: Design, family: Family, parts: tuple[Predictor, ...]) -> Iterator[Finding]:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from hiermodels.spec.matrices import Column
 from hiermodels.spec.design import Design
 from hiermodels.spec.findings_catalogue import Finding
+from hiermodels.spec.matrices import Column
 from hiermodels.spec.predictors import Predictor, Term
 
 Array = NDArray[np.float64]
