@@ -23,7 +23,7 @@ from hiermodels.spec.findings_slopes import (
 from hiermodels.spec.predictors import Predictor
 from hiermodels.spec.whole import Counted, Whole
 
-MOST_NUMBERS: Final = 50_000_000
+MOST_NUMBERS: Final = 20_000_000
 """With more numbers than this in the model matrices, rows are not looked at."""
 
 
@@ -78,8 +78,8 @@ def _unseen(whole: Whole | Counted) -> str:
             "the numbers of levels were looked at."
         )
     return (
-        f"the {whole.n:,} rows, which were read in passes and not kept: only the sizes of groupings "
-        "were looked at."
+        f"the {whole.n:,} rows, which were read in passes and not kept: only the sizes of "
+        "groupings were looked at."
     )
 
 
