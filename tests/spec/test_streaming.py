@@ -16,6 +16,7 @@ from hiermodels.fitting.model import Model
 from hiermodels.spec import streams
 from hiermodels.spec.rowless import RowlessDesign, product_rows
 from hiermodels.spec.standing_rows import rows_of
+from hiermodels.spec.whole import Counted
 
 FORMULA = "y ~ x * h + b + (x | g)"
 
@@ -284,7 +285,7 @@ def test_rows_are_refused(frame):
     assert "no rows" in repr(model.design.terms) + repr(model.design.groups)
     with pytest.raises(EngineError, match=r"model\.pymc needs the .* rows"):
         model.pymc  # noqa: B018
-    for name in ("y", "X", "X_centred", "data", "offset"):
+    for name in ("y", "X", "X_centred", "matrix", "centred", "data", "offset"):
         with pytest.raises(DataError, match="needs the rows"):
             getattr(model.design, name)
     with pytest.raises(DataError, match="needs the rows"):
@@ -297,6 +298,28 @@ def test_rows_are_refused(frame):
     with pytest.raises(DataError, match="distinct ones"):
         Model("b ~ x + (1 | g)", pa.Table.from_pandas(frame), "bernoulli", memory="1 KB")
     assert hm.DataError is DataError
+
+
+@pytest.mark.parametrize("formula", ["y ~ x + (x | g)", "y | se(w) ~ x + (1 | g)"])
+def test_lint_without_rows(formula, frame):
+    """Lint sees groupings and says what it did not look at."""
+    few = frame[frame["g"] < 4]
+    model = Model(formula, pa.Table.from_pandas(few), memory="1 KB")
+    assert model.findings.codes == ("few-levels",)
+    (note,) = model.findings.skipped
+    assert "not kept" in note
+    assert f"the {model.design.n:,} rows" in note
+
+
+def test_lint_of_counted_rows():
+    """Rows that were counted together are no levels of one row."""
+    rng = np.random.default_rng(6)
+    n = 20_000
+    rows = pd.DataFrame({"q": rng.integers(0, 2, n), "g": rng.integers(0, 30, n)})
+    model = Model("q ~ 1 + (1 | g)", pa.Table.from_pandas(rows), "poisson", memory="100 KB")
+    assert isinstance(model.design.whole, Counted)
+    assert not model.findings
+    assert "distinct" in model.findings.skipped[0]
 
 
 @pytest.mark.parametrize("k", [1, 3])
