@@ -37,8 +37,6 @@ Ints = NDArray[np.intp]
 _OF_DESIGN: Final = frozenset({"data", "y", "X", "X_centred", "matrix", "centred", "offset"})
 _ADDED: Final = frozenset({"weights", "precision", "se"})
 _OF_TERM: Final = frozenset({"z", "z_centred", "matrix", "centred", "index"})
-
-
 _MATRICES: Final = frozenset({"matrix", "centred"})
 
 

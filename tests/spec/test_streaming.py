@@ -10,7 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from hiermodels.engines.marginal import MarginalDensity
-from hiermodels.errors import DataError, EngineError, FormulaError, UnknownColumnError
+from hiermodels.errors import (
+    DataError,
+    EngineError,
+    FitError,
+    FormulaError,
+    UnknownColumnError,
+)
 from hiermodels.fitting.estimation import mle
 from hiermodels.fitting.model import Model
 from hiermodels.spec import streams
@@ -320,6 +326,21 @@ def test_lint_of_counted_rows():
     assert isinstance(model.design.whole, Counted)
     assert not model.findings
     assert "distinct" in model.findings.skipped[0]
+
+
+def test_rows_that_were_counted_are_not_looked_at_one_by_one():
+    """A check of means, or leaving rows out, would take a distinct row for a row."""
+    import hiermodels as hm
+
+    rng = np.random.default_rng(6)
+    n = 20_000
+    rows = pd.DataFrame({"q": rng.integers(0, 2, n), "g": rng.integers(0, 5, n)})
+    model = Model("q ~ 1 + (1 | g)", pa.Table.from_pandas(rows), "poisson", memory="100 KB")
+    with pytest.warns(hm.SamplingWarning):
+        fit = model.fit(draws=20, tune=50, chains=2, cores=1, seed=1, progress=False)
+    for function in (hm.check, hm.loo, hm.kfold, hm.r2, hm.icc):
+        with pytest.raises(FitError, match=r"20,000 rows .* counted together as 10 distinct"):
+            function(fit)
 
 
 @pytest.mark.parametrize("k", [1, 3])
