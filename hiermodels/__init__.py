@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from hiermodels.answers.rivals import compare_rivals as compare_estimates
     from hiermodels.answers.shrinkage_panels import simulate_panels as shrinkage_demo
     from hiermodels.answers.simulation import simulate_response as simulate
+    from hiermodels.answers.streamed import predict_to
     from hiermodels.answers.validation import CrossValidation
     from hiermodels.answers.variance_shares import explained as r2
     from hiermodels.answers.variance_shares import intraclass as icc
@@ -136,6 +137,7 @@ __all__ = [
     "pointwise_log_likelihood",
     "pooling",
     "predict",
+    "predict_to",
     "prior_implied",
     "prior_predictive",
     "prior_sensitivity",
@@ -196,6 +198,7 @@ _LAZY = {
     "pointwise_log_likelihood": ("hiermodels.answers.pointwise", "pointwise_log_likelihood"),
     "pooling": ("hiermodels.answers.pooling_factors", "measure_pooling"),
     "predict": ("hiermodels.answers.prediction", "predict"),
+    "predict_to": ("hiermodels.answers.streamed", "predict_to"),
     "prior_implied": ("hiermodels.answers.implied_quantities", "imply_quantities"),
     "prior_predictive": ("hiermodels.answers.prior_simulation", "simulate_from_priors"),
     "prior_sensitivity": ("hiermodels.answers.prior_stress", "stress_priors"),

@@ -25,6 +25,7 @@ from rich.text import Text
 
 import hiermodels as hm
 from hiermodels.errors import DataError, HierModelsError, PriorError, SamplingWarning
+from hiermodels.spec.opening import is_small_file
 from hiermodels.spec.sources import read_table
 
 if TYPE_CHECKING:
@@ -115,7 +116,13 @@ def demo(
 
 @app.command("fit")
 def fit_file(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="A CSV or Parquet file.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="CSV or Parquet: a file, a folder or a pattern; or duckdb:///file.db?table=t.",
+        ),
+    ],
     formula: Annotated[
         str, typer.Argument(metavar="FORMULA", help="For instance 'y ~ x + (x | g)'.")
     ],
@@ -141,12 +148,14 @@ def fit_file(
 ) -> int:
     """Fit FORMULA to the table DATA; write report.html, fit.nc and the tables as CSV."""
     priors = _parse_priors(prior or [])
-    if data.resolve() in {(out / f"{name}.csv").resolve() for name in TABLES}:
+    if Path(data).resolve() in {(out / f"{name}.csv").resolve() for name in TABLES}:
         raise DataError(f"{str(data)!r} would be overwritten by a table; give another --out.")
     with _output_folder(out) as staging:
         _say(f"Reading {data} ...")
-        frame = read_table(data)
-        _say(f"{len(frame):,} rows, {len(frame.columns)} columns.")
+        frame: Any = data
+        if is_small_file(data):
+            frame = read_table(data)
+            _say(f"{len(frame):,} rows, {len(frame.columns)} columns.")
         sampling = {"draws": draws, "tune": tune, "chains": chains, "cores": cores, "seed": seed}
         options = {"family": family, "priors": priors or None, "engine": engine}
         fit = _fit(frame, formula, options, sampling)
@@ -283,7 +292,7 @@ def _write(fit: "hm.Fit", folder: Path) -> None:
 
 
 def _fit(
-    data: pd.DataFrame, formula: str, options: dict[str, Any], sampling: dict[str, Any]
+    data: Any, formula: str, options: dict[str, Any], sampling: dict[str, Any]
 ) -> "hm.Fit":  # as text: evaluating it would load the sampler
     """Return the fit, after printing the model before it and the tables after it."""
     _say("Loading the sampler ...")

@@ -17,6 +17,7 @@ from hiermodels.fitting.tables import GroupLabels, coef, group_labels
 from hiermodels.spec.design import Design, Group
 from hiermodels.spec.families import Family
 from hiermodels.spec.priors import ResolvedPriors
+from hiermodels.spec.whole import Counted
 
 Floats = npt.NDArray[np.float64]
 
@@ -61,6 +62,17 @@ class Fitted(Protocol):
     @property
     def idata(self) -> xr.DataTree:
         """The draws, by groups of ArviZ's names."""
+
+
+def need_each_row(fit: Fitted, function: str) -> None:
+    """Raise FitError where rows were counted together, and a function looks at each by itself."""
+    design = fit.model.design
+    if isinstance(design.whole, Counted):
+        raise FitError(
+            f"{function} looks at rows one by one, and the {design.whole.n:,} rows of this model "
+            f"were counted together as {design.n:,} distinct ones. Hold the rows: "
+            "hm.Model(formula, source, memory='64 GB')."
+        )
 
 
 def drawn(fit: Fitted) -> xr.DataTree:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hiermodels.answers.fitted import drawn
+from hiermodels.answers.fitted import drawn, need_each_row
 from hiermodels.answers.held_out import levels_of
 from hiermodels.answers.pointwise import how, pointwise_parts
 from hiermodels.answers.refits import LeftOut, held_rows, refit_each
@@ -77,6 +77,7 @@ def kfold(
     [15, 15]
     """
     drawn(fit)
+    need_each_row(fit, "kfold()")
     design, sizes = fit.model.design, fit.posterior.sizes
     unit, fold = deal(design, k, group, fit.seed if seed is None else seed)
     elpd = np.empty(design.n)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiermodels.answers.fitted import drawn
+from hiermodels.answers.fitted import drawn, need_each_row
 from hiermodels.answers.pointwise import how, pointwise_parts
 from hiermodels.answers.refits import LeftOut, held_rows, refit_each
 from hiermodels.answers.smoothing import good_k, leave_out, log_mean, relative_efficiency
@@ -68,6 +68,7 @@ def loo(
     (30, 4)
     """
     drawn(fit)
+    need_each_row(fit, "loo()")
     posterior, design = fit.posterior, fit.model.design
     shape = int(posterior.sizes["chain"]), int(posterior.sizes["draw"])
     efficiency, limit = relative_efficiency(posterior), good_k(shape[0] * shape[1])

@@ -107,8 +107,9 @@ def _separation(design: Design, family: Family, found: Findings) -> Findings:
         return Findings()
     if _has_maximum(design, family):
         return Findings()
-    if design.X.size > MOST_IN_PROGRAM:
-        text = f"separation by several predictors together, with {design.X.size:,} numbers in X."
+    size = design.n * len(design.coefs)
+    if size > MOST_IN_PROGRAM:
+        text = f"separation by several predictors together, with {size:,} numbers in X."
         return Findings((), (text,))
     response = Response(family.name, family.link, design.y, design.trials, design.weights)
     direction = find_separation(response, design.X_centred)

@@ -36,6 +36,8 @@ def residual_findings(fit: Fitted) -> Findings:
     design, family = fit.model.design, fit.model.family
     if family.name != "gaussian" or design.n < _FEWEST_ROWS:
         return Findings()
+    if design.whole is not None:
+        return Findings((), ("residuals, whose rows were not kept.",))
     if design.se is not None or design.weights is not None or design.censoring is not None:
         text = "residuals, under known errors, likelihood weights or censoring."
         return Findings((), (text,))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from hiermodels.answers.fitted import Fitted
+from hiermodels.answers.fitted import Fitted, need_each_row
 from hiermodels.answers.leave_group_out import logo
 from hiermodels.answers.model_checks_effects import effect_quantiles, effect_rows
 from hiermodels.answers.model_checks_predictive import (
@@ -172,6 +172,7 @@ def check_model(
     design, family = fit.model.design, fit.model.family
     if isinstance(draws, bool) or not isinstance(draws, int) or draws < _FEWEST:
         raise FitError(f"got draws={draws!r}; give a whole number of at least {_FEWEST}.")
+    need_each_row(fit, "check()")
     some = min(draws, max(_FEWEST, MOST_NUMBERS // max(1, design.n)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SamplingWarning)

@@ -95,7 +95,13 @@ def response_rows(
 
 
 def fit_groups(
-    z: Floats, index: Indices, levels: int, rows: Rows, family: Family, coefs: tuple[str, ...]
+    z: Floats,
+    index: Indices,
+    levels: int,
+    rows: Rows,
+    family: Family,
+    coefs: tuple[str, ...],
+    constant: bool = True,
 ) -> OwnFit:
     """Return the regression of each group on its own rows.
 
@@ -110,6 +116,8 @@ def fit_groups(
     family : Family
     coefs : tuple of str, length q
         Names of the columns, for the reasons; a column named ``Intercept`` is constant 1.
+    constant : bool
+        False where it is not, as in rows that stand for others.
 
     Returns
     -------
@@ -118,7 +126,7 @@ def fit_groups(
     count = np.bincount(index, minlength=levels)
     reason = np.full(levels, "", dtype=object)
     _few_rows(reason, count, len(coefs))
-    intercept = coefs.index("Intercept") if "Intercept" in coefs else None
+    intercept = coefs.index("Intercept") if constant and "Intercept" in coefs else None
     solve = _group_solver(z, index, levels, intercept)
     _not_identified(reason, z, solve(rows.precision, np.zeros(len(z)))[2], index, coefs, intercept)
     if not known_family(family):

@@ -17,6 +17,7 @@ import xarray as xr
 
 from hiermodels.answers.fitted import Fitted, dataset, find_group, group_columns
 from hiermodels.answers.information import group_information, group_products
+from hiermodels.answers.product_rows import with_product_rows
 from hiermodels.answers.shrinkage import group_estimates
 from hiermodels.answers.working import row_weights
 from hiermodels.errors import FitError
@@ -120,6 +121,7 @@ def measure_pooling(fit: Fitted, prob: float = 0.95, group: str | None = None) -
     np.True_
     """
     low, high = tails(prob)
+    fit = with_product_rows(fit)
     _, chosen = find_group(fit, group)
     groups = fit.model.design.groups if group is None else (chosen,)
     table = group_estimates(fit, prob, group)

@@ -18,6 +18,7 @@ from hiermodels.spec.encoding import Encoding, Levels
 from hiermodels.spec.frame import as_groups, as_predictor, combine_groups
 from hiermodels.spec.residual import Residual
 from hiermodels.spec.residual_terms import ResidualTerm
+from hiermodels.spec.rowless import product_rows
 from hiermodels.spec.series import times
 from hiermodels.spec.sigma import Sigma
 
@@ -35,6 +36,8 @@ def residual_rows(design: Design, rows: Rows) -> Design:
         A column that the residual's sd or structure needs is missing, or a level or an occasion
         was not seen by the fit.
     """
+    # without rows: those that stand for them, which know how sigma is coded
+    design = product_rows(design)
     own = design.residual
     if rows.own or own is None:
         return design

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hiermodels.answers.fitted import dataset, labels
+from hiermodels.answers.product_rows import with_product_rows
 from hiermodels.answers.shrinkage import complete_estimates
 from hiermodels.errors import EstimationWarning, FitError
 from hiermodels.fitting.diagnostics import convergence
@@ -119,7 +120,7 @@ def compare_rivals(fit: Fit) -> Rivals:
             estimates[method] = mle(fit.model, method=method)
     first = estimates[methods[0]]
     doubt = _doubt(fit, first)
-    complete = complete_estimates(fit)
+    complete = complete_estimates(with_product_rows(fit))
     found = {method: _by_name(estimate) for method, estimate in estimates.items()}
     rows, names = [], []
     for name, draws in scalars(dataset(fit, "posterior"), labels(fit)):

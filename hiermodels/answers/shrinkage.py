@@ -24,6 +24,7 @@ from hiermodels.answers.fitted import (
 )
 from hiermodels.answers.own import OwnFit, fit_all, fit_groups, response_rows
 from hiermodels.answers.own_rows import predictor_draws
+from hiermodels.answers.product_rows import with_product_rows
 from hiermodels.answers.scoring import Rows
 from hiermodels.engines.responses import PARAMETERS
 from hiermodels.errors import FitError
@@ -115,7 +116,10 @@ def own_estimates(fit: Fitted, group: Group) -> OwnFit:
     rows = replace(_rows(fit), offset=rest(fit, group))
     z = group_columns(design, group)
     coefs = tuple(group.coefs)
-    return fit_groups(z, np.asarray(group.index), len(group.levels), rows, family, coefs)
+    index, levels = np.asarray(group.index), len(group.levels)
+    # rows that stand for others have no constant column
+    constant = getattr(design, "whole", None) is None
+    return fit_groups(z, index, levels, rows, family, coefs, constant)
 
 
 def complete_estimates(fit: Fitted) -> dict[str, float]:
@@ -163,6 +167,7 @@ def group_estimates(fit: Fitted, prob: float = 0.95, group: str | None = None) -
     more, the correlation of the effects may carry it outside. Gelman, Hill (2007), section 12.2,
     doi:10.1017/CBO9780511790942.
     """
+    fit = with_product_rows(fit)
     _, chosen = find_pooled_group(fit, group)
     groups = fit.model.design.groups if group is None else (chosen,)
     partial = coefficients(fit, prob, group)

@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 from scipy import special
 
-from hiermodels.answers.fitted import Fitted
+from hiermodels.answers.fitted import Fitted, need_each_row
 from hiermodels.answers.own_rows import predictor_draws
 from hiermodels.answers.pooling_factors import draw_positions
 from hiermodels.answers.row_spread import centred_scores
@@ -220,6 +220,7 @@ def _check_scale(scale: str, family: Family) -> str:
 
 def _parts(fit: Fitted, scale: str) -> _Parts:
     """Return the parts of the variance on a scale."""
+    need_each_row(fit, "A share of variance")
     draws = draw_positions(fit, MOST_RESPONSE_DRAWS if scale == "response" else 4000)
     return _link_parts(fit, draws) if scale == "link" else _response_parts(fit, draws)
 

@@ -229,9 +229,9 @@ def estimation_problem(
         )
     scale = 1.0
     if along is not None:
-        scale = float(np.sqrt(np.mean(left**2))) or 1.0
+        scale = math.sqrt(float(left @ left) / design.n) or 1.0
     groupings = design_groupings(design, priors)
-    columns = groupings, design.X_centred, np.zeros((design.n, 0)), response / scale
+    columns = groupings, design.X_centred, np.zeros((len(response), 0)), response / scale
     rows = None
     if design.residual.by_rows:
         gram, sums = build_row_sums(*columns, design.residual, packed)
@@ -255,7 +255,7 @@ def _moments(design: Design, blocks: tuple[Block, ...], left: Array) -> Array:
     tau^2 (z_j'z_j)^2 + sigma^2 z_j'z_j.
     """
     guess = np.zeros(blocks[-1].x.stop if blocks else 0)
-    total = float(np.mean(left**2))
+    total = float(left @ left) / design.n
     parts = []
     for block in blocks:
         term = design.terms[block.term]
@@ -313,7 +313,7 @@ def bar_blocks(design: Design, gram: Gram) -> tuple[Block, ...]:
         first = sum(len(other.coefs) * subpopulations(other) for other in earlier)
         q = len(term.coefs)
         rows, columns = np.tril_indices(q) if term.correlated else (np.arange(q), np.arange(q))
-        scale = np.sqrt(np.mean(term.z_centred**2, axis=0))
+        scale = np.sqrt(np.sum(term.z_centred**2, axis=0) / design.n)
         scale = np.where(scale > 0, scale, 1.0)
         sizes = [len(term.levels)]
         if term.by is not None:

@@ -200,7 +200,7 @@ def marginal_problem(design: Design, family: Family, priors: ResolvedPriors) -> 
         raise EngineError("A Gaussian model has a residual; this design has none.")
     part = pack_residual(design.residual, priors.residual)
     sds = tuple(_row(prior) for prior in priors.residual.sigma)
-    X, other = priors.matrix, np.empty((design.n, 0))
+    X, other = priors.matrix, np.empty((len(design.y), 0))
     if not normal.all():
         X, other = priors.X[:, normal], priors.X[:, ~normal]
     y, summed = design.y, None

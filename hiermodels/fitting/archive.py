@@ -24,6 +24,12 @@ _UNREADABLE = (OSError, ValueError, LookupError, RuntimeError, EOFError, TypeErr
 _MARK = "hiermodels_format"
 _ATTRS = ("formula", "family", "link", "priors", "resolved", "centred", "dropped", "seed")
 _GROUPS = ("sample_stats", "observed_data", "constant_data")
+# For how many equal rows each row stands, where they were counted together.
+COUNTS = "row_counts"
+# In place of rows, where these were read and not kept.
+PRODUCTS = "cross_products"
+CODING = "coding_rows"
+_ROWLESS_GROUPS = ("sample_stats", PRODUCTS, CODING)
 
 
 def response_name(design: Design) -> str:
@@ -97,7 +103,8 @@ def read(path: str | Path) -> xr.DataTree:
             f"version reads up to {FORMAT}). Update hiermodels."
         )
     missing = [name for name in _ATTRS if name not in tree.attrs]
-    missing += [name for name in _GROUPS if name not in tree.children]
+    groups = _ROWLESS_GROUPS if PRODUCTS in tree.children else _GROUPS
+    missing += [name for name in groups if name not in tree.children]
     if missing:
         raise FitError(
             f"{str(source)!r} is damaged: it holds no {missing[0]!r}. Save the fit again."

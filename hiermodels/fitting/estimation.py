@@ -26,6 +26,7 @@ from hiermodels.fitting.model import Model
 from hiermodels.fitting.singularity import vanished_directions
 from hiermodels.spec.design import Design, Group
 from hiermodels.spec.priors import ResolvedPriors, resolve_priors
+from hiermodels.spec.rowless import product_rows
 
 logger = logging.getLogger("hiermodels")
 Array = NDArray[np.float64]
@@ -105,7 +106,7 @@ def _gaussian(model: Model, method: str) -> GaussianEstimate:
     design = model.design
     # the default priors' coordinates: a prior may not narrow the range of a parameter here
     priors = resolve_priors(design, model.family, None)
-    problem = estimation_problem(design, priors, method == "reml")
+    problem = estimation_problem(product_rows(design), priors, method == "reml")
     return _assemble(model, method, priors, problem, maximise_likelihood(problem))
 
 
@@ -191,7 +192,7 @@ def _assemble(
     model: Model, method: str, priors: ResolvedPriors, problem: Estimation, optimum: Optimum
 ) -> GaussianEstimate:
     """Return the estimate at an optimum, on the raw scale."""
-    design, x = model.design, optimum.x
+    design, x = product_rows(model.design), optimum.x
     point = evaluate(problem, x)
     scale, gram = point.scale, problem.whole.gram
     p = problem.p

@@ -14,11 +14,13 @@ from hiermodels.errors import DataError, FitError
 from hiermodels.fitting import archive
 from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.model import Model
+from hiermodels.fitting.products_archive import products_from_datasets
 from hiermodels.spec.design import Design, build_design
 from hiermodels.spec.distributions import as_prior
 from hiermodels.spec.families import Family, as_family
-from hiermodels.spec.formula import parse_formula
+from hiermodels.spec.formula import ModelFormula, parse_formula
 from hiermodels.spec.frame import Dropped
+from hiermodels.spec.rowless import product_rows
 
 
 def load(
@@ -31,7 +33,8 @@ def load(
     path : str or Path
     data : pandas.DataFrame, optional
         The data of the fit; needed only where they were beyond ``memory`` and so are not in the
-        file.
+        file. A fit of a source whose rows were not held needs none: its file has the
+        cross-products, from which its model can be fitted again under other priors.
     family : Family, optional
         The family of the fit; needed only where it was a user's own, which a file cannot hold.
 
@@ -79,6 +82,8 @@ def _family(attrs: Mapping[Any, Any], path: str | Path, given: Any) -> Family:
 def _model(tree: xr.DataTree, path: str | Path, data: pd.DataFrame | None, given: Any) -> Model:
     """Return the model of a saved fit."""
     attrs = tree.attrs
+    if archive.PRODUCTS in tree.children:
+        return _from_products(tree, path, given)
     if "used_data" in tree.children:
         frame = archive.dataset_to_frame(tree["used_data"].to_dataset())
     elif data is not None:
@@ -93,20 +98,51 @@ def _model(tree: xr.DataTree, path: str | Path, data: pd.DataFrame | None, given
     covariances = None
     if "covariances" in tree.children:
         covariances = archive.covariances_from_dataset(tree["covariances"].to_dataset())
+    frame, count = _counted(tree, frame)
     try:
-        design = build_design(formula, frame, family, covariances)
+        design = build_design(formula, frame, family, covariances, count)
     except DataError as error:
         raise FitError(f"The data given for {str(path)!r} are not those of the fit: {error}") from (
             error
         )
     _check_same(tree, design, path)
-    n_dropped, by_column = json.loads(attrs["dropped"])
-    design = replace(design, dropped=Dropped(n_dropped, by_column))
+    design = replace(design, dropped=_dropped(attrs))
+    return _as_it_was(tree, formula, family, design)
+
+
+def _counted(tree: xr.DataTree, frame: pd.DataFrame) -> tuple[pd.DataFrame, str | None]:
+    """Return the rows with the column that says for how many each stands, None without one."""
+    constant = tree["constant_data"].to_dataset()
+    if archive.COUNTS not in constant or len(frame) != constant.sizes["obs"]:
+        return frame, None
+    name = archive.COUNTS
+    while name in frame.columns:
+        name += "_"
+    return frame.assign(**{name: constant[archive.COUNTS].values}), name
+
+
+def _from_products(tree: xr.DataTree, path: str | Path, given: Any) -> Model:
+    """Return the model of a saved fit whose rows were not kept, from its cross-products."""
+    family = _family(tree.attrs, path, given)
+    formula = parse_formula(str(tree.attrs["formula"]))
+    design = products_from_datasets(tree, formula, family, _dropped(tree.attrs))
+    return _as_it_was(tree, formula, family, design)
+
+
+def _dropped(attrs: Mapping[Any, Any]) -> Dropped:
+    """Return the rows that were left out."""
+    n, by_column = json.loads(attrs["dropped"])
+    return Dropped(n, by_column)
+
+
+def _as_it_was(tree: xr.DataTree, formula: ModelFormula, family: Family, design: Design) -> Model:
+    """Return the model of a design with the priors and forms of the fit."""
+    attrs = tree.attrs
     return Model.from_parts(
         formula,
         family,
         design,
-        archive.priors_from_dict(json.loads(attrs["resolved"]), design),
+        archive.priors_from_dict(json.loads(attrs["resolved"]), product_rows(design)),
         {key: as_prior(text) for key, text in json.loads(attrs["priors"]).items()},
         str(attrs["engine"]),
         json.loads(attrs["centred"]),

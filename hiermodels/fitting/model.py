@@ -24,7 +24,9 @@ from hiermodels.fitting import archive
 from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.generative import OBS, Generative, build_generative
 from hiermodels.fitting.printing import model_text, notes
+from hiermodels.fitting.products_archive import products_to_datasets
 from hiermodels.fitting.publishing import publish
+from hiermodels.fitting.reading import read_design
 from hiermodels.fitting.sampling import (
     Draws,
     Settings,
@@ -33,14 +35,16 @@ from hiermodels.fitting.sampling import (
     run_conditional,
     run_marginal,
 )
-from hiermodels.spec.design import Design, build_design, known_covariances
+from hiermodels.spec.design import Design, known_covariances
 from hiermodels.spec.distributions import as_prior
 from hiermodels.spec.families import Family, as_family
 from hiermodels.spec.findings import find_in_design
 from hiermodels.spec.findings_catalogue import Findings
 from hiermodels.spec.formula import ModelFormula, parse_formula
 from hiermodels.spec.priors import ResolvedPriors, keep_priors, resolve_priors
+from hiermodels.spec.rowless import RowlessDesign, product_rows
 from hiermodels.spec.subset import row_positions, subset_design, subset_priors
+from hiermodels.spec.whole import Counted
 
 logger = logging.getLogger("hiermodels")
 
@@ -55,8 +59,12 @@ class Model:
     formula : str or list of str
         In lme4's grammar, such as ``"y ~ x + (x | g)"``; in a list the formulas of the family's
         parameters follow, on their links: ``["y ~ x + (x | g)", "shape ~ z + (1 | g)"]``.
-    data : pandas.DataFrame
-        Rows with a missing value in a column in use are left out, counted and reported.
+    data : pandas.DataFrame or source
+        Rows with a missing value in a column in use are left out, counted and reported. A source
+        is a path, folder or pattern of Parquet or CSV files, ``"duckdb:///file.db?table=t"`` or
+        a DuckDB relation, an Arrow dataset or table, a Polars frame (lazy or not), or a Dask
+        DataFrame. Beyond ``memory`` its rows are read in two passes and never held; Gaussian
+        models then keep their cross-products, which give the same answers.
     family : str or Family
         ``"gaussian"``, ``"t"``, ``"bernoulli"``, ``"binomial"``, ``"beta_binomial"``,
         ``"poisson"``, ``"negativebinomial"``, ``"gamma"``, ``"beta"``, ``"cumulative"``,
@@ -84,6 +92,12 @@ class Model:
     lint : bool
         Whether :attr:`findings` are logged, once, and printed with the model.
 
+    memory : str or int
+        What the rows of a source may take. A tenth of it is for the columns as they are read, the
+        rest for what is made of them; a pandas frame is held whatever its size.
+    progress : bool
+        Whether to show how far the passes over a source are.
+
     Raises
     ------
     FormulaError, DataError, PriorError, EngineError
@@ -100,7 +114,7 @@ class Model:
     def __init__(
         self,
         formula: str | Sequence[str] | ModelFormula,
-        data: pd.DataFrame,
+        data: Any,
         family: str | Family = "gaussian",
         priors: Mapping[str, Any] | None = None,
         *,
@@ -109,6 +123,8 @@ class Model:
         centred: Centred = "auto",
         covariances: Mapping[str, Any] | None = None,
         lint: bool = True,
+        memory: str | int = "1 GB",
+        progress: bool = True,
     ) -> None:
         if engine not in ENGINES:
             raise EngineError(
@@ -116,11 +132,11 @@ class Model:
             )
         parsed = formula if isinstance(formula, ModelFormula) else parse_formula(formula)
         chosen = as_family(family, link)
-        design = build_design(parsed, data, chosen, covariances)
+        design = read_design(parsed, data, chosen, covariances, parse_memory(memory), progress)
         resolved = resolve_priors(design, chosen, priors)
         user = {key: as_prior(value) for key, value in (priors or {}).items()}
         check_centred(design, centred)
-        self._set(parsed, chosen, design, resolved, user, engine, centred)
+        self._set(design.formula, chosen, design, resolved, user, engine, centred)
         self._lint = lint
         for line in notes(design):
             logger.info("%s", line)
@@ -145,7 +161,13 @@ class Model:
         self._user = dict(user)
         self._asked = engine
         self._centred: Centred | tuple[bool, ...] = centred
-        self._choice = choose_engine(design, family, resolved, engine)
+        self._choice = choose_engine(product_rows(design), family, resolved, engine)
+        if isinstance(design, RowlessDesign) and self._choice.engine != "marginal":
+            raise EngineError(
+                "Rows that were not kept need the marginal engine, and this model would take the "
+                f"conditional one ({self._choice.reason}). Hold the rows: "
+                "hm.Model(formula, source, memory='64 GB')."
+            )
         # whether the conditional engine's coordinates are whitened; None: where that pays
         self._whiten: bool | None = None
         self._lint = True
@@ -356,11 +378,17 @@ class Model:
         EngineError
             Where they cannot be, with the reason.
         """
-        return marginal_problem(self._design, self._family, self._resolved)
+        return marginal_problem(product_rows(self._design), self._family, self._resolved)
 
     @property
     def pymc(self) -> pm.Model:
         """The generative model with group effects explicit; ``pm.sample(model=...)`` works."""
+        if isinstance(self._design, RowlessDesign):
+            raise EngineError(
+                f"model.pymc needs the {self._design.n:,} rows, which are beyond memory and were "
+                "not kept. model.fit() works without them; to hold them, "
+                "hm.Model(formula, source, memory='64 GB')."
+            )
         return self.generative.model
 
     # --- the posterior
@@ -430,6 +458,10 @@ class Model:
         """Return draws by the engine that was chosen; PyMC's sampler needs the conditional one."""
         design, priors = self._design, self._resolved
         by_hand = settings.sampler == "pymc" and self._asked == "auto"
+        if by_hand and isinstance(design, RowlessDesign):
+            raise EngineError(
+                "sampler='pymc' needs the rows, which were not kept. Use sampler='nutpie'."
+            )
         if self.engine == "marginal" and not by_hand:
             return run_marginal(design, self.marginal, priors, settings, limit)
         problem = conditional_problem(design, self._family, priors, self.centred)
@@ -448,19 +480,22 @@ class Model:
         posterior, moments = publish(
             drawn.coordinates, design, self._resolved, limit, drawn.residual, drawn.moments
         )
-        kept = int(design.data.memory_usage(deep=True).sum()) <= limit
         groups: dict[str, xr.Dataset] = {
             "posterior": posterior,
             "sample_stats": drawn.statistics.assign_coords(
                 chain=posterior["chain"], draw=posterior["draw"]
             ),
-            "observed_data": xr.Dataset({archive.response_name(design): (OBS, design.y)}),
-            "constant_data": _constant_data(design),
         }
+        if isinstance(design, RowlessDesign):
+            groups |= products_to_datasets(design)
+        else:
+            observed = {archive.response_name(design): (OBS, design.y)}
+            groups["observed_data"] = xr.Dataset(observed)
+            groups["constant_data"] = _constant_data(design)
+            if int(design.data.memory_usage(deep=True).sum()) <= limit:
+                groups["used_data"] = archive.frame_to_dataset(design.data)
         if moments.data_vars:
             groups["group_effects"] = moments
-        if kept:
-            groups["used_data"] = archive.frame_to_dataset(design.data)
         if self.covariances:
             groups["covariances"] = archive.covariances_to_dataset(self.covariances)
         tree = xr.DataTree.from_dict(groups)
@@ -514,6 +549,8 @@ def _constant_data(design: Design) -> xr.Dataset:
         values = getattr(design, name)
         if values is not None:
             variables[name] = (OBS, values)
+    if isinstance(design.whole, Counted):
+        variables[archive.COUNTS] = (OBS, design.whole.counts)
     if design.censoring is not None:
         variables["censoring"] = (OBS, design.censoring.kind.astype(np.int8))
         variables["upper"] = (OBS, design.censoring.upper)

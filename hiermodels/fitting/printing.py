@@ -15,6 +15,8 @@ from hiermodels.spec.predictors import Group, Predictor
 def notes(design: Design) -> list[str]:
     """Return what is worth knowing about the data, a sentence each."""
     found = []
+    if design.reading is not None:
+        found.append(f"{design.reading}.")
     if design.dropped.n:
         found.append(f"{design.dropped}.")
     if design.thresholds:
@@ -26,12 +28,12 @@ def notes(design: Design) -> list[str]:
         found.append(_censored(design.censoring))
     if design.truncation is not None:
         found.append(_truncated(design.truncation))
-    if design.weights is not None:
+    if "weights" in design.formula.additions:
         found.append(
             "weights() multiplies each row's log likelihood; for variances "
             "sigma²/w, as in lme4, write precision()."
         )
-    if design.precision is not None:
+    if "precision" in design.formula.additions:
         found.append("precision() divides each row's variance: sigma²/w, as lme4's weights.")
     if design.residual is not None and design.residual.note:
         found.append(design.residual.note)

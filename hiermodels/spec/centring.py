@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hiermodels.spec.matrices import Array, Column, Matrix, blocks, triangle
+from hiermodels.spec.whole import Stands, mean_of
 
 _EXACT = 1e-9
 
@@ -27,29 +28,73 @@ class Centring:
     matrix: Matrix
 
 
-def centre(columns: tuple[Column, ...], n: int) -> Centring:
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """How columns are centred, whatever the means.
+
+    Attributes
+    ----------
+    p : int
+    steps : tuple of (str, tuple of (int, ndarray (p,)))
+        In order, a numeric factor's label with the columns in which it is centred, each with what
+        the column without that factor is made of.
+    """
+
+    p: int
+    steps: tuple[tuple[str, tuple[tuple[int, Array], ...]], ...]
+
+    def transform(self, means: Mapping[tuple[int, str], float]) -> Array:
+        """Return T (p, p) for the means of the factors' parts, by column and label."""
+        T = np.eye(self.p)
+        for label, changes in self.steps:
+            before = T.copy()
+            for k, margin in changes:
+                T[:, k] -= means[k, label] * (before @ margin)
+        return T
+
+    def keys(self) -> tuple[tuple[int, str], ...]:
+        """Return the parts that are centred, by column and label."""
+        return tuple((k, label) for label, changes in self.steps for k, _ in changes)
+
+
+def find_recipe(columns: tuple[Column, ...], n: int) -> Recipe:
+    """Return how columns are centred, found on some of their rows."""
+    return _centre(columns, n)[1]
+
+
+def centre(columns: tuple[Column, ...], n: int, whole: Stands = None) -> Centring:
     """Rewrite columns exactly in centred numeric factors, where their margins are in the matrix.
 
-    A column whose margins are missing (``x:z`` without ``x``) stays as it is.
+    A column whose margins are missing (``x:z`` without ``x``) stays as it is. Means are those of
+    all rows that the columns' stand for.
     """
+    return _centre(columns, n, whole)[0]
+
+
+def _centre(columns: tuple[Column, ...], n: int, whole: Stands = None) -> tuple[Centring, Recipe]:
+    """Return the centred columns, and how they were made."""
+    steps = []
     T = np.eye(len(columns))
     means: list[dict[str, float]] = [{} for _ in columns]
     numeric = dict.fromkeys(label for column in columns for label in sorted(column.numeric))
     for label in numeric:
         before, current = T.copy(), Matrix(columns, n, tuple(means))
         centred = list(means)
+        changes = []
         for k, column in enumerate(columns):
             if label not in column.numeric:
                 continue
             margin = _margin(k, label, current)
             if margin is None:
                 continue
-            mean = float(np.mean(dict(column.parts)[label]))
+            changes.append((k, margin))
+            mean = mean_of(dict(column.parts)[label], whole)
             used = np.flatnonzero(margin)
             T[:, k] -= mean * (before[:, used] @ margin[used])
             centred[k] = {**means[k], label: mean}
         means = centred
-    return Centring(T, Matrix(columns, n, tuple(means)))
+        steps.append((label, tuple(changes)))
+    return Centring(T, Matrix(columns, n, tuple(means))), Recipe(len(columns), tuple(steps))
 
 
 def _margin(k: int, label: str, current: Matrix) -> Array | None:

@@ -31,9 +31,11 @@ from hiermodels.spec.matrices import Column, Matrix
 from hiermodels.spec.names import check_group_names
 from hiermodels.spec.predictor_coding import Coded, code_predictor
 from hiermodels.spec.predictors import Group, ParameterDesign, Term, intercept_position
+from hiermodels.spec.reading import Reading
 from hiermodels.spec.residual import Additions, Residual, build_residual
 from hiermodels.spec.responses import Response, as_response
 from hiermodels.spec.terms import Bar, GroupStructure
+from hiermodels.spec.whole import Counted, Stands, Whole
 
 __all__ = [
     "Design",
@@ -93,6 +95,10 @@ class Design:
         coefficients of X_centred. Zeros otherwise.
     censoring : Censoring or None
     truncation : Truncation or None
+    whole : Whole, Counted or None
+        Where the rows stand for others: of which they have the cross-products, or are distinct.
+    reading : Reading or None
+        Where the rows were read in passes and not kept: what was read.
     """
 
     formula: ModelFormula
@@ -120,11 +126,13 @@ class Design:
     shift: Array = field(default_factory=lambda: np.zeros(0))
     censoring: Censoring | None = None
     truncation: Truncation | None = None
+    whole: Stands = None
+    reading: Reading | None = None
 
     @property
     def n(self) -> int:
         """Number of rows used."""
-        return len(self.y)
+        return self.whole.n if isinstance(self.whole, Whole) else len(self.y)
 
     @property
     def X(self) -> Array:
@@ -173,6 +181,7 @@ def build_design(
     data: pd.DataFrame,
     family: Family,
     covariances: Covariances | None = None,
+    count: str | None = None,
 ) -> Design:
     """Evaluate a formula on data.
 
@@ -183,6 +192,9 @@ def build_design(
     family : Family
     covariances : mapping of str to DataFrame or array, optional
         Known covariances between levels, by the name that ``gr(g, cov=K)`` gives.
+    count : str, optional
+        The column that says for how many equal rows each row stands: predictors are centred at
+        the means, and priors scaled by the spreads, of all these.
 
     Raises
     ------
@@ -201,6 +213,10 @@ def build_design(
         tuple(dict.fromkeys(bar.structure.by for bar in every_bar if bar.structure.by)),
     )
     kept, dropped = complete_rows(formula, data)
+    whole = None
+    if count is not None:
+        counts = data.loc[kept.index, count].to_numpy(dtype=np.float64)
+        whole = Counted(int(counts.sum()), counts)
     coded = code_predictor(
         formula.common,
         formula.bars,
@@ -209,6 +225,7 @@ def build_design(
         kept,
         ordinal=family.ordinal,
         covariances=known,
+        whole=whole,
     )
     additions = read_additions(formula, family, kept)
     response = _response(formula, family, kept, additions.trials)
@@ -253,6 +270,7 @@ def build_design(
         shift=coded.shift,
         censoring=censoring,
         truncation=read_truncation(formula, kept, response.y, censoring),
+        whole=whole,
     )
     sigma_estimated = family.has_sigma and (design.se is None or design.se_with_sigma)
     check_partitions(design.groups, design.n, sigma_estimated)

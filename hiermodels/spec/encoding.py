@@ -92,12 +92,24 @@ class Encoding:
             raise DataError("The new data have no rows; give at least one.")
         check_unique(frame, self.levels)
         predictors = {name: self._predictor(frame, name) for name in self.levels}
-        if not predictors:
-            predictors = {"": pd.Series(0.0, index=frame.index)}
-        values = evaluate_factors(self.factors, predictors, copy.deepcopy(dict(self.states)))
+        return self.coded(predictors, frame.index)
+
+    def coded(
+        self, predictors: Mapping[str, "pd.Series[Any]"], index: "pd.Index[Any]"
+    ) -> tuple[tuple[Column, ...], ...]:
+        """Return the columns of the common part and of each bar for predictors that fit.
+
+        Parameters
+        ----------
+        predictors : mapping of str to pandas.Series
+            By name: float64, or categoricals with all levels in the order of :attr:`levels`.
+        index : pandas.Index
+        """
+        every = predictors or {"": pd.Series(0.0, index=index)}
+        values = evaluate_factors(self.factors, every, copy.deepcopy(dict(self.states)))
         specs = (self.common, *self.bars)
         common, *bars = (
-            code_columns(formula, values, frame.index, spec)[0]
+            code_columns(formula, values, index, spec)[0]
             for formula, spec in zip(self.formulas, specs, strict=True)
         )
         if self.ordinal:

@@ -1,10 +1,8 @@
 """What lint can see without a fit: every check of a design, in milliseconds."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Final
 
-from hiermodels.errors import DataError
 from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family
 from hiermodels.spec.findings_catalogue import KINDS, Finding, Findings
@@ -22,9 +20,10 @@ from hiermodels.spec.findings_slopes import (
     missing_population_effects,
     unreplicated_cells,
 )
-from hiermodels.spec.predictors import Predictor, Term
+from hiermodels.spec.predictors import Predictor
+from hiermodels.spec.whole import Counted, Whole
 
-MOST_NUMBERS: Final = 10_000_000
+MOST_NUMBERS: Final = 20_000_000
 """With more numbers than this in the model matrices, rows are not looked at."""
 
 
@@ -40,7 +39,8 @@ def find_in_design(design: Design, family: Family) -> Findings:
     -------
     Findings
         In the order of the catalogue. Nothing is fitted and nothing is changed; the cost is a few
-        passes over the rows, and beyond memory rows are left alone, which ``skipped`` says.
+        passes over the rows. Rows that are too many, or stand for others of a source that was read
+        in passes, are left alone, which ``skipped`` says.
 
     Examples
     --------
@@ -51,59 +51,40 @@ def find_in_design(design: Design, family: Family) -> Findings:
     """
     parts: tuple[Predictor, ...] = (design, *design.parameters)
     found = [finding for part in parts for finding in few_levels(part)]
-    held = _holds_rows(design)
-    if held or not design.formula.additions:
+    if not isinstance(design.whole, Counted):
         found += [f for part in parts for f in level_sizes(design, part, family)]
     skipped: tuple[str, ...] = ()
     numbers = design.n * sum(
         len(part.coefs) + sum(len(term.coefs) for term in part.terms) for part in parts
     )
-    if not held or numbers > MOST_NUMBERS:
-        why = f"with {numbers:,} numbers in the model matrices" if held else "as none is held"
-        skipped = (f"the {design.n:,} rows: {why} only the sizes of groupings were looked at.",)
+    if design.whole is not None:
+        skipped = (_unseen(design.whole),)
+    elif numbers > MOST_NUMBERS:
+        skipped = (
+            f"the {design.n:,} rows: with {numbers:,} numbers in the model matrices only the sizes "
+            "of groupings were looked at.",
+        )
     else:
-        found += list(_in_rows(_unkept(design), family))
+        found += list(_in_rows(design, family, parts))
     order = {code: k for k, code in enumerate(KINDS)}
     return Findings(tuple(sorted(found, key=lambda finding: order[finding.code])), skipped)
 
 
-def _holds_rows(design: Design) -> bool:
-    """Whether a design has its rows; one of a source beyond memory refuses them."""
-    try:
-        return len(design.y) == design.n
-    except DataError:
-        return False
-
-
-def _unkept(design: Design) -> Design:
-    """Return the design with matrices of its own: what they compute goes when lint is done."""
-
-    def anew(terms: tuple[Term, ...]) -> tuple[Term, ...]:
-        return tuple(
-            replace(term, matrix=replace(term.matrix), centred=replace(term.centred))
-            for term in terms
+def _unseen(whole: Whole | Counted) -> str:
+    """Return what is not looked at where rows stand for others."""
+    if isinstance(whole, Counted):
+        return (
+            f"the {whole.n:,} rows, of which the distinct ones were kept with their numbers: only "
+            "the numbers of levels were looked at."
         )
-
-    return replace(
-        design,
-        matrix=replace(design.matrix),
-        centred=replace(design.centred),
-        terms=anew(design.terms),
-        parameters=tuple(
-            replace(
-                own,
-                matrix=replace(own.matrix),
-                centred=replace(own.centred),
-                terms=anew(own.terms),
-            )
-            for own in design.parameters
-        ),
+    return (
+        f"the {whole.n:,} rows, which were read in passes and not kept: only the sizes of "
+        "groupings were looked at."
     )
 
 
-def _in_rows(design: Design, family: Family) -> Iterator[Finding]:
+def _in_rows(design: Design, family: Family, parts: tuple[Predictor, ...]) -> Iterator[Finding]:
     """Yield what takes passes over the rows to be seen."""
-    parts: tuple[Predictor, ...] = (design, *design.parameters)
     # a Poisson count has no variance that a cell's could be taken for
     dispersed = family.name not in ("poisson", "binomial")
     yield from reused_labels(design)

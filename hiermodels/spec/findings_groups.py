@@ -49,7 +49,7 @@ def few_levels(part: Predictor) -> Iterator[Finding]:
 
 def level_sizes(design: Design, part: Predictor, family: Family) -> Iterator[Finding]:
     """Yield groupings with one row a level, or nearly as many levels or effects as rows."""
-    if design.se is not None and not design.se_with_sigma:
+    if "se" in design.formula.additions and not design.se_with_sigma:
         return  # known errors say what varies within a level
     for group in part.groups:
         levels, n = len(group.levels), part.n

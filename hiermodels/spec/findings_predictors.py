@@ -44,7 +44,7 @@ def different_scales(part: Predictor) -> Iterator[Finding]:
 def nearly_collinear(part: Predictor) -> Iterator[Finding]:
     """Yield sets of columns of different predictors that are nearly a combination of each other."""
     columns = [k for k, column in enumerate(part.columns) if column.parts]
-    X = part.X_centred[:, columns]
+    X = part.centred.select(columns)[:]
     if len(columns) < 2:
         return
     X = X - np.mean(X, axis=0)
@@ -90,12 +90,13 @@ def mixed_slopes(design: Design, family: Family) -> Iterator[Finding]:
     ]
     if y is None or not mains:
         return
-    X = design.X_centred[:, [k for k, column in enumerate(design.columns) if column.parts]]
+    X = design.centred.select([k for k, column in enumerate(design.columns) if column.parts])[:]
     names = [column.name for column in design.columns if column.parts]
     for group in design.groups:
         if any(design.terms[k].members is not None for k in group.terms):
             continue
-        candidates = [names.index(design.coefs[k]) for k in mains if _mixed(design.X[:, k], group)]
+        mixed = [k for k in mains if _mixed(design.matrix.column(k), group)]
+        candidates = [names.index(design.coefs[k]) for k in mixed]
         if not candidates:
             continue
         within, between = _two_regressions(y, X, group)

@@ -250,7 +250,7 @@ def _zeros(design: Design, found: Counts) -> Iterator[Finding]:
 def _fit_counts(design: Design) -> Counts:
     """Return fitted means by Newton's method on the columns, then a factor for each level."""
     y = design.y
-    mu = quick_regression(y, None, design.X_centred, design.offset).mu
+    mu = quick_regression(y, None, design.centred[:], design.offset).mu
     groups = [g for g in design.groups if not any(design.terms[k].members for k in g.terms)]
     with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
         for _ in range(_SWEEPS):
@@ -261,7 +261,7 @@ def _fit_counts(design: Design) -> Counts:
                 mu = mu * np.where(own > 0, seen / own, 1.0)[group.index]
         positive = mu > 1e-12
         pearson = float(np.sum((y[positive] - mu[positive]) ** 2 / mu[positive]))
-    free = float(len(y) - design.X.shape[1] - sum(len(g.levels) - 1 for g in groups))
+    free = float(len(y) - len(design.coefs) - sum(len(g.levels) - 1 for g in groups))
     # rows of levels without any count are fitted exactly and tell nothing
     free -= int(np.sum(~positive))
     free += sum(_empty_levels(g.index, y, len(g.levels)) for g in groups)

@@ -22,11 +22,12 @@ def missing_population_effects(part: Predictor) -> Iterator[Finding]:
     basis: Array | None = None
     for term in part.terms:
         lost = []
-        for coef, column, z in zip(term.coefs, term.columns, term.z.T, strict=True):
+        for k, (coef, column) in enumerate(zip(term.coefs, term.columns, strict=True)):
             if coef in part.coefs or (not column.parts and part.thresholds):
                 continue
             if basis is None:
                 basis = _orthonormal(part)
+            z = term.matrix.column(k)
             rest = z - basis @ (basis.T @ z)
             if np.linalg.norm(rest) > _SPANNED * np.linalg.norm(z):
                 lost.append(coef)
@@ -45,7 +46,7 @@ def missing_population_effects(part: Predictor) -> Iterator[Finding]:
 
 def _orthonormal(part: Predictor) -> Array:
     """Return an orthonormal basis of the population's columns (n, rank), with ones if ordinal."""
-    X = part.X
+    X = part.matrix[:]
     if part.thresholds:
         X = np.column_stack([np.ones(part.n), X])
     if not X.shape[1]:
@@ -70,7 +71,7 @@ def constant_slopes(part: Predictor) -> Iterator[Finding]:
         for label, columns in _by_factors(term).items():
             varying = np.zeros(len(term.levels), dtype=bool)
             for k in columns:
-                varying |= _varies(term.z[:, k], term.index, len(term.levels))
+                varying |= _varies(term.matrix.column(k), term.index, len(term.levels))
             count, levels = int(varying.sum()), len(term.levels)
             if count >= max(1.0, _FEW_VARY * levels):
                 continue
@@ -122,12 +123,13 @@ def unreplicated_cells(design: Design, part: Predictor, dispersed: bool) -> Iter
         coded = [k for k, c in enumerate(term.columns) if c.parts and not c.numeric]
         if not coded or term.members is not None or len(term.levels) == part.n:
             continue
-        constant = not any(_varies(term.z[:, k], term.index, len(term.levels)).any() for k in coded)
+        own = term.matrix.select(coded)[:]
+        constant = not any(_varies(z, term.index, len(term.levels)).any() for z in own.T)
         if constant:
             continue
         # a row's pattern of the factor's columns as one number
         weights = np.sqrt(np.arange(2.0, 2.0 + len(coded)))
-        pattern = np.unique(term.z[:, coded] @ weights, return_inverse=True)[1]
+        pattern = np.unique(own @ weights, return_inverse=True)[1]
         cells = np.unique(term.index * (int(pattern.max()) + 1) + pattern, return_counts=True)[1]
         single = int(np.sum(cells == 1))
         if 2 * single <= len(cells):

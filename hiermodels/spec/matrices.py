@@ -5,12 +5,14 @@ of rows need a block of them at a time, so the whole matrix is made only where s
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hiermodels.spec.whole import Stands
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -145,6 +147,53 @@ class Matrix:
         return replace(self, columns=columns, n=len(rows))
 
 
+@dataclass(frozen=True, eq=False)
+class Given(Matrix):
+    """Columns given as an array: those of rows that stand for others, and are no products.
+
+    Attributes
+    ----------
+    array : ndarray (n, p)
+    raw : ndarray (n, p)
+        The raw columns of which `moved` adds some.
+
+    Examples
+    --------
+    >>> given([Column("Intercept", (), frozenset())], np.array([[2.0], [0.0]]))[:1]
+    array([[2.]])
+    """
+
+    array: Array = field(default_factory=lambda: np.empty((0, 0)))
+    raw: Array = field(default_factory=lambda: np.empty((0, 0)))
+
+    def __getitem__(self, rows: slice | Index) -> Array:
+        """Return some rows (rows, p)."""
+        return np.asarray(self.array[rows])
+
+    def column(self, k: int) -> Array:
+        """Return one column (n,)."""
+        return np.asarray(self.array[:, k])
+
+    def select(self, kept: Sequence[int]) -> "Given":
+        """Return some of the columns."""
+        columns = [self.columns[k] for k in kept]
+        return given(columns, self.array[:, list(kept)], self.raw[:, list(kept)])
+
+    def moved(self, change: Array) -> "Given":
+        """Return the matrix plus the raw columns ``@ change``."""
+        return replace(self, array=self.array + self.raw @ change)
+
+    def take(self, rows: Index) -> "Given":
+        """Return the matrix of some rows."""
+        return given(self.columns, self.array[rows], self.raw[rows])
+
+
+def given(columns: Sequence[Column], array: Array, raw: Array | None = None) -> Given:
+    """Return columns given as an array, beside the raw ones where those are others."""
+    means: tuple[Mapping[str, float], ...] = tuple({} for _ in columns)
+    return Given(tuple(columns), len(array), means, array=array, raw=array if raw is None else raw)
+
+
 # What holds columns: computed when asked for, or an array.
 Columns = Matrix | Array
 
@@ -158,8 +207,8 @@ def beside(parts: Sequence[Columns]) -> Columns:
     """Return matrices of the same rows side by side."""
     if len(parts) == 1:
         return parts[0]
-    if all(isinstance(part, Matrix) and part.change is None for part in parts):
-        found = [part for part in parts if isinstance(part, Matrix)]
+    found = [part for part in parts if isinstance(part, Matrix) and not isinstance(part, Given)]
+    if len(found) == len(parts) and all(part.change is None for part in found):
         columns = tuple(column for part in found for column in part.columns)
         return Matrix(columns, found[0].n, tuple(own for part in found for own in part.means))
     return np.concatenate([np.asarray(part) for part in parts], axis=1)
@@ -182,8 +231,14 @@ def mean_squares(columns: Columns) -> Array:
     return total / max(len(columns), 1)
 
 
-def spread(matrix: Matrix, k: int) -> tuple[float, float]:
-    """Return the sd (0 for a single row) and the root mean square of one column."""
+def spread(matrix: Matrix, k: int, whole: Stands = None) -> tuple[float, float]:
+    """Return the sd (0 for a single row) and the root mean square of one column.
+
+    Of all rows that the matrix's stand for, where these stand for others.
+    """
+    if whole is not None:
+        column = matrix.column(k)
+        return (whole.sd(column) if len(column) > 1 else 0.0), whole.rms(column)
     own, n = matrix.select([k]), matrix.n
     mean = sum(float(np.sum(block)) for block in blocks(own)) / max(n, 1)
     left, squares, total = 0.0, 0.0, 0.0

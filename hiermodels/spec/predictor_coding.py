@@ -22,6 +22,7 @@ from hiermodels.spec.grouping import Covariances, read_levels
 from hiermodels.spec.matrices import Column, Matrix, raw_matrix
 from hiermodels.spec.predictors import Group, Term, intercept_position
 from hiermodels.spec.terms import Bar
+from hiermodels.spec.whole import Stands
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -64,6 +65,7 @@ def code_predictor(
     of: str = "",
     ordinal: bool = False,
     covariances: Covariances | None = None,
+    whole: Stands = None,
 ) -> Coded:
     """Evaluate one formula's right side on the rows used.
 
@@ -83,6 +85,8 @@ def code_predictor(
         Whether cutpoints stand in place of the intercept, whose column is then left out.
     covariances : mapping of str to DataFrame or array, optional
         Known covariances between levels, by the name that ``gr(g, cov=K)`` gives.
+    whole : Counted, optional
+        For how many rows each row stands.
 
     Raises
     ------
@@ -102,8 +106,8 @@ def code_predictor(
     for bar in bars:
         bar_columns, spec = code_columns(bar.effects, values, index)
         bar_specs.append(spec)
-        terms.append(_term(bar, bar_columns, kept, where, covariances or {}))
-    centring = centre(columns, len(kept))
+        terms.append(_term(bar, bar_columns, kept, where, covariances or {}, whole))
+    centring = centre(columns, len(kept), whole)
     check_columns(centring.matrix, f"the common part{where}")
     formulas = (common, *(bar.effects for bar in bars))
     encoding = Encoding(
@@ -147,12 +151,13 @@ def _term(
     kept: pd.DataFrame,
     where: str,
     covariances: Covariances,
+    whole: Stands,
 ) -> Term:
     """Return the term of a bar."""
     n = len(kept)
     levels = read_levels(bar, kept, covariances)
     matrix = raw_matrix(columns, n)
-    centring = centre(columns, n)
+    centring = centre(columns, n, whole)
     check_columns(centring.matrix, f"the bar by {bar.group_name}{where}")
     correlated = bar.correlated and len(columns) > 1
     T, centred = np.eye(len(columns)), matrix

@@ -15,6 +15,7 @@ from hiermodels.spec.names import cor_name, indexed, nu_name, of_parameter, sd_n
 from hiermodels.spec.predictors import Predictor, Term
 from hiermodels.spec.residual_priors import Given, Row
 from hiermodels.spec.scales import PredictorScale, column_scale, effect_scales, level_weights
+from hiermodels.spec.whole import Stands
 
 Array = NDArray[np.float64]
 AT_MEANS = "at the means"
@@ -189,7 +190,12 @@ def _default_coefficient(
 
 
 def resolve_term(
-    term: Term, given: Given, scale: PredictorScale, rows: list[Row], of: str = ""
+    term: Term,
+    given: Given,
+    scale: PredictorScale,
+    rows: list[Row],
+    of: str = "",
+    whole: Stands = None,
 ) -> TermPriors:
     """Return the priors of one bar; one user's prior puts the whole bar on the raw scale."""
     variable = sd_name(term.group, of)
@@ -203,7 +209,7 @@ def resolve_term(
     raw = cor_source == "user" or any(source == "user" for _, _, source in sds)
     T = np.eye(len(term.coefs)) if raw else term.T
     on = RAW if raw or np.array_equal(term.T, np.eye(len(term.coefs))) else AT_MEANS
-    scales = dict(zip(term.coefs, effect_scales(term), strict=True))
+    scales = dict(zip(term.coefs, effect_scales(term, whole), strict=True))
     resolved = []
     for (coef, keys), prior, source in sds:
         spread, how = scales[coef]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hiermodels.spec.grouping import Members, Subpopulations
 from hiermodels.spec.matrices import Column, Matrix
+from hiermodels.spec.whole import Stands
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -177,6 +178,10 @@ class Predictor(Protocol):
     def thresholds(self) -> int:
         """Number of cutpoints that stand in place of an intercept."""
 
+    @property
+    def whole(self) -> Stands:
+        """What its rows stand for, None where they are the data's own."""
+
 
 @dataclass(frozen=True)
 class ParameterDesign:
@@ -230,6 +235,11 @@ class ParameterDesign:
     def thresholds(self) -> int:
         """Number of cutpoints: none."""
         return 0
+
+    @property
+    def whole(self) -> Stands:
+        """What its rows stand for: nothing but themselves."""
+        return None
 
     @property
     def intercept(self) -> int | None:

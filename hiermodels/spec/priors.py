@@ -7,7 +7,7 @@ means and mapped exactly to the raw scale on which everything is published.
 import copy
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ from hiermodels.spec.predictor_priors import (
 )
 from hiermodels.spec.predictors import ParameterDesign
 from hiermodels.spec.residual_priors import ResidualPriors, Row, residual_keys, resolve_residual
+from hiermodels.spec.rowless import RowlessDesign, moment_rows, product_rows
 from hiermodels.spec.scales import ResponseScale, mean_scale, parameter_scale, response_scale
 
 __all__ = [
@@ -151,13 +152,18 @@ def resolve_priors(
     PriorError
         A key names nothing, or a prior does not fit the parameter.
     """
+    if isinstance(design, RowlessDesign):
+        found = resolve_priors(moment_rows(design), family, user)
+        return _on_rows(found, product_rows(design))
     given = _Given(design, family, user or {})
     response = response_scale(design, family)
     scale = mean_scale(response)
     rows: list[Row] = []
     vocabulary = _vocabulary(design, family)
     coef, T, columns = resolve_coefficients(design, given, scale, rows, taken=vocabulary)
-    terms = tuple(resolve_term(term, given, scale, rows) for term in design.terms)
+    terms = tuple(
+        resolve_term(term, given, scale, rows, whole=design.whole) for term in design.terms
+    )
     residual, sigma = None, None
     if design.residual is not None:
         residual = resolve_residual(design.residual, given, response.sd_residual, rows)
@@ -205,10 +211,9 @@ def keep_priors(kept: ResolvedPriors, old: ResolvedPriors, new: ResolvedPriors) 
     parameters = tuple(k if _same_parameter(a, b) else b for k, a, b in own)
     sigma = kept.sigma if old.sigma == new.sigma else new.sigma
     table = _keep_rows(kept.table, old.table, new.table)
-    coef, T, X, shift = (
-        (kept.coef, kept.T, kept.X, kept.shift) if same else (new.coef, new.T, new.X, new.shift)
-    )
-    return ResolvedPriors(coef, T, X, terms, sigma, table, residual, parameters, shift)
+    own_of = kept if same else new
+    coef, T, matrix, shift = own_of.coef, own_of.T, own_of.matrix, own_of.shift
+    return ResolvedPriors(coef, T, matrix, terms, sigma, table, residual, parameters, shift)
 
 
 def _keep_rows(kept: pd.DataFrame, old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
@@ -233,6 +238,17 @@ def _same_parameter(a: ParameterPriors, b: ParameterPriors) -> bool:
     pairs = zip(a.terms, b.terms, strict=True)
     alike = (a.value, a.coef) == (b.value, b.coef) and np.array_equal(a.T, b.T)
     return alike and all(_same_term(x, y) for x, y in pairs)
+
+
+def _on_rows(priors: ResolvedPriors, design: Design) -> ResolvedPriors:
+    """Return the same priors with the columns of another design of the same formula."""
+    terms = tuple(
+        # equal to z @ T, but free of cancellation where the bar is centred
+        replace(own, matrix=term.z_centred + term.z @ (own.T - term.T))
+        for own, term in zip(priors.terms, design.terms, strict=True)
+    )
+    columns = design.X_centred + design.X @ (priors.T - design.T)
+    return replace(priors, matrix=columns, terms=terms)
 
 
 class _Given:

@@ -14,6 +14,7 @@ from hiermodels.spec.families import Family, FamilyParameter
 from hiermodels.spec.family_table import UNITS_OF_Y
 from hiermodels.spec.matrices import spread
 from hiermodels.spec.predictors import Predictor, Term
+from hiermodels.spec.whole import Counted, Stands, mean_of, rms_of, sd_of, total_of
 
 Array = NDArray[np.float64]
 _EXACT = 1e-8
@@ -97,14 +98,18 @@ def parameter_scale(parameter: FamilyParameter, scale: ResponseScale) -> Predict
 
 def response_scale(design: Design, family: Family) -> ResponseScale:
     """Return the response's centre and spread on the scale of the linear predictor."""
-    y = np.log(design.y[design.y > 0]) if family.logarithmic else design.y
-    sd_y = float(np.std(y, ddof=1)) if len(y) > 1 else 1.0
+    y, whole = design.y, design.whole
+    if family.logarithmic:
+        if isinstance(whole, Counted):
+            whole = Counted(int(whole.counts[y > 0].sum()), whole.counts[y > 0])
+        y = np.log(y[y > 0])
+    sd_y = sd_of(y, whole) if len(y) > 1 else 1.0
     if family.ordinal:
         return ResponseScale(0.0, 1.0, 1.0, 1.0)
     on_y = family.response in ("real", "angle") or family.logarithmic
     if on_y and family.link == "identity":
-        rms = float(np.sqrt(np.mean(y**2)))
-        return ResponseScale(float(np.mean(y) - np.mean(design.offset)), sd_y, rms, sd_y)
+        centre = mean_of(y, whole) - mean_of(design.offset, design.whole)
+        return ResponseScale(centre, sd_y, rms_of(y, whole), sd_y)
     if family.own is not None:
         return ResponseScale(0.0, 1.0, 1.0, sd_y)
     centre = _link_centre(design, family)
@@ -113,24 +118,26 @@ def response_scale(design: Design, family: Family) -> ResponseScale:
 
 def _link_centre(design: Design, family: Family) -> float:
     """Return the link at the mean response, kept half an event from the ends."""
-    y, offset = design.y, design.offset
+    y, offset, whole = design.y, design.offset, design.whole
+    n = whole.n if isinstance(whole, Counted) else len(y)
     if family.response in ("binary", "trials"):
-        trials = float(len(y)) if design.trials is None else float(np.sum(design.trials))
-        successes = float(np.clip(np.sum(y), 0.5, max(trials - 0.5, 0.5)))
-        return float(family.link_function(successes / trials) - np.mean(offset))
+        trials = float(n) if design.trials is None else total_of(design.trials, whole)
+        successes = float(np.clip(total_of(y, whole), 0.5, max(trials - 0.5, 0.5)))
+        return float(family.link_function(successes / trials) - mean_of(offset, whole))
     if family.link == "log":
         # exposure enters through the offset: events over exposure, not the mean of logs
-        total = float(np.sum(y)) if family.response != "count" else max(float(np.sum(y)), 0.5)
-        return float(np.log(total / np.sum(np.exp(offset))))
-    mean = float(np.mean(y))
+        total = total_of(y, whole)
+        total = total if family.response != "count" else max(total, 0.5)
+        return float(np.log(total / total_of(np.exp(offset), whole)))
+    mean = mean_of(y, whole)
     if family.response == "count":
-        mean = max(mean, 0.5 / len(y))
-    return float(family.link_function(mean) - np.mean(offset))
+        mean = max(mean, 0.5 / n)
+    return float(family.link_function(mean) - mean_of(offset, whole))
 
 
 def column_scale(part: Predictor, k: int) -> tuple[float, str]:
     """Return the scale of population column k after centring, and how it was taken."""
-    sd, rms = spread(part.centred, k)
+    sd, rms = spread(part.centred, k, part.whole)
     if not _has_constant(part) and level_weights(part) is None and part.columns[k].numeric:
         return rms, "rms"
     return (sd, "sd") if sd > 0 else (1.0, "1")
@@ -152,15 +159,16 @@ def level_weights(part: Predictor) -> Array | None:
     if not factors:
         return None
     block = part.X[:, factors]
-    solution = np.linalg.lstsq(block, np.ones(part.n), rcond=None)[0]
-    if np.max(np.abs(block @ solution - 1.0)) > _EXACT:
+    ones = np.ones(part.n) if part.whole is None else part.whole.ones
+    solution = np.linalg.lstsq(block, ones, rcond=None)[0]
+    if np.max(np.abs(block @ solution - ones)) > _EXACT * np.max(np.abs(ones)):
         return None
     weights = np.zeros(len(part.columns))
     weights[factors] = np.where(np.abs(solution) > _EXACT, solution, 0.0)
     return weights
 
 
-def effect_scales(term: Term) -> tuple[tuple[float, str], ...]:
+def effect_scales(term: Term, whole: Stands = None) -> tuple[tuple[float, str], ...]:
     """Return for each effect of a bar the scale of its column, and how it was taken.
 
     1 for the intercept and for columns of factors, the sd of numeric columns, their root mean
@@ -174,7 +182,7 @@ def effect_scales(term: Term) -> tuple[tuple[float, str], ...]:
             continue
         centred = has_intercept or np.count_nonzero(term.T[:, k]) > 1
         how = "sd" if centred else "rms"
-        sd, rms = spread(term.centred, k)
+        sd, rms = spread(term.centred, k, whole)
         scale = sd if centred else rms
         scales.append((scale, how) if scale > 0 else (1.0, "1"))
     return tuple(scales)

@@ -23,6 +23,7 @@ from hiermodels.spec.matrices import Column, Matrix
 from hiermodels.spec.predictor_coding import rows_of_levels
 from hiermodels.spec.priors import ResolvedPriors
 from hiermodels.spec.residual import Residual
+from hiermodels.spec.whole import Counted
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -80,6 +81,9 @@ def subset_design(design: Design, rows: Index) -> Design:
         parameters mean what they meant.
     """
     small = replace(_cut(design, rows), data=design.data.iloc[rows])
+    if isinstance(design.whole, Counted):
+        counts = design.whole.counts[rows]
+        small = replace(small, whole=Counted(int(counts.sum()), counts))
     if design.residual is None:
         return small
     return replace(small, residual=_residual(design.residual, small, rows))

@@ -7,12 +7,14 @@ import pandas as pd
 import pytest
 
 from hiermodels.fitting.model import Model
-from hiermodels.spec import gram_products, matrices
+from hiermodels.spec import findings, gram_products, matrices
 from hiermodels.spec.families import Family
 from hiermodels.spec.gram import build_gram, design_groupings
 from hiermodels.spec.gram_parts import Grouping
-from hiermodels.spec.matrices import beside, mean_squares, spread, triangle
+from hiermodels.spec.matrices import beside, given, mean_squares, spread, triangle
 from hiermodels.spec.priors import resolve_priors
+from hiermodels.spec.standing_rows import rows_of
+from hiermodels.spec.whole import Counted, Whole
 
 
 @pytest.fixture(params=["y ~ x * h + poly(z, 2)", "y ~ 0 + x + x:z", "y ~ k / x"])
@@ -101,6 +103,8 @@ def test_cross_products_are_those_of_whole_matrices(design):
 def test_rows_are_not_copied(monkeypatch):
     monkeypatch.setattr(matrices, "_ROWS", 1 << 12)
     monkeypatch.setattr(gram_products, "_ROWS", 1 << 12)
+    # lint leaves so many rows alone
+    monkeypatch.setattr(findings, "MOST_NUMBERS", 1 << 20)
     n = 300_000
     rng = np.random.default_rng(0)
     data = pd.DataFrame({"y": rng.normal(size=n), "x": rng.normal(size=n)})
@@ -127,3 +131,45 @@ def test_rows_are_not_copied(monkeypatch):
     finally:
         tracemalloc.stop()
     assert model.design.X.shape == (n, 2)
+
+
+def test_lint_keeps_no_matrix():
+    rng = np.random.default_rng(3)
+    data = pd.DataFrame({"x": rng.normal(5.0, 1.0, 200), "h": list("abcd") * 50})
+    data["g"] = rng.integers(0, 10, 200)
+    data["y"] = data["x"] + rng.normal(size=200)
+    # one slope without a mean and one factor in a bar: every check that reads columns
+    design = Model("y ~ x + h + (0 + h | g) + (0 + I(x ** 2) | g)", data).design
+    every = [design.matrix, design.centred, *(term.matrix for term in design.terms)]
+    assert not any("values" in vars(matrix) for matrix in every)
+
+
+def test_given_columns():
+    """Columns of rows that stand for others are what was given, an intercept's too."""
+    rng = np.random.default_rng(4)
+    columns = Model("y ~ x", pd.DataFrame({"x": [1.0, 2, 4], "y": [0.0, 1, 1]})).design.columns
+    raw, array = rng.normal(size=(5, 2)), rng.normal(size=(5, 2))
+    matrix = given(columns, array, raw)
+    change = np.array([[0.0, -2.0], [0.0, 0.5]])
+    np.testing.assert_array_equal(matrix.values, array)
+    np.testing.assert_array_equal(matrix.moved(change)[1:3], (array + raw @ change)[1:3])
+    np.testing.assert_array_equal(matrix.select([1]).take(np.array([4, 0])), array[[4, 0], 1:])
+    np.testing.assert_array_equal(matrix.moved(change).column(1), (array + raw @ change)[:, 1])
+    both = beside([matrix, given(columns, raw)])
+    np.testing.assert_array_equal(both, np.hstack([array, raw]))
+
+
+def test_spread_of_rows_that_stand_for_others():
+    rng = np.random.default_rng(5)
+    columns = Model("y ~ x", pd.DataFrame({"x": [1.0, 2, 4], "y": [0.0, 1, 1]})).design.columns
+    rows = np.column_stack([np.ones(40), rng.normal(3.0, 2.0, 40)])
+    sd, rms = np.std(rows[:, 1], ddof=1), np.sqrt(np.mean(rows[:, 1] ** 2))
+    standing, _ = rows_of((rows.T @ rows)[np.triu_indices(2)][None, :], 2)
+    found = spread(given(columns, standing), 1, Whole(40, standing[:, 0]))
+    # sums of 40 numbers in another order: a few roundings
+    np.testing.assert_allclose(found, (sd, rms), rtol=1e-12)
+    counts = np.arange(1.0, 41.0)
+    many = np.repeat(rows[:, 1], counts.astype(int))
+    found = spread(given(columns, rows), 1, Counted(len(many), counts))
+    expected = np.std(many, ddof=1), np.sqrt(np.mean(many**2))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)

@@ -1,0 +1,64 @@
+"""Arrow's column types in the kinds that a formula knows."""
+
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.types as at
+
+NUMBERS: Final = "numbers"
+WHOLE: Final = "whole numbers"
+TEXT: Final = "text"
+TRUTH: Final = "truth values"
+FACTOR: Final = "levels of a factor"
+TIME: Final = "dates or times"
+NOTHING: Final = "nothing but missing values"
+
+
+def kind_of(column: pa.DataType) -> str:
+    """Return the kind of a column's values in words; Arrow's name where a formula knows none."""
+    if at.is_dictionary(column):
+        return FACTOR
+    if at.is_boolean(column):
+        return TRUTH
+    if at.is_integer(column):
+        return WHOLE
+    if at.is_floating(column) or at.is_decimal(column):
+        return NUMBERS
+    if at.is_string(column) or at.is_large_string(column) or at.is_string_view(column):
+        return TEXT
+    if at.is_temporal(column):
+        return TIME
+    return NOTHING if at.is_null(column) else str(column)
+
+
+def plain_type(column: pa.DataType) -> pa.DataType:
+    """Return the one type in which values of a kind are compared."""
+    if at.is_dictionary(column):
+        return plain_type(column.value_type)
+    kind = kind_of(column)
+    if kind == WHOLE:
+        return pa.uint64() if at.is_uint64(column) else pa.int64()
+    if kind == NUMBERS:
+        return pa.float64()
+    return pa.string() if kind == TEXT else column
+
+
+def common_type(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
+    """Return a type that holds the values of both, None where they are of different kinds."""
+    if first == second or at.is_null(second):
+        return first
+    if at.is_null(first):
+        return second
+    kinds = kind_of(first), kind_of(second)
+    if set(kinds) <= {NUMBERS, WHOLE}:
+        return pa.float64() if NUMBERS in kinds else _whole(first, second)
+    if set(kinds) <= {TEXT, FACTOR}:
+        plain = plain_type(first), plain_type(second)
+        if plain[0] != plain[1]:
+            return None
+        return first if kinds == (FACTOR, FACTOR) else plain[0]
+    return first if kinds == (TIME, TIME) else None
+
+
+def _whole(first: pa.DataType, second: pa.DataType) -> pa.DataType:
+    return pa.uint64() if at.is_uint64(first) and at.is_uint64(second) else pa.int64()

@@ -1,0 +1,188 @@
+"""From whatever a user gives as data to a data frame or a stream of chunks."""
+
+import glob
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qs, unquote
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as pa_dataset
+
+from hiermodels.errors import DataError
+from hiermodels.spec.stream_dask import DaskStream
+from hiermodels.spec.stream_files import open_files
+from hiermodels.spec.streams import CHUNK, ArrowStream, Stream
+
+_URL: Final = "duckdb:"
+
+
+def open_stream(data: object) -> Stream:
+    """Return the stream of a source.
+
+    Parameters
+    ----------
+    data : object
+        A path, folder or pattern of Parquet or CSV files; ``duckdb:///file.db?table=t`` or a
+        DuckDB relation; an Arrow dataset or table; a Polars frame or lazy frame; a Dask
+        DataFrame; anything that gives Arrow's stream interface each time it is asked.
+
+    Raises
+    ------
+    DataError
+        Where it is none of these, cannot be opened, or can be read once only.
+
+    Examples
+    --------
+    >>> open_stream(pa.table({"y": [1.0, 2.0]})).names
+    ('y',)
+    """
+    if isinstance(data, str | Path):
+        text = str(data)
+        return _open_url(text) if text.startswith(_URL) else open_files(text)
+    if isinstance(data, pa_dataset.Dataset):
+        return _dataset_stream(data)
+    home = type(data).__module__.partition(".")[0]
+    if home == "polars":
+        return _polars_stream(data)
+    if home in ("dask", "dask_expr") and hasattr(data, "to_delayed"):
+        return DaskStream(data)
+    if home in ("duckdb", "_duckdb"):
+        return _relation_stream(data, "a DuckDB relation")
+    if isinstance(data, pa.RecordBatchReader):
+        raise DataError(
+            "A RecordBatchReader can be read once, and a model needs two passes. Give what it "
+            "came from: the dataset, the files, or reader.read_all() where that fits in memory."
+        )
+    if hasattr(data, "__arrow_c_stream__"):
+        return _capsule_stream(data)
+    raise DataError(
+        f"The data must be a pandas DataFrame or a source of one; got {type(data).__name__}. "
+        "Allowed are Parquet and CSV files, folders and patterns, DuckDB relations and "
+        "duckdb:///file.db?table=t, Arrow datasets and tables, Polars frames and Dask DataFrames."
+    )
+
+
+def need(module: str) -> Any:
+    """Return an optional package.
+
+    Raises
+    ------
+    DataError
+        Where it is not installed; the message names the extra.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise DataError(
+            f"This source needs {module}, which is not installed: "
+            f"pip install 'hiermodels[{module}]'."
+        ) from error
+
+
+def is_small_file(source: str, limit: int = 100_000_000) -> bool:
+    """Return whether a source is one file of less than so many bytes, or none that is there."""
+    path = Path(source)
+    several = path.is_dir() or glob.has_magic(source) or source.startswith(_URL)
+    return not several and (not path.exists() or path.stat().st_size < limit)
+
+
+# --- Arrow ----------------------------------------------------------------------------------
+
+
+def _dataset_stream(dataset: Any) -> Stream:
+    def batches(columns: Sequence[str]) -> Any:
+        return dataset.to_batches(
+            columns=list(columns), batch_size=CHUNK, batch_readahead=1, fragment_readahead=1
+        )
+
+    return ArrowStream("an Arrow dataset", dataset.schema, batches)
+
+
+def _capsule_stream(data: Any) -> Stream:
+    """Return the stream of an object with Arrow's stream interface, such as a table."""
+    home = type(data).__module__.partition(".")[0]
+    name = "an Arrow table" if home == "pyarrow" else f"a {type(data).__name__} of {home}"
+    schema = pa.RecordBatchReader.from_stream(data).schema
+
+    def batches(columns: Sequence[str]) -> Any:
+        chosen = data.select(list(columns)) if hasattr(data, "select") and columns else data
+        return pa.RecordBatchReader.from_stream(chosen)
+
+    return ArrowStream(name, schema, batches)
+
+
+def _polars_stream(data: Any) -> Stream:
+    """Return the stream of a Polars frame, lazy or not."""
+    polars = need("polars")
+    # without Arrow's views of text, for which few functions exist
+    level = polars.CompatLevel.oldest()
+
+    def batches(columns: Sequence[str]) -> Any:
+        chosen = data.lazy().select(list(columns))
+        parts = chosen.collect_batches(chunk_size=CHUNK)
+        return (part.to_arrow(compat_level=level) for part in parts)
+
+    errors = (polars.exceptions.PolarsError, pa.ArrowException, OSError)
+    lazy = not hasattr(data, "__arrow_c_stream__")
+    schema = data.collect_schema().to_frame().to_arrow(compat_level=level).schema
+    return ArrowStream(f"a Polars {'lazy ' * lazy}frame", schema, batches, errors)
+
+
+# --- DuckDB ---------------------------------------------------------------------------------
+
+
+def _relation_stream(relation: Any, name: str) -> Stream:
+    duckdb = need("duckdb")
+    errors = (duckdb.Error, pa.ArrowException, OSError)
+    try:
+        schema = relation.limit(0).to_arrow_table().schema
+    except errors as error:
+        raise DataError(f"{name} cannot be read: {' '.join(str(error).split())}.") from error
+
+    def batches(columns: Sequence[str]) -> Any:
+        quoted = ", ".join('"' + column.replace('"', '""') + '"' for column in columns)
+        return relation.project(quoted).to_arrow_reader(CHUNK)
+
+    return ArrowStream(name, schema, batches, errors)
+
+
+def _open_url(url: str) -> Stream:
+    """Return the stream of a table in a DuckDB file, opened for reading."""
+    path, _, query = url.removeprefix(_URL).removeprefix("//").partition("?")
+    if path.startswith("/") and not Path(unquote(path)).exists():
+        # three slashes stand before a path relative to here, four before one from the root
+        path = path[1:]
+    path = unquote(path[1:] if path.startswith("//") else path)
+    tables = parse_qs(query).get("table", [])
+    if len(tables) != 1:
+        raise DataError(f"{url!r} names no table; write duckdb:///file.db?table=t.")
+    duckdb = need("duckdb")
+    if not Path(path).is_file():
+        raise DataError(f"there is no file {path!r}; check the path of {url!r}.")
+    try:
+        relation = duckdb.connect(path, read_only=True).table(tables[0])
+    except duckdb.Error as error:
+        detail = " ".join(str(error).split())
+        hint = " Another process holds it: close that one." if "lock" in detail.lower() else ""
+        raise DataError(
+            f"The database {path!r} cannot be read: {detail.rstrip('.')}.{hint}"
+        ) from error
+    return _relation_stream(relation, f"the table {tables[0]!r} of {path!r}")
+
+
+# --- what fits in memory --------------------------------------------------------------------
+
+
+def frame_within(stream: Stream, columns: Sequence[str], limit: int) -> pd.DataFrame | None:
+    """Return a source's columns as a data frame, None where they take more than so many bytes."""
+    parts = stream.within(columns, limit)
+    if parts is None:
+        return None
+    if not parts:
+        raise DataError("The source has no rows; a model needs some.")
+    table = pa.concat_tables(parts, promote_options="permissive").unify_dictionaries()
+    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
+    return frame

@@ -1,0 +1,125 @@
+"""Streams of Dask DataFrames: partitions are summed where they lie, and the sums as a tree."""
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, Final
+
+import pyarrow as pa
+
+from hiermodels.errors import DataError, HierModelsError
+from hiermodels.spec.streams import Chunk, Report, Stream, Sums, sliced, summarise_named
+
+_FAN: Final = 8
+
+
+@dataclass(frozen=True, eq=False)
+class DaskStream(Stream):
+    """The partitions of a Dask DataFrame.
+
+    Attributes
+    ----------
+    frame : dask.dataframe.DataFrame
+    """
+
+    frame: Any
+
+    @property
+    def description(self) -> str:  # type: ignore[override]
+        """The source in words."""
+        return f"a Dask DataFrame of {self.n_parts:,} partitions"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return tuple(self.frame.columns)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns' types, as the frame declares them."""
+        return pa.Schema.from_pandas(self.frame._meta, preserve_index=False)
+
+    @property
+    def n_parts(self) -> int:
+        """Number of partitions."""
+        return int(self.frame.npartitions)
+
+    def chunks(self, columns: Sequence[str]) -> Iterator[Chunk]:
+        """Yield the rows in chunks, partition by partition."""
+        for k in range(self.n_parts):
+            part = self.frame[list(columns)].get_partition(k)
+            try:
+                frame = part.compute()
+            except Exception as error:  # whatever a user's graph raises, named and handed on
+                raise _failed(self.frame, k, error) from error
+            yield from sliced(as_table(frame), f"partition {k}")
+
+    def fold[Summary](
+        self,
+        summarise: Callable[[Chunk], Summary],
+        add: Callable[[Summary, Summary], Summary],
+        columns: Sequence[str],
+        report: Report | None = None,
+    ) -> Summary | None:
+        """Return the sum of the partitions' summaries, computed by Dask's scheduler."""
+        dask: Any = importlib.import_module("dask")
+        parts = [
+            dask.delayed(partition_sum)(summarise, add, part, f"partition {k}")
+            for k, part in enumerate(self.frame[list(columns)].to_delayed())
+        ]
+        while len(parts) > 1:
+            parts = [
+                dask.delayed(add_all)(add, parts[at : at + _FAN])
+                for at in range(0, len(parts), _FAN)
+            ]
+        try:
+            (found,) = dask.compute(parts[0])
+        except HierModelsError:
+            raise
+        except Exception as error:  # whatever a user's graph raises, named and handed on
+            raise self._name(error, columns) from error
+        if report is not None and found is not None:
+            report(self.n_parts)
+        total: Summary | None = found
+        return total
+
+    def _name(self, error: Exception, columns: Sequence[str]) -> DataError:
+        """Return the error with the partition that fails, found by asking each."""
+        for k in range(self.n_parts):
+            try:
+                self.frame[list(columns)].get_partition(k).compute()
+            except Exception as found:  # the same error again, now with its partition
+                return _failed(self.frame, k, found)
+        detail = " ".join(str(error).split())
+        return DataError(f"Dask could not compute the sums ({type(error).__name__}: {detail}).")
+
+
+def partition_sum(
+    summarise: Callable[[Chunk], Any], add: Callable[[Any, Any], Any], frame: Any, where: str
+) -> Any:
+    """Return one partition's summary."""
+    sums: Sums[Any] = Sums(add)
+    table = as_table(frame)
+    for chunk in sliced(table, where) if table.num_rows else [Chunk(table, where)]:
+        sums.put(summarise_named(summarise, chunk))
+    return sums.total()
+
+
+def add_all(add: Callable[[Any, Any], Any], parts: Sequence[Any]) -> Any:
+    """Return the sum of some summaries."""
+    return reduce(add, parts)
+
+
+def as_table(frame: Any) -> pa.Table:
+    """Return a pandas partition as an Arrow table."""
+    return pa.Table.from_pandas(frame, preserve_index=False)
+
+
+def _failed(frame: Any, k: int, error: Exception) -> DataError:
+    """Return the error for a partition that cannot be computed."""
+    detail = " ".join(str(error).split()).rstrip(".")
+    return DataError(
+        f"Partition {k} of {frame.npartitions} of the Dask DataFrame cannot be computed: "
+        f"{type(error).__name__}: {detail}. No result was kept; mend or drop that partition."
+    )

@@ -1,0 +1,83 @@
+"""Which models a source beyond memory can give: those that need sums over its rows."""
+
+from hiermodels.errors import EngineError, FormulaError
+from hiermodels.spec.families import Family
+from hiermodels.spec.formula import ModelFormula
+from hiermodels.spec.recorders import has_state
+
+
+def has_products(family: Family) -> bool:
+    """Return whether a family's likelihood is a function of cross-products."""
+    return (family.name, family.link) == ("gaussian", "identity")
+
+
+def check_streamable(formula: ModelFormula) -> None:
+    """Raise where a formula needs more of the rows than their cross-products.
+
+    Raises
+    ------
+    EngineError
+        With the part of the formula that does.
+    """
+    reasons = [f"{name}()" for name in ("cens", "trunc", "trials") if name in formula.additions]
+    se = formula.additions.get("se")
+    if se is not None and se.with_sigma:
+        reasons.append("se(s, sigma=True)")
+    for bar in formula.bars:
+        own = bar.structure
+        if own.by or own.cov or own.multiple or own.dist == "student":
+            reasons.append(f"the structure of the bar by {bar.group_name} (gr() or mm())")
+    for name, part in formula.parameters.items():
+        if name != "sigma" or part.bars or part.offsets:
+            reasons.append(f"the formula for {name} with coefficients of its own")
+    term = formula.residual
+    if term is not None:
+        if "weights" in formula.additions or formula.sigma is not None:
+            what = "weights()" if "weights" in formula.additions else "a formula for sigma"
+            reasons.append(f"{what} beside {term}")
+        if term.structure == "unstr" and term.time is not None and not term.time.plain:
+            reasons.append(f"the computed time of {term}")
+    if reasons:
+        raise EngineError(
+            f"{reasons[0]} needs the rows, and this source is beyond memory: cross-products are "
+            "all that is kept of it. Hold the rows (hm.Model(formula, source, memory='64 GB')) or "
+            "leave that out."
+        )
+    alone = [formula.response, *formula.offsets]
+    alone += [e for own in formula.additions.values() for e in own.expressions]
+    for expression in alone:
+        if has_state(expression):
+            raise FormulaError(
+                f"{expression.label} depends on all rows at once outside of a predictor, which a "
+                "source that is read in passes cannot compute. Compute it beforehand as a column."
+            )
+
+
+def check_collapsible(formula: ModelFormula, family: Family) -> None:
+    """Raise where rows that agree in every column cannot stand for each other.
+
+    Raises
+    ------
+    EngineError, FormulaError
+        With the part of the formula that stands in the way.
+    """
+    if formula.parameters or formula.residual is not None:
+        own = next(iter(formula.parameters.values()), None)
+        what = str(formula.residual) if own is None else repr(own.text)
+        raise EngineError(
+            f"{what} needs the rows, and this source is beyond memory. Hold the rows "
+            "(hm.Model(formula, source, memory='64 GB')) or leave that out."
+        )
+    weights = formula.additions.get("weights")
+    if weights is not None and not weights.expression.plain:
+        raise FormulaError(
+            f"weights({weights.expression.label}) must name a column where rows that agree are "
+            "counted together. Compute it beforehand."
+        )
+    for label, expression in formula.factors.items():
+        if has_state(expression) and not expression.text.startswith("C("):
+            raise FormulaError(
+                f"{label.strip('`')} depends on all rows at once, which rows that agree and are "
+                f"counted together do not show for family={family.name!r}. Compute it beforehand "
+                "as a column."
+            )
