@@ -17,6 +17,7 @@ QUICK = ("sleepstudy", "pupils", "gpa_slope", "gpa_ar", "gpa_strata", "reml", "f
 ROWS = (
     *QUICK, "imports", "rows_100k", "rows", "rows_10m", "groups", "nested", "speed_dating",
     "patents", "negative_binomial", "crossed_binomial", "collapsed", "evaluations", "forms",
+    "interval_coverage",
 )  # fmt: skip
 
 

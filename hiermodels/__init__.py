@@ -26,10 +26,12 @@ from hiermodels.errors import (
 )
 
 if TYPE_CHECKING:
+    from hiermodels.answers.calibration import Calibration, sbc
     from hiermodels.answers.contrasted import Contrasts
     from hiermodels.answers.contrasts import comparisons, slopes
     from hiermodels.answers.folds import kfold
     from hiermodels.answers.hypotheses import hypothesis
+    from hiermodels.answers.implied_quantities import imply_quantities as prior_implied
     from hiermodels.answers.leave_group_out import logo
     from hiermodels.answers.leave_one_out import loo
     from hiermodels.answers.likelihood_ratio import lrt
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from hiermodels.answers.pooling_factors import measure_pooling as pooling
     from hiermodels.answers.predicted import Prediction
     from hiermodels.answers.prediction import predict
+    from hiermodels.answers.prior_simulation import simulate_from_priors as prior_predictive
+    from hiermodels.answers.prior_stress import stress_priors as prior_sensitivity
     from hiermodels.answers.ranking import rank_levels as rank_groups
     from hiermodels.answers.regressions import complete_pooling, no_pooling
     from hiermodels.answers.rivals import compare_rivals as compare_estimates
@@ -59,6 +63,10 @@ if TYPE_CHECKING:
         plot_estimates,
         plot_groups,
         plot_pooling,
+        plot_prior_implied,
+        plot_prior_predictive,
+        plot_prior_sensitivity,
+        plot_sbc,
         plot_shrinkage,
         plot_shrinkage_demo,
         plot_varcorr,
@@ -70,6 +78,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Calibration",
     "Contrasts",
     "CrossValidation",
     "DataError",
@@ -108,15 +117,23 @@ __all__ = [
     "plot_estimates",
     "plot_groups",
     "plot_pooling",
+    "plot_prior_implied",
+    "plot_prior_predictive",
+    "plot_prior_sensitivity",
+    "plot_sbc",
     "plot_shrinkage",
     "plot_shrinkage_demo",
     "plot_varcorr",
     "pointwise_log_likelihood",
     "pooling",
     "predict",
+    "prior_implied",
+    "prior_predictive",
+    "prior_sensitivity",
     "r2",
     "rank_groups",
     "report",
+    "sbc",
     "shrinkage_demo",
     "simulate",
     "slopes",
@@ -125,6 +142,7 @@ __all__ = [
 
 # public name -> (module, name there)
 _LAZY = {
+    "Calibration": ("hiermodels.answers.calibration", "Calibration"),
     "Contrasts": ("hiermodels.answers.contrasted", "Contrasts"),
     "CrossValidation": ("hiermodels.answers.validation", "CrossValidation"),
     "Estimate": ("hiermodels.fitting.estimate", "Estimate"),
@@ -154,15 +172,23 @@ _LAZY = {
     "plot_estimates": ("hiermodels.show.plots", "plot_estimates"),
     "plot_groups": ("hiermodels.show.plots", "plot_groups"),
     "plot_pooling": ("hiermodels.show.plots", "plot_pooling"),
+    "plot_prior_implied": ("hiermodels.show.plots", "plot_prior_implied"),
+    "plot_prior_predictive": ("hiermodels.show.plots", "plot_prior_predictive"),
+    "plot_prior_sensitivity": ("hiermodels.show.plots", "plot_prior_sensitivity"),
+    "plot_sbc": ("hiermodels.show.plots", "plot_sbc"),
     "plot_shrinkage": ("hiermodels.show.plots", "plot_shrinkage"),
     "plot_shrinkage_demo": ("hiermodels.show.plots", "plot_shrinkage_demo"),
     "plot_varcorr": ("hiermodels.show.plots", "plot_varcorr"),
     "pointwise_log_likelihood": ("hiermodels.answers.pointwise", "pointwise_log_likelihood"),
     "pooling": ("hiermodels.answers.pooling_factors", "measure_pooling"),
     "predict": ("hiermodels.answers.prediction", "predict"),
+    "prior_implied": ("hiermodels.answers.implied_quantities", "imply_quantities"),
+    "prior_predictive": ("hiermodels.answers.prior_simulation", "simulate_from_priors"),
+    "prior_sensitivity": ("hiermodels.answers.prior_stress", "stress_priors"),
     "r2": ("hiermodels.answers.variance_shares", "explained"),
     "rank_groups": ("hiermodels.answers.ranking", "rank_levels"),
     "report": ("hiermodels.show.reporting", "write_report"),
+    "sbc": ("hiermodels.answers.calibration", "sbc"),
     "shrinkage_demo": ("hiermodels.answers.shrinkage_panels", "simulate_panels"),
     "simulate": ("hiermodels.answers.simulation", "simulate_response"),
     "slopes": ("hiermodels.answers.contrasts", "slopes"),

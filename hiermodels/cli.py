@@ -1,4 +1,4 @@
-"""The command line: ``hiermodels demo``, ``fit DATA FORMULA``, ``study NAME``.
+"""The command line: ``demo``, ``fit DATA FORMULA``, ``study NAME``, ``sensitivity``.
 
 Exit codes: 0 for success, 2 with one line on stderr for input that cannot be used, 130 after
 Ctrl-C (what was drawn by then is saved), 1 for anything else.
@@ -185,6 +185,70 @@ def fit_study(
         _write(fit, staging)
     _say(f"Written to {out}: report.html, fit.nc and the tables as CSV.")
     return INTERRUPTED if fit.interrupted else 0
+
+
+@app.command("sensitivity")
+def stress_fit(
+    data: Annotated[
+        str, typer.Argument(metavar="STUDY|DATA", help="A study's name, or a CSV or Parquet file.")
+    ],
+    formula: Annotated[
+        str | None, typer.Argument(metavar="FORMULA", help="With DATA: 'y ~ x + (x | g)'.")
+    ] = None,
+    alternatives: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.toml",
+            help="A table of priors for each alternative; a grid of sensible ones by default.",
+        ),
+    ] = None,
+    family: Annotated[str, typer.Option(help="With DATA.")] = "gaussian",
+    prior: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="A prior of the fit itself; several times."),
+    ] = None,
+    variant: Annotated[str | None, typer.Option(help="Of a study; the main one by default.")] = (
+        None
+    ),
+    seed: Annotated[int, typer.Option(min=0, help="The same seed, the same draws.")] = 1,
+    cores: Annotated[int, typer.Option(min=1, help="Refits that run at a time.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder for tables, picture and page.")] = Path(
+        "hiermodels-sensitivity"
+    ),
+) -> int:
+    """Say how far other priors would move a fit: CSV, PNG, and sensitivity.html.
+
+    What is done is kept in OUT/results: a run that was stopped goes on where it was.
+    """
+    # with it comes the sampler, which --help and bad input need not wait for
+    from hiermodels.show.reporting.stress_folder import StressPlan, run_stress, write_stress
+
+    model = _model_of(data, formula, family, _parse_priors(prior or []), variant)
+    plan = StressPlan(alternatives, out / "results", seed, cores, _err.is_terminal)
+    with _output_folder(out) as staging:
+        try:
+            fit, found = run_stress(model, plan, _say)
+        except KeyboardInterrupt:
+            found = None
+        if found is None:
+            return INTERRUPTED
+        _say(repr(found))
+        write_stress(fit, found, staging)
+    _say(f"Written to {out}: sensitivity.html, sensitivity.png and the tables as CSV.")
+    return 0
+
+
+def _model_of(
+    data: str, formula: str | None, family: str, priors: dict[str, str], variant: str | None
+) -> "hm.Model":
+    """Return the model of a study, or of a file and a formula."""
+    if formula is None:
+        study = hm.load_study(data)
+        chosen = study.variant(variant)
+        _say(str(study))
+        return study.model(chosen.name).with_priors(priors)
+    frame = read_table(Path(data))
+    return hm.Model(formula, frame, family, priors or None)
 
 
 def _print_reference(reference: "Reference") -> None:

@@ -1,5 +1,7 @@
 """Rows left out a fold at a time, the model fitted again without each fold."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -7,7 +9,7 @@ import pandas as pd
 from hiermodels.answers.fitted import drawn
 from hiermodels.answers.held_out import levels_of
 from hiermodels.answers.pointwise import how, pointwise_parts
-from hiermodels.answers.refits import fit_without, held_rows
+from hiermodels.answers.refits import LeftOut, held_rows, refit_each
 from hiermodels.answers.smoothing import good_k, log_mean
 from hiermodels.answers.validation import CrossValidation
 from hiermodels.errors import FitError
@@ -18,7 +20,13 @@ Ints = npt.NDArray[np.intp]
 
 
 def kfold(
-    fit: Fit, k: int = 10, *, group: str | None = None, seed: int | None = None
+    fit: Fit,
+    k: int = 10,
+    *,
+    group: str | None = None,
+    seed: int | None = None,
+    cores: int | None = 1,
+    client: Any = None,
 ) -> CrossValidation:
     """Estimate how well rows are predicted by models fitted without their fold.
 
@@ -35,6 +43,11 @@ def kfold(
         fold then holds new groups. Without it rows are dealt to the folds.
     seed : int, optional
         Of the deal; the fit's own unless given.
+    cores : int, optional
+        Refits that run at a time, each in a process of its own; 1 stays in this process, None
+        takes one for each processor. The answer is the same.
+    client : distributed.Client, optional
+        A Dask client that runs the refits instead.
 
     Returns
     -------
@@ -46,7 +59,7 @@ def kfold(
     ------
     FitError
         There are no draws; k is no whole number from 2 to the number of rows or levels; there is
-        no such grouping.
+        no such grouping; the Dask client is closed.
 
     Notes
     -----
@@ -67,10 +80,9 @@ def kfold(
     design, sizes = fit.model.design, fit.posterior.sizes
     unit, fold = deal(design, k, group, fit.seed if seed is None else seed)
     elpd = np.empty(design.n)
-    for one in range(k):
-        held = np.flatnonzero(fold == one)
-        small = fit_without(fit, held, one, f"fold {one}")
-        elpd[held] = held_rows(fit.model, small, held, fit.seed)
+    jobs = [LeftOut(np.flatnonzero(fold == one), one, f"fold {one}") for one in range(k)]
+    for job, found in zip(jobs, refit_each(fit, jobs, held_rows, cores, client), strict=True):
+        elpd[job.rows] = found
     table = pd.DataFrame({"elpd": elpd, "fold": fold}, index=design.data.index)
     if group is None:
         # of new groups the difference would say nothing about parameters

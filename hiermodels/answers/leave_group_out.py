@@ -1,6 +1,7 @@
 """Each level of a grouping left out with all its rows: how well a new group is predicted."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ from hiermodels.answers.fitted import drawn
 from hiermodels.answers.held_out import levels_of
 from hiermodels.answers.new_groups import group_terms
 from hiermodels.answers.pointwise import is_exact, processors
-from hiermodels.answers.refits import fit_without, log_density, points_of
+from hiermodels.answers.refits import LeftOut, log_density, points_of, refit_each
 from hiermodels.answers.smoothing import good_k, leave_out, log_mean, relative_efficiency
 from hiermodels.answers.validation import CrossValidation
 from hiermodels.engines.leave_out import leaf_grouping, leaf_terms
@@ -22,7 +23,14 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 
 
-def logo(fit: Fit, group: str | None = None, *, refit: bool = True) -> CrossValidation:
+def logo(
+    fit: Fit,
+    group: str | None = None,
+    *,
+    refit: bool = True,
+    cores: int | None = 1,
+    client: Any = None,
+) -> CrossValidation:
     """Estimate how well a whole new group is predicted by a model that has not seen it.
 
     Parameters
@@ -33,6 +41,11 @@ def logo(fit: Fit, group: str | None = None, *, refit: bool = True) -> CrossVali
     refit : bool
         Whether to fit the model again without each level whose Pareto k is too large, in place
         of its weights; priors and coding stay as they are.
+    cores : int, optional
+        Refits that run at a time, each in a process of its own; 1 stays in this process, None
+        takes one for each processor. The answer is the same.
+    client : distributed.Client, optional
+        A Dask client that runs the refits instead.
 
     Returns
     -------
@@ -82,11 +95,13 @@ def logo(fit: Fit, group: str | None = None, *, refit: bool = True) -> CrossVali
         elpd[own], k[own] = leave_out(terms.reshape(*shape, -1), efficiency)
         inner[own] = points
     again = np.flatnonzero(k > limit) if refit else np.zeros(0, dtype=np.intp)
-    for level in again:
-        held = np.flatnonzero(index == level)
-        small = fit_without(fit, held, int(level), f"{name} {levels[level]}")
-        terms, inner[level] = held_terms(fit.model, small, held, fit.seed)
-        elpd[level] = log_mean(terms[:, None])[0]
+    jobs = [
+        LeftOut(np.flatnonzero(index == level), int(level), f"{name} {levels[level]}")
+        for level in again
+    ]
+    for job, found in zip(jobs, refit_each(fit, jobs, held_terms, cores, client), strict=True):
+        terms, inner[job.key] = found
+        elpd[job.key] = log_mean(terms[:, None])[0]
     refitted = np.isin(np.arange(len(levels)), again)
     n_rows = np.bincount(index, minlength=len(levels))
     table = pd.DataFrame(

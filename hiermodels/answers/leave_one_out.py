@@ -1,18 +1,22 @@
 """Each row left out: importance sampling smoothed by ArviZ, fitted again where that fails."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from hiermodels.answers.fitted import drawn
 from hiermodels.answers.pointwise import how, pointwise_parts
-from hiermodels.answers.refits import fit_without, held_rows
+from hiermodels.answers.refits import LeftOut, held_rows, refit_each
 from hiermodels.answers.smoothing import good_k, leave_out, log_mean, relative_efficiency
 from hiermodels.answers.validation import CrossValidation
 from hiermodels.fitting.fit import Fit
 from hiermodels.spec.frame import row_label
 
 
-def loo(fit: Fit, *, refit: bool = False) -> CrossValidation:
+def loo(
+    fit: Fit, *, refit: bool = False, cores: int | None = 1, client: Any = None
+) -> CrossValidation:
     """Estimate how well each row is predicted by a model that has not seen it.
 
     For Gaussian models that the marginal engine can run, whichever engine ran, coefficients and
@@ -26,6 +30,11 @@ def loo(fit: Fit, *, refit: bool = False) -> CrossValidation:
     refit : bool
         Whether to fit the model again without each row whose Pareto k is too large, in place of
         its weights; priors and coding stay as they are.
+    cores : int, optional
+        Refits that run at a time, each in a process of its own; 1 stays in this process, None
+        takes one for each processor. The answer is the same.
+    client : distributed.Client, optional
+        A Dask client that runs the refits instead.
 
     Returns
     -------
@@ -35,7 +44,8 @@ def loo(fit: Fit, *, refit: bool = False) -> CrossValidation:
     Raises
     ------
     FitError
-        There are no draws, or those of the group effects were beyond memory and are needed.
+        There are no draws, or those of the group effects were beyond memory and are needed; the
+        Dask client is closed.
 
     Notes
     -----
@@ -67,11 +77,12 @@ def loo(fit: Fit, *, refit: bool = False) -> CrossValidation:
         elpd[part.rows], k[part.rows] = leave_out(terms, efficiency)
         seen[part.rows] = log_mean(part.kept)
     again = np.flatnonzero(k > limit) if refit else np.zeros(0, dtype=np.intp)
-    for row in again:
-        held = np.array([row], dtype=np.intp)
-        what = row_label(design.data.index, int(row))
-        small = fit_without(fit, held, int(row), what)
-        elpd[row] = held_rows(fit.model, small, held, fit.seed)[0]
+    jobs = [
+        LeftOut(np.array([row], dtype=np.intp), int(row), row_label(design.data.index, int(row)))
+        for row in again
+    ]
+    for job, found in zip(jobs, refit_each(fit, jobs, held_rows, cores, client), strict=True):
+        elpd[job.rows] = found
     table = pd.DataFrame(
         {
             "elpd": elpd,

@@ -84,6 +84,22 @@ def _check_x(design: Design, x: str | None, group: Group) -> str | None:
     return x
 
 
+def line_predictor(design: Design, x: str | None, group: Group) -> str | None:
+    """Return the numeric predictor along which a factor's lines run; None where there is none.
+
+    Raises
+    ------
+    FitError
+        ``x`` is not a numeric predictor.
+    """
+    return _check_x(design, x, group)
+
+
+def held_rows_of(design: Design, group: Group, x: str | None) -> pd.DataFrame:
+    """Return one row a level of a factor, with every predictor but x held."""
+    return _held(design, group, x)[0]
+
+
 def _dull(design: Design, group: Group, column: str) -> tuple[bool, bool, bool]:
     """Return what makes a predictor a poor choice of axis, the worst first.
 

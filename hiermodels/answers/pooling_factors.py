@@ -210,6 +210,17 @@ def covariance_root(fit: Fitted, group: Group, draws: Indices) -> tuple[Floats, 
     return sds, vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
 
 
+def pooling_draws(fit: Fitted, group: Group) -> Floats:
+    """Return draws of one grouping's pooling factors (S, J, q), at :func:`draw_positions`.
+
+    Parameters
+    ----------
+    fit : Fit
+    group : Group
+    """
+    return _factors(fit, group)[0]
+
+
 def _factors(fit: Fitted, group: Group) -> tuple[Floats, Floats]:
     """Return draws of the pooling factors (S, J, q), and the mean pooling matrix (J, q, q)."""
     design = fit.model.design

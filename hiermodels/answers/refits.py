@@ -1,13 +1,14 @@
 """A model fitted again without some of its rows, and what it then says about them."""
 
 import warnings
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Final
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from hiermodels.answers.parallel_runs import check_workers, run_all
 from hiermodels.answers.pointwise import is_exact, row_densities
 from hiermodels.answers.smoothing import log_mean
 from hiermodels.engines.leave_out import row_terms
@@ -21,6 +22,100 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 Density = Callable[[Floats], Floats]
 _DRAWS: Final = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Refits:
+    """What refits of a model without some of its rows share.
+
+    Attributes
+    ----------
+    model : Model
+    seed : int
+        Of the fit; with a key it makes each refit's own.
+    draws, chains : int
+    cores : int or None
+        Chains of a refit that run at a time; None: as many as there are processors.
+    """
+
+    model: Model
+    seed: int
+    draws: int
+    chains: int
+    cores: int | None = None
+
+    @classmethod
+    def of(cls, fit: Fit, cores: int | None = None) -> "Refits":
+        """Return refits with as many draws as a fit has."""
+        sizes = fit.posterior.sizes
+        return cls(fit.model, fit.seed, int(sizes["draw"]), int(sizes["chain"]), cores)
+
+    def without(self, held: Ints, key: int, what: str) -> Fit:
+        """Return the fit without some rows; see :func:`fit_without`."""
+        kept = np.setdiff1d(np.arange(self.model.design.n), held)
+        seed = int(np.random.SeedSequence([self.seed, key]).generate_state(1, np.uint32)[0])
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", SamplingWarning)
+            small = self.model.on_rows(kept).fit(
+                draws=self.draws, chains=self.chains, seed=seed, cores=self.cores, progress=False
+            )
+        for one in caught:
+            if issubclass(one.category, SamplingWarning):
+                text = f"In the refit without {what}: {one.message}"
+                warnings.warn(text, SamplingWarning, stacklevel=3)
+            else:
+                warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+        return small
+
+
+@dataclass(frozen=True, eq=False)
+class LeftOut:
+    """One refit to do.
+
+    Attributes
+    ----------
+    rows : ndarray of int
+        The rows left out.
+    key : int
+        Makes the refit's seed with the fit's.
+    what : str
+        What is left out, for warnings.
+    """
+
+    rows: Ints
+    key: int
+    what: str
+
+
+def refit_each[R](
+    fit: Fit,
+    jobs: Sequence[LeftOut],
+    answer: Callable[[Model, Fit, Ints, int], R],
+    cores: int | None,
+    client: Any,
+) -> list[R]:
+    """Return ``answer(model, refit, rows, seed)`` of a refit without each set of rows.
+
+    Parameters
+    ----------
+    fit : Fit
+    jobs : sequence of LeftOut
+    answer : callable
+        Of a module: other processes look it up by its name.
+    cores, client
+        Where refits run; see :func:`hiermodels.answers.parallel_runs.run_each`.
+    """
+    # chains side by side where refits are not
+    alone = client is None and check_workers(cores, None) == 1
+    shared = Refits.of(fit, None if alone else 1), answer
+    return run_all(_answered, shared, jobs, cores=cores, client=client, what="Refits")
+
+
+def _answered[R](shared: tuple[Refits, Callable[[Model, Fit, Ints, int], R]], job: LeftOut) -> R:
+    """Return what one refit says about the rows left out."""
+    refits, answer = shared
+    small = refits.without(job.rows, job.key, job.what)
+    return answer(refits.model, small, job.rows, refits.seed)
 
 
 def fit_without(fit: Fit, held: Ints, key: int, what: str) -> Fit:
@@ -41,21 +136,7 @@ def fit_without(fit: Fit, held: Ints, key: int, what: str) -> Fit:
     SamplingWarning
         As ``model.fit`` does, saying which refit it was.
     """
-    kept = np.setdiff1d(np.arange(fit.model.design.n), held)
-    sizes = fit.posterior.sizes
-    seed = int(np.random.SeedSequence([fit.seed, key]).generate_state(1, np.uint32)[0])
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", SamplingWarning)
-        small = fit.model.on_rows(kept).fit(
-            draws=int(sizes["draw"]), chains=int(sizes["chain"]), seed=seed, progress=False
-        )
-    for one in caught:
-        if issubclass(one.category, SamplingWarning):
-            text = f"In the refit without {what}: {one.message}"
-            warnings.warn(text, SamplingWarning, stacklevel=3)
-        else:
-            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
-    return small
+    return Refits.of(fit).without(held, key, what)
 
 
 def log_density(model: Model) -> Density:

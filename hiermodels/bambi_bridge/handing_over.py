@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hiermodels.bambi_bridge.names import COMPLEMENTS, bambi_name, complement, mirrored
-from hiermodels.errors import EngineError
+from hiermodels.errors import EngineError, PriorError
 from hiermodels.fitting.model import Model
 from hiermodels.spec.design import Design
 from hiermodels.spec.distributions import Prior
@@ -251,6 +251,11 @@ def _as_bambi(own: Mapping[_Key, Prior], make: Any) -> dict[str, Any]:
     """Return priors by term as Bambi's: of bars those of normal effects with a random sd."""
     given = {}
     for (name, bar), prior in own.items():
+        if prior.support == "shrinkage":
+            raise PriorError(
+                f"Bambi has no {prior.name} prior of coefficients. Give them others first, such as "
+                "model.with_priors({'b': 'Normal(0, 1)'})."
+            )
         theirs = make(prior.name, auto_scale=False, **dict(prior.arguments))
         given[name] = make("Normal", auto_scale=False, mu=0, sigma=theirs) if bar else theirs
     return given

@@ -18,14 +18,15 @@ from hiermodels.fitting.graph_bars import (
     rows_of,
     term_dim,
 )
-from hiermodels.fitting.graph_parts import VectorName, data, random, vector
+from hiermodels.fitting.graph_parts import VectorName, data, random
+from hiermodels.fitting.graph_shrinkage import ShrunkName, slope_parts
 from hiermodels.spec.distributions import Prior
 from hiermodels.spec.names import coef_dim, coef_dim_bis, of_parameter
 from hiermodels.spec.predictors import Predictor
 from hiermodels.spec.priors import TermPriors
 
 Coords = dict[str, Sequence[str] | np.ndarray]
-CoefNames = tuple[tuple[VectorName, tuple[int, ...]], ...]
+CoefNames = tuple[tuple[VectorName | ShrunkName, tuple[int, ...]], ...]
 
 
 class PredictorPriors(Protocol):
@@ -148,7 +149,7 @@ def add_coef(
     """
     p = len(priors)
     slopes = [k for k in range(p) if k != at]
-    free: list[tuple[VectorName, tuple[int, ...]]] = []
+    free: list[tuple[VectorName | ShrunkName, tuple[int, ...]]] = []
     gamma: list[Any] = [None] * p
     intercept, b = of_parameter(of, "Intercept"), of_parameter(of, "b")
     if at is not None:
@@ -159,13 +160,13 @@ def add_coef(
     if slopes:
         same = np.array_equal(T[np.ix_(slopes, slopes)], np.eye(len(slopes)))
         name = b if same else f"{b}_at_means"
-        own, values = vector(
-            name, [priors[k] for k in slopes], [(label,) for label in labels], (dim,)
-        )
-        free.append((own, tuple(slopes)))
-        for place, k in enumerate(slopes):
-            gamma[k] = values[place]
-        if own.names != (b,):
+        chosen = [priors[k] for k in slopes]
+        parts = slope_parts(name, chosen, labels, dim)
+        for own, places, values in parts:
+            free.append((own, tuple(slopes[place] for place in places)))
+            for at_value, place in enumerate(places):
+                gamma[slopes[place]] = values[at_value]
+        if len(parts) > 1 or parts[0][0].names != (b,):
             stacked = pt.stack([gamma[k] for k in slopes])
             pm.Deterministic(b, pt.dot(T[np.ix_(slopes, slopes)], stacked), dims=dim)
     stacked = pt.stack(gamma)

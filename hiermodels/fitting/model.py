@@ -5,6 +5,7 @@ import logging
 import platform
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache, cached_property
 from importlib.metadata import version
 from typing import Any
@@ -18,7 +19,7 @@ from hiermodels.engines.assembly import conditional_problem
 from hiermodels.engines.choice import ENGINES, choose_engine
 from hiermodels.engines.forms import Centred, check_centred, choose_forms
 from hiermodels.engines.marginal import MarginalProblem, marginal_problem
-from hiermodels.errors import EngineError, SamplingWarning
+from hiermodels.errors import DataError, EngineError, SamplingWarning
 from hiermodels.fitting import archive
 from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.generative import OBS, Generative, build_generative
@@ -36,7 +37,7 @@ from hiermodels.spec.design import Design, build_design, known_covariances
 from hiermodels.spec.distributions import as_prior
 from hiermodels.spec.families import Family, as_family
 from hiermodels.spec.formula import ModelFormula, parse_formula
-from hiermodels.spec.priors import ResolvedPriors, resolve_priors
+from hiermodels.spec.priors import ResolvedPriors, keep_priors, resolve_priors
 from hiermodels.spec.subset import row_positions, subset_design, subset_priors
 
 logger = logging.getLogger("hiermodels")
@@ -139,6 +140,10 @@ class Model:
         # whether the conditional engine's coordinates are whitened; None: where that pays
         self._whiten: bool | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what other processes need: what follows from it is computed there again."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("generative", "marginal")}
+
     @classmethod
     def from_parts(
         cls,
@@ -219,9 +224,29 @@ class Model:
             A key names nothing, or a prior does not fit the parameter.
         """
         user = {**self._user, **{key: as_prior(value) for key, value in priors.items()}}
-        resolved = resolve_priors(self._design, self._family, user)
+        old = resolve_priors(self._design, self._family, self._user)
+        new = resolve_priors(self._design, self._family, user)
+        resolved = keep_priors(self._resolved, old, new)
         return Model.from_parts(
             self._formula, self._family, self._design, resolved, user, self._asked, self._centred
+        )
+
+    def with_resolved(self, resolved: ResolvedPriors) -> "Model":
+        """Return the model under priors that are numbers already.
+
+        Parameters
+        ----------
+        resolved : ResolvedPriors
+            Of this model's design, such as :attr:`resolved` with some priors replaced.
+        """
+        return Model.from_parts(
+            self._formula,
+            self._family,
+            self._design,
+            resolved,
+            self._user,
+            self._asked,
+            self._centred,
         )
 
     def on_rows(self, rows: Any) -> "Model":
@@ -256,6 +281,45 @@ class Model:
             self._family,
             subset_design(self._design, positions),
             subset_priors(self._resolved, positions),
+            self._user,
+            self.engine,
+            self._centred,
+        )
+
+    def with_response(self, y: Any) -> "Model":
+        """Return the model with another response, with the priors and the coding that it has.
+
+        For data drawn from the model itself: nothing is learnt from the new response.
+
+        Parameters
+        ----------
+        y : array_like (n,)
+            As ``design.y`` holds it: after transformations, categories by number from 0.
+
+        Raises
+        ------
+        DataError
+            These are not n finite numbers.
+
+        Examples
+        --------
+        >>> import hiermodels as hm
+        >>> model = hm.Model("Yield ~ 1 + (1 | Batch)", hm.load_dataset("Dyestuff"))
+        >>> other = model.with_response(model.design.y + 10.0)
+        >>> float((other.design.y - model.design.y).mean()), other.priors.equals(model.priors)
+        (10.0, True)
+        """
+        values = np.array(y, dtype=np.float64)
+        if values.shape != self._design.y.shape or not np.isfinite(values).all():
+            raise DataError(
+                f"y must be {self._design.n} finite numbers; got an array of shape {values.shape}, "
+                f"{np.isfinite(values).sum()} of it finite."
+            )
+        return Model.from_parts(
+            self._formula,
+            self._family,
+            replace(self._design, y=values),
+            self._resolved,
             self._user,
             self.engine,
             self._centred,

@@ -4,14 +4,15 @@ import ast
 import difflib
 import math
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from hiermodels.errors import PriorError
 
-Support = Literal["real", "positive", "unit", "correlation", "interval"]
+Support = Literal["real", "positive", "unit", "correlation", "interval", "shrinkage"]
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,15 @@ DISTRIBUTIONS: dict[str, Signature] = {
     "Beta": _signature("unit", "alpha+", "beta+"),
     "LKJ": _signature("correlation", "eta+"),
     "Uniform": _signature("interval", "lower", "upper"),
-}
+    "Horseshoe": _signature(
+        "shrinkage", "scale_global+", "scale_slab+", "df+", "df_global+", "df_slab+",
+        df=1.0, df_global=1.0, df_slab=4.0,
+    ),
+}  # fmt: skip
 
+
+PC = "PC"
+"""The penalised-complexity prior of a sd, which is an exponential one."""
 
 FLAT: tuple[str, ...] = ("Flat", "HalfFlat", "flat", "improper")
 """Names of priors that are improper, which are refused."""
@@ -54,7 +62,8 @@ FLAT: tuple[str, ...] = ("Flat", "HalfFlat", "flat", "improper")
 
 def names_for(support: Support) -> str:
     """Return the distributions of a support, as messages list them."""
-    return ", ".join(name for name, s in DISTRIBUTIONS.items() if s.support == support)
+    names = [name for name, s in DISTRIBUTIONS.items() if s.support == support]
+    return ", ".join([*names, PC] if support == "positive" else names)
 
 
 @dataclass(frozen=True, init=False)
@@ -66,26 +75,43 @@ class Prior:
     name : str
         ``"Normal"``, ``"StudentT"``, ``"Cauchy"``, ``"Laplace"`` for coefficients;
         ``"HalfNormal"``, ``"HalfStudentT"``, ``"HalfCauchy"``, ``"Exponential"``, ``"Gamma"``,
-        ``"InverseGamma"``, ``"LogNormal"`` for standard deviations; ``"LKJ"`` for correlation
-        matrices; ``"Uniform"`` for single correlations; ``"Beta"`` for probabilities.
+        ``"InverseGamma"``, ``"LogNormal"`` for standard deviations, and ``"PC"``, the
+        penalised-complexity prior with P(sd > u) = alpha; ``"LKJ"`` for correlation matrices;
+        ``"Uniform"`` for single correlations; ``"Beta"`` for probabilities; ``"Horseshoe"``, the
+        regularised one, for all coefficients together (key ``b``), its scales in units of the
+        linear predictor for predictors of sd 1.
     *values, **arguments : float
-        In PyMC's order or by PyMC's names.
+        In PyMC's order or by PyMC's names; of PC ``u`` and ``alpha``.
 
     Raises
     ------
     PriorError
         For a name or an argument that does not exist, or a value that is not allowed.
 
+    Notes
+    -----
+    PC(u, alpha) is Exponential(-log(alpha) / u). Simpson et al. (2017),
+    https://doi.org/10.1214/16-STS576. The regularised horseshoe: Piironen and Vehtari (2017),
+    https://doi.org/10.1214/17-EJS1337SI.
+
     Examples
     --------
     >>> Prior("HalfStudentT", nu=3, sigma=20)
     Prior('HalfStudentT(nu=3, sigma=20)')
+    >>> print(Prior("PC", u=1, alpha=0.05))
+    PC(u=1, alpha=0.05) = Exponential(lam=2.996)
     """
 
     name: str
     arguments: tuple[tuple[str, float], ...]
+    written: str = field(default="", compare=False)
 
     def __init__(self, name: str, /, *values: float, **arguments: float) -> None:
+        object.__setattr__(self, "written", "")
+        if name == PC:
+            u, alpha = _penalised(values, arguments)
+            object.__setattr__(self, "written", f"PC(u={u:.4g}, alpha={alpha:.4g})")
+            name, values, arguments = "Exponential", (-math.log(alpha) / u,), {}
         if name in FLAT:
             raise PriorError(
                 f"{name} is no distribution: it does not integrate to 1, and where the data "
@@ -93,11 +119,11 @@ class Prior:
                 "such as Normal(0, 100) for a coefficient or HalfNormal(100) for a sd."
             )
         if not isinstance(name, str) or name not in DISTRIBUTIONS:
-            close = difflib.get_close_matches(str(name)[:80], list(DISTRIBUTIONS), n=1)
+            close = difflib.get_close_matches(str(name)[:80], [*DISTRIBUTIONS, PC], n=1)
             hint = f" Did you mean {close[0]}?" if close else ""
             raise PriorError(
                 f"The prior distribution {name!r} is not known; allowed are "
-                f"{', '.join(DISTRIBUTIONS)}.{hint}"
+                f"{', '.join(DISTRIBUTIONS)}, {PC}.{hint}"
             )
         signature = DISTRIBUTIONS[name]
         given = _bind(name, signature, values, arguments)
@@ -120,12 +146,24 @@ class Prior:
         return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.arguments)})"
 
     def __str__(self) -> str:
-        """Return the prior as text, numbers to four digits."""
-        return f"{self.name}({', '.join(f'{key}={value:.4g}' for key, value in self.arguments)})"
+        """Return the prior as text, numbers to four digits; of PC what it is, too."""
+        text = f"{self.name}({', '.join(f'{key}={value:.4g}' for key, value in self.arguments)})"
+        return f"{self.written} = {text}" if self.written else text
 
     def __repr__(self) -> str:
         """Return the prior as it could be written."""
-        return f"Prior({str(self)!r})"
+        return f"Prior({self.written or str(self)!r})"
+
+
+def _penalised(values: tuple[float, ...], arguments: dict[str, float]) -> tuple[float, float]:
+    """Return u and alpha of a penalised-complexity prior, checked."""
+    names = _signature("positive", "u+", "alpha")
+    (_, u), (_, alpha) = _bind(PC, names, values, arguments)
+    if not 0 < alpha < 1:
+        raise PriorError(
+            f"PC(u, alpha): alpha is the probability P(sd > u), between 0 and 1; got {alpha!r}."
+        )
+    return u, alpha
 
 
 def _bind(
@@ -182,7 +220,13 @@ def _float(value: object) -> float | None:
 
 
 def as_prior(value: Any) -> Prior:
-    """Return a Prior from a Prior, from text such as ``"Normal(0, 5)"``, or from Bambi's Prior.
+    """Return a Prior from whatever names one.
+
+    Parameters
+    ----------
+    value : Prior, str, dict or object
+        Text such as ``"Normal(0, 5)"``; a dictionary such as ``{"dist": "Normal", "mu": 0,
+        "sigma": 5}``; Bambi's Prior; a distribution of PreliZ, such as ``maxent`` returns.
 
     Raises
     ------
@@ -193,12 +237,47 @@ def as_prior(value: Any) -> Prior:
         return value
     if isinstance(value, str):
         return _from_text(value)
+    if isinstance(value, Mapping):
+        return _from_table(value)
     name, arguments = getattr(value, "name", None), getattr(value, "args", None)
     if isinstance(name, str) and isinstance(arguments, dict):
         return Prior(name, **{str(key): _number(name, key, v) for key, v in arguments.items()})
+    if isinstance(value, tuple) and len(value) == 2:
+        # what PreliZ returns with plot=True: the distribution, and the axes
+        value = value[0]
+    if hasattr(value, "params") and hasattr(value, "param_names"):
+        return _from_preliz(value)
     raise PriorError(
         f"A prior is text such as 'HalfNormal(sigma=2)' or a Prior; got {type(value).__name__}."
     )
+
+
+def _from_table(table: Mapping[str, Any]) -> Prior:
+    """Return a prior from a table with the key dist."""
+    arguments = {str(key): value for key, value in table.items()}
+    name = arguments.pop("dist", None)
+    if not isinstance(name, str):
+        raise PriorError(
+            "A prior's dictionary names its distribution by dist, as in {'dist': 'Normal', 'mu': "
+            f"0, 'sigma': 5}}; got {dict(table)!r}."
+        )
+    return Prior(name, **{key: _number(name, key, v) for key, v in arguments.items()})
+
+
+def _from_preliz(value: Any) -> Prior:
+    """Return a prior from a distribution of PreliZ, which bears its name as its class."""
+    name = type(value).__name__
+    if name not in DISTRIBUTIONS:
+        return Prior(name)
+    # PreliZ keeps every parametrisation's values as attributes, PyMC's among them
+    found = {key: getattr(value, key, None) for key in DISTRIBUTIONS[name].arguments}
+    open_ = [key for key, one in found.items() if one is None]
+    if open_ or not value.params:
+        raise PriorError(
+            f"PreliZ's {name} has no value for {', '.join(open_) or 'its parameters'}. Fix them, "
+            f"or let preliz.maxent({name}(), lower, upper, mass) choose them."
+        )
+    return Prior(name, **{key: _number(name, key, one) for key, one in found.items()})
 
 
 def _number(name: str, key: Any, value: Any) -> float:

@@ -18,6 +18,8 @@ from hiermodels.spec.scales import PredictorScale, column_scale, effect_scales, 
 Array = NDArray[np.float64]
 AT_MEANS = "at the means"
 RAW = "raw"
+#: Priors that all coefficients share, by the key of their class.
+SHRINKAGE = ("Horseshoe",)
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,12 @@ def resolve_coefficients(
     X = part.X_centred.copy()
     priors: list[Prior] = []
     for k in range(len(part.columns)):
-        prior, source = given.find(_coefficient_keys(part, k, of, taken), "real")
+        *own, general = _coefficient_keys(part, k, of, taken)
+        prior, source = given.find(tuple(own), "real")
+        if prior is None:
+            # all coefficients together may share the scales of one prior
+            also = SHRINKAGE if part.columns[k].parts else ()
+            prior, source = given.find((general,), "real", also)
         if prior is not None:
             # a user's prior is on the raw coefficient itself: its row of T is the identity's
             change = T[k].copy()
@@ -116,11 +123,23 @@ def resolve_coefficients(
             X = X - np.outer(part.X[:, k], change)
             T[k] -= change
         default, how = _default_coefficient(part, k, scale, weights)
+        if prior is not None:
+            prior, how = _for_column(part, k, prior)
         priors.append(prior or default)
-        on = RAW if np.count_nonzero(T[k]) == 1 else AT_MEANS
-        rows.append((_coefficient_name(part, k, of), priors[-1], source, RAW if prior else on,
-                     "" if prior else how))  # fmt: skip
+        on = RAW if prior or np.count_nonzero(T[k]) == 1 else AT_MEANS
+        rows.append((_coefficient_name(part, k, of), priors[-1], source, on, how))
     return tuple(priors), T, X
+
+
+def _for_column(part: Predictor, k: int, prior: Prior) -> tuple[Prior, str]:
+    """Return a user's prior of coefficient k, one of standardised predictors scaled to its own."""
+    if prior.name not in SHRINKAGE:
+        return prior, ""
+    spread, how = column_scale(part, k)
+    values = dict(prior.arguments)
+    for name in ("scale_global", "scale_slab"):
+        values[name] /= spread
+    return Prior(prior.name, **values), f"scales / {spread:.4g} ({how} of {part.columns[k].name})"
 
 
 def _coefficient_name(part: Predictor, k: int, of: str) -> str:

@@ -4,6 +4,7 @@ Defaults are weakly informative and scaled to the data; they are stated for pred
 means and mapped exactly to the raw scale on which everything is published.
 """
 
+import copy
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ __all__ = [
     "ResolvedPriors",
     "TermPriors",
     "allowed_keys",
+    "keep_priors",
     "resolve_priors",
 ]
 
@@ -157,10 +159,67 @@ def resolve_priors(
         # a user's prior is on the raw cutpoints: predictors stay where they are
         X, shift = X - shift, np.zeros_like(shift)
     table = pd.DataFrame(
-        [(name, str(prior), source, on, how) for name, prior, source, on, how in rows],
+        [
+            (name, str(prior), source, on, how or given.key_of(prior))
+            for name, prior, source, on, how in rows
+        ],
         columns=["parameter", "prior", "source", "scale", "how"],
     )
     return ResolvedPriors(coef, T, X, terms, sigma, table, residual, parameters, shift)
+
+
+def keep_priors(kept: ResolvedPriors, old: ResolvedPriors, new: ResolvedPriors) -> ResolvedPriors:
+    """Return new priors where they differ from old ones, and those kept elsewhere.
+
+    Priors that are numbers already may be others than the data at hand would give: those of a
+    model on some of its rows, or of a model whose priors were replaced.
+
+    Parameters
+    ----------
+    kept, old, new : ResolvedPriors
+        Those of the model; those that its data and its user's priors give; the same with more of
+        the user's priors.
+    """
+    same = old.coef == new.coef and np.array_equal(old.T, new.T)
+    same = same and np.array_equal(old.shift, new.shift)
+    pairs = zip(kept.terms, old.terms, new.terms, strict=True)
+    terms = tuple(k if _same_term(a, b) else b for k, a, b in pairs)
+    residual = kept.residual
+    if residual is not None and old.residual is not None and new.residual is not None:
+        if old.residual.as_dict() != new.residual.as_dict():
+            residual = new.residual
+    own = zip(kept.parameters, old.parameters, new.parameters, strict=True)
+    parameters = tuple(k if _same_parameter(a, b) else b for k, a, b in own)
+    sigma = kept.sigma if old.sigma == new.sigma else new.sigma
+    table = _keep_rows(kept.table, old.table, new.table)
+    coef, T, X, shift = (
+        (kept.coef, kept.T, kept.X, kept.shift) if same else (new.coef, new.T, new.X, new.shift)
+    )
+    return ResolvedPriors(coef, T, X, terms, sigma, table, residual, parameters, shift)
+
+
+def _keep_rows(kept: pd.DataFrame, old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """Return the new table, with the rows kept of parameters whose prior is as it was."""
+    # cutpoints have one row together, or one each: tables may differ in length
+    before = {row[0]: row for row in old.itertuples(index=False, name=None)}
+    held = {row[0]: row for row in kept.itertuples(index=False, name=None)}
+    rows = [
+        held.get(row[0], row) if before.get(row[0]) == row else row
+        for row in new.itertuples(index=False, name=None)
+    ]
+    return pd.DataFrame(rows, columns=new.columns)
+
+
+def _same_term(a: TermPriors, b: TermPriors) -> bool:
+    """Whether two priors of one bar say the same."""
+    return (a.sd, a.cor, a.nu) == (b.sd, b.cor, b.nu) and np.array_equal(a.T, b.T)
+
+
+def _same_parameter(a: ParameterPriors, b: ParameterPriors) -> bool:
+    """Whether two priors of one parameter say the same."""
+    pairs = zip(a.terms, b.terms, strict=True)
+    alike = (a.value, a.coef) == (b.value, b.coef) and np.array_equal(a.T, b.T)
+    return alike and all(_same_term(x, y) for x, y in pairs)
 
 
 class _Given:
@@ -181,7 +240,12 @@ class _Given:
                     f"The prior key {key!r} names nothing in this model.{hint} "
                     f"Allowed are {', '.join(allowed)}."
                 )
-        self.priors = {key: as_prior(value) for key, value in user.items()}
+        # each its own object, by which the table tells which key a prior came from
+        self.priors = {key: copy.copy(as_prior(value)) for key, value in user.items()}
+
+    def key_of(self, prior: Prior) -> str:
+        """Return the key that gave a prior, for the table; empty for a default."""
+        return next((f"by {key!r}" for key, own in self.priors.items() if own is prior), "")
 
     def has(self, key: str) -> bool:
         """Whether a key was given."""

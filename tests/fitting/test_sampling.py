@@ -250,6 +250,7 @@ data = pd.DataFrame({"x": rng.normal(size=n), "g": rng.integers(0, 300, n)})
 data["y"] = data.x + rng.normal(size=300)[data.g] + rng.normal(size=n)
 model = Model("y ~ x + (x | g)", data, engine="conditional")
 sampler, when = sys.argv[1:]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 if when == "at once":

@@ -13,7 +13,14 @@ from hiermodels.library.studies import study_names
 # Optimisers stop at about 1e-8 of the likelihood; two of them agree within a thousandth of what is
 # known about an estimate. Laplace's inner tolerances leave a fiftieth of a standard error.
 LOGLIK, SHARE = {"laplace": 1e-3}, {"laplace": 0.02}
-SLOW = {("patents", "year_and_patent"), ("patents", "patent"), ("speed_dating", "file_columns")}
+SLOW = {
+    ("patents", "year_and_patent"),
+    ("patents", "patent"),
+    ("speed_dating", "file_columns"),
+    ("sociometric", "model_2"),
+    ("sociometric", "model_3"),
+    ("sociometric", "model_4"),
+}
 # Wide crossings and thousands of effects take tens of seconds.
 VARIANTS = [(name, key) for name in study_names() for key in hm.load_study(name).variants]
 

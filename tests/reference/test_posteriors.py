@@ -133,12 +133,15 @@ def drawn(model):
     return fit
 
 
+SLOW = {(name, "conditional") for name in ("speed_dating", "nurses_nested", "bounce_nested")}
+
+
 def cases():
     """Return each study, the Gaussian ones by both engines."""
     for name, (_, _, family) in STUDIES.items():
-        slow = [pytest.mark.slow] if name == "speed_dating" else []
         engines = ("marginal", "conditional") if family == "gaussian" else ("conditional",)
         for engine in engines:
+            slow = [pytest.mark.slow] if (name, engine) in SLOW else []
             yield pytest.param(name, engine, marks=slow, id=f"{name}-{engine}")
 
 

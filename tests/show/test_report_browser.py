@@ -78,7 +78,7 @@ def measure(browser, folder, page, width):
 
 
 @pytest.mark.parametrize("width", [400, 1280])
-@pytest.mark.parametrize("case", ["sleep", "nested"])
+@pytest.mark.parametrize("case", ["sleep", pytest.param("nested", marks=pytest.mark.slow)])
 def test_a_browser_shows_it_whole(browser, request, tmp_path, case, width):
     page = report_html(request.getfixturevalue(case))
     seen, log = measure(browser, tmp_path, page, width)

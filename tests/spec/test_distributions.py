@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from hiermodels.errors import PriorError
 from hiermodels.spec.distributions import DISTRIBUTIONS, Prior, as_prior, names_for
@@ -107,7 +108,14 @@ def test_exact_text_reads_back_to_the_same_numbers(mu, sigma):
         ("\x00", "cannot be read"),
         (3, "A prior is text such as.*got int"),
         (None, "got NoneType"),
-        ({"name": "Normal"}, "got dict"),
+        ({"name": "Normal"}, "names its distribution by dist"),
+        ({"dist": "Normal", "mu": 0}, "misses sigma"),
+        ({"dist": "HalfNormal", "sigma": "wide"}, "sigma must be one number"),
+        ("PC(u=0, alpha=0.1)", "u must be finite and above 0; got 0.0"),
+        ("PC(u=1, alpha=1)", "between 0 and 1; got 1.0"),
+        ("PC(u=1, alpha=0)", "between 0 and 1; got 0.0"),
+        ("PC(u=1)", "misses alpha"),
+        ("LKJ(eta=0)", "eta must be finite and above 0"),
     ],
 )
 def test_refusals(value, message):
@@ -130,3 +138,36 @@ def test_refusals(value, message):
 def test_refusals_of_values(name, values, arguments, message):
     with pytest.raises(PriorError, match=message):
         Prior(name, *values, **arguments)
+
+
+def test_a_penalised_complexity_prior_is_an_exponential_one():
+    prior = as_prior("PC(u=2, alpha=0.05)")
+    # P(sd > u) = alpha
+    assert 1 - stats.expon(scale=1 / prior.values[0]).cdf(2.0) == pytest.approx(0.05, rel=1e-12)
+    assert prior == as_prior(prior.exact) == Prior("Exponential", lam=-np.log(0.05) / 2)
+    assert str(prior) == "PC(u=2, alpha=0.05) = Exponential(lam=1.498)"
+    assert repr(prior) == "Prior('PC(u=2, alpha=0.05)')"
+    assert hash(prior) == hash(as_prior(prior.exact))
+    assert "PC" in names_for("positive")
+
+
+def test_a_dictionary_is_read():
+    assert as_prior({"dist": "Normal", "mu": 1, "sigma": 2}) == Prior("Normal", 1, 2)
+    assert as_prior({"dist": "PC", "u": 1, "alpha": 0.5}) == Prior("PC", 1, 0.5)
+
+
+def preliz(name, **values):
+    """Return what a distribution of PreliZ looks like."""
+    names = {"param_names": tuple(values), "params": tuple(values.values())}
+    return type(name, (), {**values, **names})()
+
+
+def test_a_distribution_of_preliz_is_read_by_shape():
+    theirs = preliz("HalfStudentT", nu=np.float64(3), sigma=np.float64(2), lam=np.float64(0.25))
+    assert as_prior(theirs) == Prior("HalfStudentT", 3, 2)
+    # maxent(..., plot=True) returns the axes too
+    assert as_prior((theirs, object())) == Prior("HalfStudentT", 3, 2)
+    with pytest.raises(PriorError, match=r"no value for sigma.*preliz.maxent\(HalfNormal"):
+        as_prior(preliz("HalfNormal", sigma=None))
+    with pytest.raises(PriorError, match="'Kumaraswamy' is not known"):
+        as_prior(preliz("Kumaraswamy", a=1.0, b=2.0))

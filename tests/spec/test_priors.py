@@ -385,3 +385,23 @@ def test_priors_with_a_single_row():
     data = pd.DataFrame({"y": [2.0]})
     _, resolved = resolve("y ~ 1", data)
     assert normal(resolved.coef[0]) == {"mu": 2.0, "sigma": 2.5}
+
+
+def test_the_table_says_which_key_gave_a_prior():
+    priors = {
+        "sd": "HalfNormal(30)",
+        "sd_Subject[Days]": "PC(u=10, alpha=0.05)",
+        "b": "Normal(0, 20)",
+        "Days": "Normal(0, 10)",
+    }
+    formula = parse_formula("Reaction ~ Days + (Days | Subject)")
+    gaussian = Family("gaussian")
+    design = build_design(formula, load_dataset("sleepstudy"), gaussian)
+    table = resolve_priors(design, gaussian, priors).table.set_index("parameter")
+    given = table[table["source"] == "user"]
+    assert given["how"].to_dict() == {
+        "b[Days]": "by 'Days'",
+        "sd_Subject[Intercept]": "by 'sd'",
+        "sd_Subject[Days]": "by 'sd_Subject[Days]'",
+    }
+    assert table.loc["sd_Subject[Days]", "prior"].startswith("PC(u=10, alpha=0.05) = Exponential")

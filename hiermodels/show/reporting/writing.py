@@ -1,13 +1,16 @@
 """The report: one page that needs nothing but itself."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hiermodels.answers.checking import diagnose
 from hiermodels.errors import FitError
+from hiermodels.fitting.diagnostics import Diagnosis
 from hiermodels.fitting.fit import Fit
+from hiermodels.show.reporting.blocks import Section
 from hiermodels.show.reporting.sections import sections
 
 
@@ -24,19 +27,34 @@ def report_html(fit: Fit) -> str:
         Self-contained: styles and pictures are inside, there are no scripts, and the page itself
         forbids every request. Names from data and formula are escaped.
     """
+    found = diagnose(fit)
+    design = fit.model.design
+    groups = ", ".join(g.name for g in design.groups)
+    title = f"{design.response} by {groups}" if groups else f"A regression of {design.response}"
+    return page_html(fit, title, sections(fit, found), found)
+
+
+def page_html(fit: Fit, title: str, parts: Sequence[Section], found: Diagnosis) -> str:
+    """Return a page about a fit as the text of an HTML page.
+
+    Parameters
+    ----------
+    fit : Fit
+    title : str
+    parts : sequence of Section
+    found : Diagnostics
+        The verdict on the draws, which heads the page.
+    """
     environment = Environment(
         loader=PackageLoader("hiermodels.show.reporting", ""),
         autoescape=True,
         undefined=StrictUndefined,
     )
-    found = diagnose(fit)
-    design = fit.model.design
-    groups = ", ".join(g.name for g in design.groups)
     return environment.get_template("report.html.j2").render(
-        title=f"{design.response} by {groups}" if groups else f"A regression of {design.response}",
+        title=title,
         formula=str(fit.model.formula),
         diagnosis=found,
-        sections=sections(fit, found),
+        sections=parts,
     )
 
 
@@ -70,7 +88,11 @@ def write_report(fit: Fit, path: str | os.PathLike[str] = "report.html") -> Path
             f"got path={str(path)!r}, whose folder {str(target.parent)!r} does not exist: make it "
             "first, or write elsewhere"
         )
-    page = report_html(fit)
+    return write_page(report_html(fit), target)
+
+
+def write_page(page: str, target: Path) -> Path:
+    """Write a page in one step: an older file stays whole if writing fails."""
     beside = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         beside.write_text(page, encoding="utf-8")
