@@ -1,16 +1,13 @@
 """What lint sees without a fit: each finding where it belongs, and not where it does not."""
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from hiermodels.errors import DataError
 from hiermodels.library.datasets import FOLDER_VARIABLE, load_dataset
 from hiermodels.library.studies import load_study, study_names
 from hiermodels.spec import findings as orchestrator
-from hiermodels.spec.design import Design, build_design
+from hiermodels.spec.design import build_design
 from hiermodels.spec.families import Family
 from hiermodels.spec.findings import find_in_design
 from hiermodels.spec.findings_catalogue import KINDS, PAGE, Finding, Findings
@@ -390,24 +387,6 @@ def test_rows_beyond_memory_are_left_alone_and_it_is_said(monkeypatch, wards):
     found = look("y ~ 1 + (1 | hospital) + (1 | ward)", wards)
     assert found.codes == ("few-levels",)
     assert "the 240 rows" in found.skipped[0]
-
-
-def test_a_design_that_refuses_its_rows_is_looked_at_without_them(wards):
-    class Rowless(Design):
-        n = N
-
-        def __getattribute__(self, name):
-            if name in ("y", "X", "X_centred", "data"):
-                raise DataError(f"{name} is beyond memory")
-            return super().__getattribute__(name)
-
-    design = build_design(
-        parse_formula("y ~ 1 + (1 | hospital) + (1 | ward)"), wards, Family("gaussian")
-    )
-    held = {f.name: getattr(design, f.name) for f in dataclasses.fields(design)}
-    found = find_in_design(Rowless(**held), Family("gaussian"))
-    assert found.codes == ("few-levels",)
-    assert "the 240 rows: as none is held" in found.skipped[0]
 
 
 def test_formulas_of_parameters_are_looked_at_too(clean):
