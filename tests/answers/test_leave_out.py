@@ -406,7 +406,7 @@ def test_every_field_of_a_design_is_known_to_the_cut():
     known = {
         Design: "formula data response response_levels y matrix centred coefs T offset trials "
         "weights precision se se_with_sigma terms groups dropped encoding residual parameters "
-        "thresholds shift censoring truncation",
+        "thresholds shift censoring truncation whole reading",
         Term: "group coefs matrix index levels correlated T centred by cov dist members",
         Group: "name levels index coefs terms n_rows",
     }

@@ -326,6 +326,10 @@ def test_lint_of_counted_rows():
     assert isinstance(model.design.whole, Counted)
     assert not model.findings
     assert "distinct" in model.findings.skipped[0]
+    small = model.on_rows([3, 0]).design.whole
+    assert isinstance(small, Counted)
+    np.testing.assert_array_equal(small.counts, model.design.whole.counts[[3, 0]])
+    assert small.n == small.counts.sum()
 
 
 def test_rows_that_were_counted_are_not_looked_at_one_by_one():
