@@ -149,12 +149,11 @@ def find_group(fit: Fitted, name: str | None = None) -> tuple[int, Group]:
 
 
 def has_own_rows(fit: Fitted, group: Group) -> bool:
-    """Return whether every row belongs to one level of a grouping whose sds all levels share.
+    """Return whether every row belongs to one level of a grouping.
 
     Only then can a level's own regression be held against what pooling makes of it.
     """
-    first = fit.model.design.terms[group.terms[0]]
-    return first.by is None and first.members is None
+    return fit.model.design.terms[group.terms[0]].members is None
 
 
 def find_pooled_group(fit: Fitted, name: str | None = None) -> tuple[int, Group]:
@@ -168,16 +167,29 @@ def find_pooled_group(fit: Fitted, name: str | None = None) -> tuple[int, Group]
     Raises
     ------
     FitError
-        As for :func:`find_group`; or the grouping is ``mm()`` or ``gr(by=)``.
+        As for :func:`find_group`; or the grouping is ``mm()``.
     """
     found = find_group(fit, name)
     if not has_own_rows(fit, found[1]):
         raise FitError(
-            f"the levels of {found[1].name!r} share rows (mm()) or have spreads by subpopulation "
-            "(gr(by=)), so no regression of a level on its own can be compared with the pooled "
-            "one; use fit.ranef() and fit.varcorr()"
+            f"the levels of {found[1].name!r} share rows (mm()), so no regression of a level on "
+            "its own can be compared with the pooled one; use fit.ranef() and fit.varcorr()"
         )
     return found
+
+
+def pooled_groups(fit: Fitted, name: str | None = None) -> tuple[Group, ...]:
+    """Return one grouping, or by default all whose levels have rows of their own.
+
+    Raises
+    ------
+    FitError
+        As for :func:`find_pooled_group`, which the first grouping is asked for where none has.
+    """
+    every = [group for group in fit.model.design.groups if has_own_rows(fit, group)]
+    if name is None and every:
+        return tuple(every)
+    return (find_pooled_group(fit, name)[1],)
 
 
 def population_draws(fit: Fitted) -> tuple[tuple[str, ...], Floats]:

@@ -8,7 +8,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from hiermodels.answers.fitted import Fitted, has_own_rows
-from hiermodels.answers.pooling_factors import draw_positions, pooling_draws
+from hiermodels.answers.pooling_factors import pooling_draws
+from hiermodels.answers.roots import draw_positions
 from hiermodels.answers.variance_shares import intraclass
 from hiermodels.errors import FitError
 from hiermodels.fitting.draws import (

@@ -15,23 +15,19 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from hiermodels.answers.fitted import Fitted, dataset, find_group, group_columns
+from hiermodels.answers.fitted import Fitted, dataset, group_columns, pooled_groups
 from hiermodels.answers.information import group_information, group_products
 from hiermodels.answers.product_rows import with_product_rows
+from hiermodels.answers.roots import covariance_roots, draw_positions
 from hiermodels.answers.shrinkage import group_estimates
 from hiermodels.answers.working import row_weights
 from hiermodels.errors import FitError
 from hiermodels.fitting.draws import draws_of, tails
 from hiermodels.fitting.estimate import Estimate
 from hiermodels.spec.design import Design, Group
-from hiermodels.spec.names import cor_name, effect_name, sd_name
+from hiermodels.spec.names import effect_name
 
 Floats = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.intp]
-
-#: Pooling factors use at most so many draws, taken evenly: their Monte Carlo error is then below
-#: 3 % of their posterior sd.
-MOST_DRAWS = 1000
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -104,12 +100,13 @@ def measure_pooling(fit: Fitted, prob: float = 0.95, group: str | None = None) -
     Raises
     ------
     FitError
-        The model has no groups, or none of this name.
+        The model has no groups, or none of this name; or rows belong to several of its levels.
 
     Notes
     -----
-    For one effect the factor is V / (V + tau^2), V the variance of the group's own mean. With
-    other families than the Gaussian, R^-1 holds the working weights at each draw.
+    By default groupings by ``mm()`` are left out: a level that shares its rows has no estimate of
+    its own. For one effect the factor is V / (V + tau^2), V the variance of the group's own mean.
+    With other families than the Gaussian, R^-1 holds the working weights at each draw.
 
     Examples
     --------
@@ -122,8 +119,7 @@ def measure_pooling(fit: Fitted, prob: float = 0.95, group: str | None = None) -
     """
     low, high = tails(prob)
     fit = with_product_rows(fit)
-    _, chosen = find_group(fit, group)
-    groups = fit.model.design.groups if group is None else (chosen,)
+    groups = pooled_groups(fit, group)
     table = group_estimates(fit, prob, group)
     factors: dict[str, xr.DataArray] = {}
     matrices: dict[str, xr.DataArray] = {}
@@ -188,35 +184,6 @@ def estimated_factors(estimate: Estimate, group: str) -> Floats:
     return np.asarray(np.einsum("ka,jab,kb->jk", direction, inverse, direction))
 
 
-def draw_positions(fit: Fitted, most: int = MOST_DRAWS) -> Indices:
-    """Return positions of at most so many draws, evenly, chains laid end to end."""
-    sizes = dataset(fit, "posterior").sizes
-    total = sizes["chain"] * sizes["draw"]
-    return np.unique(np.linspace(0, total - 1, min(total, most)).astype(np.intp))
-
-
-def covariance_root(fit: Fitted, group: Group, draws: Indices) -> tuple[Floats, Floats]:
-    """Return sds (S, q) and a root (S, q, q) of the correlations of a factor's effects."""
-    posterior = dataset(fit, "posterior")
-    dim = f"{group.name}_coef"
-    order = {dim: list(group.coefs)}
-    q = len(group.coefs)
-    sds = draws_of(posterior[sd_name(group.name)].sel(order)).reshape(-1, q)[draws]
-    name = cor_name(group.name)
-    if name not in posterior:
-        return sds, np.broadcast_to(np.eye(q), (len(draws), q, q))
-    array = posterior[name].sel(order | {f"{dim}_bis": list(group.coefs)})
-    cor = draws_of(array.transpose("chain", "draw", dim, f"{dim}_bis")).reshape(-1, q, q)[draws]
-    return sds, correlation_root(cor)
-
-
-def correlation_root(cor: Floats) -> Floats:
-    """Return a root (..., q, q) of correlation matrices."""
-    # any root does: scores are defined up to a rotation, and this one knows correlations of 1
-    values, vectors = np.linalg.eigh(cor)
-    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :])
-
-
 def pooling_draws(fit: Fitted, group: Group) -> Floats:
     """Return draws of one grouping's pooling factors (S, J, q), at :func:`draw_positions`.
 
@@ -230,29 +197,35 @@ def pooling_draws(fit: Fitted, group: Group) -> Floats:
 
 def _factors(fit: Fitted, group: Group) -> tuple[Floats, Floats]:
     """Return draws of the pooling factors (S, J, q), and the mean pooling matrix (J, q, q)."""
-    design = fit.model.design
-    draws = draw_positions(fit)
-    sds, root = covariance_root(fit, group, draws)
-    back = centring(design, group)
-    z = group_columns(design, group) @ back
-    scores = np.linalg.solve(back, sds[:, :, None] * root)
+    draws, back = draw_positions(fit), centring(fit.model.design, group)
+    z = group_columns(fit.model.design, group) @ back
     found = np.empty((len(draws), len(group.levels), len(group.coefs)))
     matrix = np.zeros((len(group.levels), len(group.coefs), len(group.coefs)))
-    norm = np.sqrt(np.sum(root**2, axis=-1))
-    direction = root / np.where(norm > 0, norm, 1.0)[:, :, None]
     information = group_information(fit, group, z, draws, row_weights(fit))
+    roots = covariance_roots(fit, group, draws)
     for rows, own in information.blocks():
-        lam = scores[rows][:, None]
-        inner = np.swapaxes(lam, -1, -2) @ own @ lam
-        inner[..., np.arange(inner.shape[-1]), np.arange(inner.shape[-1])] += 1.0
-        inverse = np.linalg.inv(inner)
-        factor = np.einsum("ska,suab,skb->suk", direction[rows], inverse, direction[rows])
-        found[rows] = np.clip(factor, 0.0, 1.0)[:, information.which]
-        # P = (I + Sigma I_j)^-1 = I - Lambda (I + Lambda' I_j Lambda)^-1 Lambda' I_j
-        pooled = np.sum(lam @ inverse @ np.swapaxes(lam, -1, -2) @ own, axis=0)
-        matrix += pooled[information.which]
+        for sds, root, levels in roots:
+            which = information.which[levels]
+            scores = np.linalg.solve(back, sds[rows, :, None] * root[rows])
+            factors, pooled = _block(scores, root[rows], own)
+            found[rows.start : rows.stop, levels] = factors[:, which]
+            matrix[levels] += pooled[which]
     raw = back @ (np.eye(len(back)) - matrix / len(draws)) @ np.linalg.inv(back)
     return found, raw
+
+
+def _block(scores: Floats, root: Floats, own: Floats) -> tuple[Floats, Floats]:
+    """Return factors (s, u, q) and summed pooling matrices (u, q, q) of u kinds of levels."""
+    norm = np.sqrt(np.sum(root**2, axis=-1))
+    direction = root / np.where(norm > 0, norm, 1.0)[:, :, None]
+    lam = scores[:, None]
+    inner = np.swapaxes(lam, -1, -2) @ own @ lam
+    inner[..., np.arange(inner.shape[-1]), np.arange(inner.shape[-1])] += 1.0
+    inverse = np.linalg.inv(inner)
+    factors = np.einsum("ska,suab,skb->suk", direction, inverse, direction)
+    # P = (I + Sigma I_j)^-1 = I - Lambda (I + Lambda' I_j Lambda)^-1 Lambda' I_j
+    pooled = np.sum(lam @ inverse @ np.swapaxes(lam, -1, -2) @ own, axis=0)
+    return np.clip(factors, 0.0, 1.0), pooled
 
 
 def centring(design: Design, group: Group) -> Floats:

@@ -3,12 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 
-from hiermodels.answers.fitted import Fitted, dataset, group_columns
-from hiermodels.answers.pooling_factors import centring, correlation_root, covariance_root
-from hiermodels.fitting.draws import draws_of
+from hiermodels.answers.fitted import Fitted, group_columns
+from hiermodels.answers.pooling_factors import centring
+from hiermodels.answers.roots import covariance_root, subpopulation_roots
 from hiermodels.spec.design import Design, Group, Term
-from hiermodels.spec.grouping import Subpopulations
-from hiermodels.spec.names import cor_name, sd_name
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
@@ -39,7 +37,7 @@ def centred_scores(fit: Fitted, group: Group, draws: Indices) -> tuple[Floats, F
     if first.by is None:
         sds, root = covariance_root(fit, group, draws)
         return np.linalg.solve(back, sds[:, :, None] * root), z
-    sds, root = _by_subpopulation(fit, group, first.by, draws)
+    sds, root = subpopulation_roots(fit, group, first.by, draws)
     blocks = np.linalg.solve(back, sds[..., None] * root)
     H, q = blocks.shape[1:3]
     whole = np.zeros((len(draws), H * q, H * q))
@@ -48,22 +46,6 @@ def centred_scores(fit: Fitted, group: Group, draws: Indices) -> tuple[Floats, F
         whole[:, own, own] = blocks[:, h]
     place = np.eye(H)[first.by.index[first.index]]
     return whole, np.asarray((place[:, :, None] * z[:, None, :]).reshape(len(z), -1))
-
-
-def _by_subpopulation(
-    fit: Fitted, group: Group, by: Subpopulations, draws: Indices
-) -> tuple[Floats, Floats]:
-    """Return sds (S, H, q) and roots of correlations (S, H, q, q)."""
-    posterior, dim = dataset(fit, "posterior"), f"{group.name}_coef"
-    q, H = len(group.coefs), len(by.labels)
-    at = {by.name: list(by.labels), dim: list(group.coefs)}
-    sds = draws_of(posterior[sd_name(group.name)].sel(at).transpose("chain", "draw", *at))
-    sds, name = sds.reshape(-1, H, q)[draws], cor_name(group.name)
-    if name not in posterior:
-        return sds, np.broadcast_to(np.eye(q), (len(draws), H, q, q))
-    at[f"{dim}_bis"] = list(group.coefs)
-    cor = draws_of(posterior[name].sel(at).transpose("chain", "draw", *at))
-    return sds, correlation_root(cor.reshape(-1, H, q, q)[draws])
 
 
 def _multiples(term: Term, design: Design) -> Floats:

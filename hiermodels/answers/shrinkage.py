@@ -19,12 +19,14 @@ from hiermodels.answers.fitted import (
     effect_means,
     find_pooled_group,
     group_columns,
+    pooled_groups,
     population_draws,
     population_means,
 )
 from hiermodels.answers.own import OwnFit, fit_all, fit_groups, response_rows
 from hiermodels.answers.own_rows import predictor_draws
 from hiermodels.answers.product_rows import with_product_rows
+from hiermodels.answers.roots import covariance_roots, draw_positions
 from hiermodels.answers.scoring import Rows
 from hiermodels.engines.responses import PARAMETERS
 from hiermodels.errors import FitError
@@ -94,9 +96,7 @@ def _rows(fit: Fitted) -> Rows:
         return response_rows(design, family, residual_sd(fit))
     if not names:
         return response_rows(design, family, None)
-    sizes = dataset(fit, "posterior").sizes
-    total = sizes["chain"] * sizes["draw"]
-    draws = np.unique(np.linspace(0, total - 1, min(total, MOST_DRAWS)).astype(np.intp))
+    draws = draw_positions(fit, MOST_DRAWS)
     found = predictor_draws(fit, draws, groups="none").parameters
     means = {name: np.asarray(found[name]).mean(axis=0) for name in names}
     by_row = {
@@ -168,8 +168,7 @@ def group_estimates(fit: Fitted, prob: float = 0.95, group: str | None = None) -
     doi:10.1017/CBO9780511790942.
     """
     fit = with_product_rows(fit)
-    _, chosen = find_pooled_group(fit, group)
-    groups = fit.model.design.groups if group is None else (chosen,)
+    groups = pooled_groups(fit, group)
     partial = coefficients(fit, prob, group)
     complete = complete_estimates(fit)
     parts = [_one_factor(fit, g, partial, complete) for g in groups]
@@ -256,8 +255,8 @@ class CoefficientEllipse:
         Posterior means: of the population coefficients, 0 for an effect without one; or of a
         group's.
     covariance : ndarray, shape (2, 2)
-        Posterior mean of the covariance of the group effects; or the posterior covariance of a
-        group's coefficients.
+        Posterior mean of the covariance of the group effects, over levels where subpopulations have
+        their own; or the posterior covariance of a group's coefficients.
     """
 
     effects: tuple[str, str]
@@ -299,20 +298,12 @@ def population_ellipse(
     a, b = _two_effects(found, effects)
     names, draws = population_draws(fit)
     means = dict(zip(names, draws.mean(axis=0), strict=True))
-    posterior = dataset(fit, "posterior")
-    dim = f"{found.name}_coef"
-    sds = posterior[f"sd_{found.name}"].transpose("chain", "draw", dim)
-    first, second = (np.asarray(sds.sel({dim: c}).values, dtype=np.float64) for c in (a, b))
-    together = np.zeros_like(first)
-    if f"cor_{found.name}" in posterior:
-        together = np.asarray(
-            posterior[f"cor_{found.name}"]
-            .sel({dim: a, f"{dim}_bis": b})
-            .transpose("chain", "draw")
-            .values
-        )
-    shared = float(np.mean(first * second * together))
-    covariance = np.array([[np.mean(first**2), shared], [shared, np.mean(second**2)]])
+    chosen = [found.coefs.index(a), found.coefs.index(b)]
+    total = np.zeros((2, 2))
+    for sds, root, own in covariance_roots(fit, found, draw_positions(fit, len(draws))):
+        factor = sds[:, chosen, None] * root[:, chosen]
+        total += len(own) * np.mean(factor @ np.swapaxes(factor, -1, -2), axis=0)
+    covariance = total / len(found.levels)
     centre = np.array([means.get(a, 0.0), means.get(b, 0.0)])
     return CoefficientEllipse((a, b), centre, covariance)
 

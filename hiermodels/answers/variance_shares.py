@@ -17,7 +17,7 @@ from scipy import special
 
 from hiermodels.answers.fitted import Fitted, need_each_row
 from hiermodels.answers.own_rows import predictor_draws
-from hiermodels.answers.pooling_factors import draw_positions
+from hiermodels.answers.roots import draw_positions
 from hiermodels.answers.row_spread import centred_scores
 from hiermodels.answers.working import mean_slope
 from hiermodels.engines.responses import mean_response, variance_response

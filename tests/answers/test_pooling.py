@@ -1,5 +1,7 @@
 """Pooling factors against exact algebra, and the shares of variance against the references."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -350,3 +352,44 @@ def test_no_groups_and_other_things_are_answered():
         hm.r2(plain, scale="latent")
     with pytest.raises(FitError, match="compare_estimates"):
         hm.compare_estimates(hm.mle(plain.model))
+
+
+@pytest.fixture(scope="module")
+def two_kinds():
+    """Six levels of two kinds with different spreads, in rows that belong to two things too."""
+    rng = np.random.default_rng(8)
+    g = np.repeat(np.arange(6), [3, 5, 8, 4, 6, 10])
+    h = np.where(g < 3, "p", "q")
+    data = pd.DataFrame({"g": g, "h": h, "a": rng.integers(0, 4, 36), "c": rng.integers(0, 4, 36)})
+    data["y"] = np.where(h == "p", 0.3, 2.0) * rng.normal(size=6)[g] + rng.normal(size=36)
+    return data
+
+
+def short_fit(formula, data):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", hm.errors.SamplingWarning)
+        return hm.Model(formula, data, lint=False).fit(
+            draws=60, tune=300, chains=2, seed=1, progress=False
+        )
+
+
+def test_every_subpopulation_pools_by_its_own_spread(two_kinds):
+    fit = short_fit("y ~ 1 + (1 | gr(g, by=h))", two_kinds)
+    table = hm.pooling(fit).to_frame().set_index("level")
+    sds = fit.posterior["sd_g"].sel(g_coef="Intercept")
+    for level, n in zip("012345", [3, 5, 8, 4, 6, 10], strict=True):
+        own = sds.sel(h="p" if level in "012" else "q") ** 2
+        factor = 1.0 / (1.0 + n * own / fit.posterior["sigma"] ** 2)
+        assert table.loc[level, "pooling_factor"] == pytest.approx(float(factor.mean()), rel=1e-10)
+        mine = two_kinds.loc[two_kinds["g"] == int(level), "y"]
+        assert table.loc[level, "no_pool"] == pytest.approx(mine.mean(), rel=1e-9)
+    assert table.loc["0", "pooling_factor"] > table.loc["3", "pooling_factor"]
+
+
+def test_levels_that_share_rows_are_left_out(two_kinds):
+    fit = short_fit("y ~ 1 + (1 | g) + (1 | mm(a, c))", two_kinds)
+    assert set(hm.pooling(fit).to_frame()["group"]) == {"g"}
+    with pytest.raises(FitError, match="share rows"):
+        hm.pooling(fit, group=fit.model.design.groups[1].name)
+    with pytest.raises(FitError, match="share rows"):
+        hm.pooling(short_fit("y ~ 1 + (1 | mm(a, c))", two_kinds))
