@@ -243,12 +243,13 @@ def test_a_prior_off_by_ten_per_cent_is_caught(model):
 
 @pytest.mark.slow
 def test_a_likelihood_off_by_ten_per_cent_is_caught(model):
-    """The predictor that is fitted is 10 % larger than the one that made the data."""
-    frame = calibrated.rows()
-    stretched = hm.Model("y ~ x + (1 | g)", frame.assign(x=1.1 * frame["x"]), priors=WEAK)
-    caught = run_study(study(model, stretched), 200)
+    """The residual sd that is fitted is 10 % smaller than the one that makes the data."""
+    frame = calibrated.rows().assign(w=1.0 / 1.21)
+    wider = hm.Model("y | precision(w) ~ x + (1 | g)", frame, priors=WEAK)
+    caught = run_study(study(model, wider), 200)
     assert not caught.uniform
-    assert caught.table.loc["b[x]", "p_adjusted"] < 0.001
+    assert caught.table.loc["sigma", "p_adjusted"] < 0.001
+    assert caught.table.loc["sigma", "verdict"] == "draws lie too low"
     assert run_study(study(model, model), 200).uniform
 
 
