@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,15 +13,17 @@ import xarray as xr
 from hiermodels.answers.given_parameters import check_value, given_value, labels_text
 from hiermodels.answers.new_levels import covariance_factor
 from hiermodels.answers.predictors import GroupEffects, linear_draws, parameter_draws
-from hiermodels.answers.residual_rows import draw_residual_rows
+from hiermodels.answers.residual_rows import draw_residual_rows, residual_sds
 from hiermodels.answers.rows import Linear, all_groups, own_rows, parameter_designs, predictor_of
 from hiermodels.answers.vocabulary import Variable, variables
+from hiermodels.engines.bounded_responses import draw_truncated
 from hiermodels.engines.responses import PARAMETERS, draw_response
 from hiermodels.errors import DataError, FitError
+from hiermodels.spec.additions import Truncation, read_bounds
 from hiermodels.spec.design import Design, Group, build_design
 from hiermodels.spec.families import Family, as_family
 from hiermodels.spec.formula import ModelFormula, parse_formula
-from hiermodels.spec.names import effect_name, nu_name
+from hiermodels.spec.names import effect_name, indexed, nu_name
 
 Floats = npt.NDArray[np.float64]
 _ONE = np.zeros(1, dtype=np.intp)
@@ -64,6 +67,7 @@ def simulate_response(
     -------
     pandas.Series
         Indexed as the data, named as the response; for an ordered response categories from 1.
+        Within the bounds of ``trunc()``; under ``cens()`` the response before it is censored.
 
     Raises
     ------
@@ -88,16 +92,23 @@ def simulate_response(
     if not isinstance(data, pd.DataFrame):
         raise DataError(f"data must be a pandas DataFrame; got {type(data).__name__}.")
     frame = _with_response(parsed, data.reset_index(drop=True), chosen, params)
-    design = build_design(parsed, frame, chosen, covariances)
+    # bounds are kept by the draw; what the design gets in place of the response knows none
+    others = {k: v for k, v in parsed.additions.items() if k not in ("cens", "trunc")}
+    design = build_design(replace(parsed, additions=others), frame, chosen, covariances)
+    bounds = read_bounds(parsed, frame.loc[design.data.index])
     rng = np.random.default_rng(seed)
-    values = draw_from(design, chosen, parameter_point(design, chosen, params, rng), rng)
+    values = draw_from(design, chosen, parameter_point(design, chosen, params, rng), rng, bounds)
     out = np.full(len(frame), np.nan)
     out[design.data.index.to_numpy()] = values
     return pd.Series(out, index=data.index, name=design.response)
 
 
 def draw_from(
-    design: Design, family: Family, point: xr.Dataset, rng: np.random.Generator
+    design: Design,
+    family: Family,
+    point: xr.Dataset,
+    rng: np.random.Generator,
+    bounds: Truncation | None = None,
 ) -> Floats:
     """Draw the response of every row at a posterior of one draw, (n,).
 
@@ -108,6 +119,13 @@ def draw_from(
     point : xarray.Dataset
         As :func:`parameter_point` returns it: every variable of the posterior, group effects too.
     rng : numpy.random.Generator
+    bounds : Truncation, optional
+        Within which responses are drawn.
+
+    Raises
+    ------
+    FitError
+        There are weights() beside a residual sd, or bounds beside joined residuals.
     """
     formulas = [own.name for own in parameter_designs(design)]
     every = frozenset(all_groups(design))
@@ -120,10 +138,21 @@ def draw_from(
                 "weights() multiplies log likelihoods, which names no distribution to draw from. "
                 "Use precision() where variances are meant, or leave weights() out."
             )
-        mean = np.asarray(family.linkinv(eta))
-        return np.asarray((mean + draw_residual_rows(design, point, _ONE, rng))[0])
-    names = PARAMETERS.get(family.name, ())
-    values = parameter_draws(design, point, rows, _ONE, effects, names)
+        if bounds is None:
+            mean = np.asarray(family.linkinv(eta))
+            return np.asarray((mean + draw_residual_rows(design, point, _ONE, rng))[0])
+        if not design.residual.independent:
+            raise FitError(
+                "trunc() truncates each row, which residuals that a series shares do not allow. "
+                "Leave one of the two out."
+            )
+        values: Mapping[str, Floats] = {"sigma": residual_sds(design, point, _ONE)}
+    else:
+        names = PARAMETERS.get(family.name, ())
+        values = parameter_draws(design, point, rows, _ONE, effects, names)
+    if bounds is not None:
+        within = (bounds.lower, bounds.upper)
+        return np.asarray(draw_truncated(family, eta, values, within, rng)[0])
     drawn = draw_response(family, eta, values, rng, design.trials)
     return np.asarray(drawn[0] + (1.0 if family.name == "cumulative" else 0.0))
 
@@ -226,7 +255,10 @@ def _stand_in(family: Family, n: int, params: Mapping[str, Any]) -> Any:
     """Return values that the family allows, not all the same."""
     turn = np.arange(n)
     if family.name == "cumulative":
-        count = np.size(params.get("cutpoints", ())) + 1
+        own = 0  # cutpoints by their own names
+        while indexed("cutpoints", f"{own + 1}|{own + 2}") in params:
+            own += 1
+        count = (np.size(params["cutpoints"]) if "cutpoints" in params else own) + 1
         labels = [str(k + 1) for k in range(count)]
         return pd.Categorical([labels[k] for k in turn % count], categories=labels, ordered=True)
     if family.name == "beta":

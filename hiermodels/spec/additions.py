@@ -225,17 +225,32 @@ def read_truncation(
     DataError
         Bounds are out of order, or a response lies outside of them.
     """
+    found = read_bounds(formula, kept)
+    if found is None:
+        return None
+    lower, upper = found.lower, found.upper
+    top = y if censoring is None else np.maximum(y, censoring.upper)
+    if lower is not None:
+        _refuse_outside(y < lower, y, lower, "below its lower", kept)
+    if upper is not None:
+        _refuse_outside(top > upper, top, upper, "above its upper", kept)
+    return found
+
+
+def read_bounds(formula: ModelFormula, kept: pd.DataFrame) -> Truncation | None:
+    """Return the bounds of truncation whatever the response is, None where none is written.
+
+    Raises
+    ------
+    DataError
+        Bounds are out of order.
+    """
     addition = formula.additions.get("trunc")
     if addition is None:
         return None
     lower, upper = (_bound(addition.parts, name, kept) for name in ("lb", "ub"))
     if lower is not None and upper is not None:
         _refuse_bounds(lower >= upper, lower, upper, kept)
-    top = y if censoring is None else np.maximum(y, censoring.upper)
-    if lower is not None:
-        _refuse_outside(y < lower, y, lower, "below its lower", kept)
-    if upper is not None:
-        _refuse_outside(top > upper, top, upper, "above its upper", kept)
     return Truncation(lower, upper)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import hiermodels as hm
 from hiermodels.errors import FitError
@@ -215,3 +216,30 @@ def test_ordered_and_counted_responses_have_their_means():
     assert set(y) == {1.0, 2.0, 3.0}
     share = 1 / (1 + np.exp(1.0))
     assert (y == 1).mean() == pytest.approx(share, abs=5 * np.sqrt(share * (1 - share) / 4000))
+
+
+def test_bounds_hold_and_censoring_is_left_aside():
+    data = pd.DataFrame({"x": np.linspace(0, 1, 4000), "lo": np.linspace(9, 10, 4000)})
+    params = {"Intercept": 9.0, "b[x]": 0.0, "sigma": 1.0}
+    y = hm.simulate("y | trunc(lb=lo) ~ x", data, params, seed=1)
+    assert (y >= data["lo"]).all()
+    # the mean of each row's upper tail, 4 standard errors
+    law = stats.truncnorm(data["lo"] - 9.0, np.inf, 9.0, 1.0)
+    assert abs(float(np.mean(y - law.mean()))) < 4 * float(np.sqrt(np.mean(law.var()) / 4000))
+    low = hm.simulate("y | trunc(ub=3) ~ x", data, {"Intercept": 1.5, "b[x]": 0.0},
+                      family="poisson", seed=1)  # fmt: skip
+    assert low.max() == 3
+    plain = hm.simulate("y ~ x", data, params, seed=1)
+    assert plain.equals(hm.simulate("y | cens(side) ~ x", data, params, seed=1))
+    rows = data.head(20).assign(g=np.repeat([0, 1], 10), t=np.tile(np.arange(10), 2))
+    with pytest.raises(FitError, match="Leave one of the two out"):
+        hm.simulate("y | trunc(lb=0) ~ x + ar(t, g)", rows, params | {"ar": 0.2})
+
+
+def test_cutpoints_go_by_their_own_names_too():
+    data = pd.DataFrame({"x": np.linspace(-1, 1, 50)})
+    params = {"b[x]": 1.0, "cutpoints": [-1.0, 0.0, 1.0]}
+    y = hm.simulate("y ~ x", data, params, family="cumulative", seed=1)
+    named = {"b[x]": 1.0, "cutpoints[1|2]": -1.0, "cutpoints[2|3]": 0.0, "cutpoints[3|4]": 1.0}
+    assert y.equals(hm.simulate("y ~ x", data, named, family="cumulative", seed=1))
+    assert y.max() == 4
