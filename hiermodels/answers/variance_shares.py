@@ -6,7 +6,7 @@ the predictors, where the raw share of variances (``var_prop``) changes with it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
 import numpy as np
@@ -31,6 +31,8 @@ Indices = npt.NDArray[np.intp]
 SCALES: Final = ("link", "response")
 #: The response scale needs an integral for every row and draw: at most so many, taken evenly.
 MOST_ROWS, MOST_RESPONSE_DRAWS = 400, 200
+#: On the link scale all rows are used, at fewer draws where rows are many; BLOCK numbers at a time.
+MOST_LINK_DRAWS, FEWEST_LINK_DRAWS, MOST_NUMBERS, BLOCK = 4000, 400, 200_000_000, 4_000_000
 _NODES, _WEIGHTS = special.roots_hermitenorm(15)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 _ICC_NOTE = (
@@ -221,8 +223,14 @@ def _check_scale(scale: str, family: Family) -> str:
 def _parts(fit: Fitted, scale: str) -> _Parts:
     """Return the parts of the variance on a scale."""
     need_each_row(fit, "A share of variance")
-    draws = draw_positions(fit, MOST_RESPONSE_DRAWS if scale == "response" else 4000)
-    return _link_parts(fit, draws) if scale == "link" else _response_parts(fit, draws)
+    if scale == "response":
+        return _response_parts(fit, draw_positions(fit, MOST_RESPONSE_DRAWS))
+    n = max(fit.model.design.n, 1)
+    draws = draw_positions(fit, min(MOST_LINK_DRAWS, max(FEWEST_LINK_DRAWS, MOST_NUMBERS // n)))
+    step = max(1, BLOCK // n)
+    blocks = [_link_parts(fit, draws[at : at + step]) for at in range(0, len(draws), step)]
+    names = (field.name for field in fields(_Parts))
+    return _Parts(*(np.concatenate([getattr(own, name) for own in blocks]) for name in names))
 
 
 def _link_parts(fit: Fitted, draws: Indices) -> _Parts:
@@ -360,7 +368,7 @@ def _bayes(fit: Fitted, draws: Indices) -> Floats:
     if family.name == "cumulative":
         return np.full(len(draws), np.nan)
     out = np.empty(len(draws))
-    step = max(1, 20_000_000 // design.n)
+    step = max(1, BLOCK // design.n)
     for start in range(0, len(draws), step):
         rows = slice(start, min(start + step, len(draws)))
         found = predictor_draws(fit, draws[rows])
