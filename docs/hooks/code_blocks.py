@@ -36,6 +36,7 @@ FENCE = re.compile(
 )
 OPTION = re.compile(r'(\w+)="([^"]*)"')
 OPTIONS = ("figure", "raises", "warns")
+_CHANCE = "chains do not quite agree yet"
 WIDTH = 92
 LONGEST_MARK = 12
 DISPLAY = {
@@ -164,7 +165,12 @@ def _run(block: CodeBlock, namespace: dict[str, Any]) -> Outcome:
         except Exception as raised:  # whatever it is, the page's place is added to it
             error = raised
     _check_error(block, error)
-    ours = [w for w in warned if w.category.__module__.startswith("hiermodels")]
+    # chance carries an R-hat over 1.01 in one of some hundred fits, and other machines draw others
+    ours = [
+        w
+        for w in warned
+        if w.category.__module__.startswith("hiermodels") and _CHANCE not in str(w.message)
+    ]
     _check_warnings(block, [w.category.__name__ for w in ours])
     parts = [said.getvalue().rstrip()]
     if error is not None:
