@@ -11,6 +11,8 @@ import pytest
 
 import hiermodels as hm
 from hiermodels import cli
+from hiermodels.cli.console import cell, print_table
+from hiermodels.cli.prior_words import parse_priors
 
 FILES = {
     "report.html",
@@ -124,9 +126,7 @@ def test_options_reach_the_model_and_the_sampler(stand_in, data, tmp_path):
 
 def test_a_prior_is_split_outside_brackets():
     text = "C(h, Treatment(reference='a'))[T.b]=Normal(mu=0, sigma=1)"
-    assert cli._parse_priors([text]) == {
-        "C(h, Treatment(reference='a'))[T.b]": "Normal(mu=0, sigma=1)"
-    }
+    assert parse_priors([text]) == {"C(h, Treatment(reference='a'))[T.b]": "Normal(mu=0, sigma=1)"}
 
 
 def test_without_groups_the_coefficients_alone(stand_in, data, tmp_path):
@@ -190,7 +190,7 @@ def error_line(arguments, capsys):
     ],
 )
 def test_cells_of_the_printed_tables(value, column, text):
-    assert cli._cell(value, column) == text
+    assert cell(value, column) == text
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def fitted(tmp_path_factory):
 
 def test_the_widest_table_fits_80_characters(fitted, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
-    cli._print_table("fixef", hm.load(fitted / "fit.nc").fixef())
+    print_table("fixef", hm.load(fitted / "fit.nc").fixef())
     printed = capsys.readouterr().out
     assert "…" not in printed
     assert max(map(len, printed.splitlines())) <= 80
@@ -319,7 +319,7 @@ def test_a_long_name_is_folded_and_no_number_cut(monkeypatch, capsys):
     names = pd.Index(["Intercept", "hours of sleep in the night before"], name="coefficient")
     values = {"mean": -0.314, "sd": 0.2127, "ci_low": -0.009695, "ci_high": 0.7147}
     checks = {"ess_bulk": 348.0, "ess_tail": 362.0, "r_hat": 0.998}
-    cli._print_table("fixef", pd.DataFrame(values | checks, index=names))
+    print_table("fixef", pd.DataFrame(values | checks, index=names))
     printed = capsys.readouterr().out
     assert "…" not in printed
     assert printed.count("-0.009695") == 2

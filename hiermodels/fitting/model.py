@@ -1,31 +1,24 @@
 """The model: formula, data, family and priors, before anything is drawn."""
 
-import json
 import logging
-import platform
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache, cached_property
-from importlib.metadata import version
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pymc as pm
-import xarray as xr
 
 from hiermodels.engines.assembly import conditional_problem
 from hiermodels.engines.choice import ENGINES, choose_engine
 from hiermodels.engines.forms import Centred, check_centred, choose_forms
 from hiermodels.engines.marginal import MarginalProblem, marginal_problem
 from hiermodels.errors import DataError, EngineError, SamplingWarning
-from hiermodels.fitting import archive
 from hiermodels.fitting.fit import Fit
-from hiermodels.fitting.generative import OBS, Generative, build_generative
+from hiermodels.fitting.generative import Generative, build_generative
 from hiermodels.fitting.printing import model_text, notes
-from hiermodels.fitting.products_archive import products_to_datasets
-from hiermodels.fitting.publishing import publish
 from hiermodels.fitting.reading import read_design
 from hiermodels.fitting.sampling import (
     Draws,
@@ -35,6 +28,7 @@ from hiermodels.fitting.sampling import (
     run_conditional,
     run_marginal,
 )
+from hiermodels.fitting.tree import fit_tree
 from hiermodels.spec.design import Design, known_covariances
 from hiermodels.spec.distributions import as_prior
 from hiermodels.spec.families import Family, as_family
@@ -44,11 +38,8 @@ from hiermodels.spec.formula import ModelFormula, parse_formula
 from hiermodels.spec.priors import ResolvedPriors, keep_priors, resolve_priors
 from hiermodels.spec.rowless import RowlessDesign, product_rows
 from hiermodels.spec.subset import row_positions, subset_design, subset_priors
-from hiermodels.spec.whole import Counted
 
 logger = logging.getLogger("hiermodels")
-
-_PACKAGES = ("hiermodels", "pymc", "nutpie", "arviz", "formulaic", "numpy", "pandas", "xarray")
 
 
 class Model:
@@ -252,6 +243,12 @@ class Model:
             return self._centred
         return choose_forms(self._design, self._family, self._resolved, self._centred)
 
+    @property
+    def forms_asked(self) -> Any:
+        """The forms as they were asked for: what was left to choose is chosen alike again."""
+        asked = self._centred
+        return dict(asked) if isinstance(asked, Mapping) else asked
+
     def with_priors(self, priors: Mapping[str, Any]) -> "Model":
         """Return a new model with some priors replaced; those given earlier are kept.
 
@@ -447,7 +444,7 @@ class Model:
         )
         limit = parse_memory(memory)
         drawn = self._draw(settings, limit)
-        fit = Fit(self, self._tree(drawn, limit, settings.seed))
+        fit = Fit(self, fit_tree(self, drawn, limit, settings.seed))
         fit.idata.attrs["settings"] = settings.text()
         diagnosis = fit.diagnosis
         if not diagnosis.ok:
@@ -474,55 +471,6 @@ class Model:
             free=self._centred == "auto",
         )
 
-    def _tree(self, drawn: Draws, limit: int, seed: int) -> xr.DataTree:
-        """Return the fit's DataTree: draws, moments, data, and what a later session needs."""
-        design = self._design
-        posterior, moments = publish(
-            drawn.coordinates, design, self._resolved, limit, drawn.residual, drawn.moments
-        )
-        groups: dict[str, xr.Dataset] = {
-            "posterior": posterior,
-            "sample_stats": drawn.statistics.assign_coords(
-                chain=posterior["chain"], draw=posterior["draw"]
-            ),
-        }
-        if isinstance(design, RowlessDesign):
-            groups |= products_to_datasets(design)
-        else:
-            observed = {archive.response_name(design): (OBS, design.y)}
-            groups["observed_data"] = xr.Dataset(observed)
-            groups["constant_data"] = _constant_data(design)
-            if int(design.data.memory_usage(deep=True).sum()) <= limit:
-                groups["used_data"] = archive.frame_to_dataset(design.data)
-        if moments.data_vars:
-            groups["group_effects"] = moments
-        if self.covariances:
-            groups["covariances"] = archive.covariances_to_dataset(self.covariances)
-        tree = xr.DataTree.from_dict(groups)
-        tree.attrs.update(
-            {
-                "formula": self._formula.text,
-                "family": self._family.name,
-                "link": self._family.link,
-                "own_family": int(self._family.own is not None),
-                "priors": json.dumps({key: prior.exact for key, prior in self._user.items()}),
-                "resolved": json.dumps(archive.priors_to_dict(self._resolved)),
-                "centred": json.dumps(self._forms_to_keep()),
-                "dropped": json.dumps([design.dropped.n, design.dropped.by_column]),
-                "engine": self._asked,
-                "seed": seed,
-                "interrupted": int(drawn.interrupted),
-                "how": drawn.how,
-                "versions": json.dumps({"python": platform.python_version()} | _versions()),
-            }
-        )
-        return tree
-
-    def _forms_to_keep(self) -> Any:
-        """Return which forms were asked for: what was left to choose is chosen alike again."""
-        asked = self._centred
-        return dict(asked) if isinstance(asked, Mapping) else asked
-
     def __repr__(self) -> str:
         """Return formula, family, groups, priors, and the engine."""
         forms = self.centred if self.engine == "conditional" else ()
@@ -535,27 +483,3 @@ class Model:
             forms,
             tuple(finding.line for finding in self.findings) if self._lint else (),
         )
-
-
-@cache
-def _versions() -> dict[str, str]:
-    """Return the versions of the packages that a fit depends on."""
-    return {package: version(package) for package in _PACKAGES}
-
-
-def _constant_data(design: Design) -> xr.Dataset:
-    variables: dict[str, tuple[str, np.ndarray]] = {"offset": (OBS, design.offset)}
-    for name in ("trials", "weights", "precision", "se"):
-        values = getattr(design, name)
-        if values is not None:
-            variables[name] = (OBS, values)
-    if isinstance(design.whole, Counted):
-        variables[archive.COUNTS] = (OBS, design.whole.counts)
-    if design.censoring is not None:
-        variables["censoring"] = (OBS, design.censoring.kind.astype(np.int8))
-        variables["upper"] = (OBS, design.censoring.upper)
-    if design.truncation is not None:
-        for name, bound in (("lb", design.truncation.lower), ("ub", design.truncation.upper)):
-            if bound is not None:
-                variables[name] = (OBS, bound)
-    return xr.Dataset(variables, coords={OBS: pd.RangeIndex(design.n)})

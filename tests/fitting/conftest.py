@@ -12,6 +12,7 @@ from hiermodels.engines.conditional import constrain, layout
 from hiermodels.errors import SamplingWarning
 from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.sampling import Draws
+from hiermodels.fitting.tree import fit_tree
 
 
 def problem_of(model):
@@ -39,7 +40,9 @@ def drawn_fit(random_points):
         statistics = xr.Dataset(
             {"diverging": (("chain", "draw"), np.zeros(points.shape[:2], bool))}
         )
-        return Fit(model, model._tree(Draws(coordinates, statistics, False, "chosen"), memory, 1))
+        return Fit(
+            model, fit_tree(model, Draws(coordinates, statistics, False, "chosen"), memory, 1)
+        )
 
     return make
 

@@ -1,0 +1,58 @@
+"""What the command line writes: a folder that is filled at once, with tables and the report."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+import hiermodels as hm
+from hiermodels.cli.console import say
+from hiermodels.errors import DataError
+
+TABLES = ("fixef", "varcorr", "correlations", "ranef", "coef")
+"""The accessors of a fit that are written as CSV; each file bears the name of its accessor."""
+
+
+def tables_of(fit: "hm.Fit") -> dict[str, pd.DataFrame]:
+    """Return the tables of a fit by name; without groups, the coefficients alone."""
+    names = TABLES if fit.model.design.groups else TABLES[:1]
+    return {name: getattr(fit, name)() for name in names}
+
+
+def write_fit(fit: "hm.Fit", folder: Path) -> None:
+    """Write draws, tables and the report."""
+    say("Writing the draws, the tables and the report ...")
+    fit.save(folder / "fit.nc")
+    for name, table in tables_of(fit).items():
+        label = table.index.name
+        table.to_csv(folder / f"{name}.csv", index=label is not None, lineterminator="\n")
+    hm.report(fit, folder / "report.html")
+
+
+@contextlib.contextmanager
+def output_folder(out: Path) -> Iterator[Path]:
+    """Yield a folder to write into, whose files are moved to ``out`` once all are complete.
+
+    ``out`` is tried before anything is computed: a fit that cannot be written down is lost time.
+    """
+    existing = out.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    try:
+        # On the same file system as ``out``, so that moving a file is one step.
+        staging = Path(tempfile.mkdtemp(prefix=".hiermodels-", dir=existing))
+    except OSError as error:
+        raise DataError(
+            f"--out {str(out)!r} cannot be written to ({error.strerror}); give another folder."
+        ) from error
+    try:
+        yield staging
+        out.mkdir(parents=True, exist_ok=True)
+        for file in sorted(staging.iterdir()):
+            os.replace(file, out / file.name)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
