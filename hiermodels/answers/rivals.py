@@ -14,11 +14,11 @@ from hiermodels.answers.fitted import dataset, labels
 from hiermodels.answers.product_rows import with_product_rows
 from hiermodels.answers.shrinkage import complete_estimates
 from hiermodels.errors import EstimationWarning, FitError
-from hiermodels.fitting.diagnostics import convergence
 from hiermodels.fitting.draws import scalars
 from hiermodels.fitting.estimate import Estimate
 from hiermodels.fitting.estimation import mle
 from hiermodels.fitting.fit import Fit
+from hiermodels.fitting.mixing import convergence
 from hiermodels.spec.distributions import Prior
 from hiermodels.spec.names import cor_name, indexed, sd_name
 from hiermodels.spec.prior_functions import prior_quantile

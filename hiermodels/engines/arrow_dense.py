@@ -4,6 +4,7 @@ import math
 from typing import Any, Final
 
 from hiermodels.engines.rowwise import loop, strict
+from hiermodels.engines.views import part_of
 
 # numba carries no types: mypy cannot see through its decorators.
 # mypy: disallow-untyped-decorators=False, disallow-untyped-calls=False
@@ -21,19 +22,19 @@ def _update(s: Any, target: int, n: int, rows: int, step: int, factors: int, cou
 
     Four rows at a time: each number of the target is read and written once for them.
     """
-    out = s[target : target + n]
+    out = part_of(s, target, n)
     done = 0
     while done + 4 <= count:
         at, f = rows + done * step, factors + done * step
-        a, b = s[at : at + n], s[at + step : at + step + n]
-        c, d = s[at + 2 * step : at + 2 * step + n], s[at + 3 * step : at + 3 * step + n]
+        a, b = part_of(s, at, n), part_of(s, at + step, n)
+        c, d = part_of(s, at + 2 * step, n), part_of(s, at + 3 * step, n)
         fa, fb, fc, fd = s[f], s[f + step], s[f + 2 * step], s[f + 3 * step]
         for j in range(n):
             out[j] -= (fa * a[j] + fb * b[j]) + (fc * c[j] + fd * d[j])
         done += 4
     while done < count:
         at = rows + done * step
-        a, fa = s[at : at + n], s[factors + done * step]
+        a, fa = part_of(s, at, n), s[factors + done * step]
         for j in range(n):
             out[j] -= fa * a[j]
         done += 1
@@ -78,13 +79,13 @@ def cholesky(s: Any, at: int, n: int, start: int) -> bool:
 def _invert(s: Any, u: int, v: int, n: int, size: int) -> None:
     """Write U^-1 (size, size) at v, upper triangle; both have n columns."""
     for i in range(size - 1, -1, -1):
-        row = s[v + i * n : v + i * n + size]
+        row = part_of(s, v + i * n, size)
         inverse = 1.0 / s[u + i * n + i]
         for j in range(size):
             row[j] = 0.0
         for k in range(i + 1, size):
             factor = -inverse * s[u + i * n + k]
-            other = s[v + k * n : v + k * n + size]
+            other = part_of(s, v + k * n, size)
             for j in range(k, size):
                 row[j] += factor * other[j]
         row[i] = inverse
@@ -93,7 +94,7 @@ def _invert(s: Any, u: int, v: int, n: int, size: int) -> None:
 @loop
 def _dot(s: Any, left: int, right: int, n: int) -> float:
     """Return the sum of products of n numbers."""
-    a, b = s[left : left + n], s[right : right + n]
+    a, b = part_of(s, left, n), part_of(s, right, n)
     total = 0.0
     for j in range(n):
         total += a[j] * b[j]
@@ -120,19 +121,19 @@ def _covariances(s: Any, u: int, out: int, n: int, size: int) -> None:
 @loop
 def _add_rows(s: Any, target: int, n: int, rows: int, step: int, factors: int) -> None:
     """Subtract from one row n rows, `step` apart, times n factors that stand side by side."""
-    out = s[target : target + n]
+    out = part_of(s, target, n)
     done = 0
     while done + 4 <= n:
         at, f = rows + done * step, factors + done
-        a, b = s[at : at + n], s[at + step : at + step + n]
-        c, d = s[at + 2 * step : at + 2 * step + n], s[at + 3 * step : at + 3 * step + n]
+        a, b = part_of(s, at, n), part_of(s, at + step, n)
+        c, d = part_of(s, at + 2 * step, n), part_of(s, at + 3 * step, n)
         fa, fb, fc, fd = s[f], s[f + 1], s[f + 2], s[f + 3]
         for j in range(n):
             out[j] -= (fa * a[j] + fb * b[j]) + (fc * c[j] + fd * d[j])
         done += 4
     while done < n:
         at = rows + done * step
-        a, fa = s[at : at + n], s[factors + done]
+        a, fa = part_of(s, at, n), s[factors + done]
         for j in range(n):
             out[j] -= fa * a[j]
         done += 1

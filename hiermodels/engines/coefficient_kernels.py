@@ -20,7 +20,6 @@ from hiermodels.engines.arrow_layout import (
     CORNER,
     CROSSED,
     FRONT,
-    LAMBDAS,
     LATER,
     LEVEL,
     NODES,
@@ -42,12 +41,14 @@ from hiermodels.engines.marginal_kernels import (
     BARS,
     LARGEST,
     OTHERS,
+    lambdas,
     set_residual,
     set_scales,
     simple_residual,
     source_digest,
 )
 from hiermodels.engines.rowwise import strict
+from hiermodels.engines.views import index_of, part_of
 from hiermodels.spec.compiling import cached_kernel
 
 # numba carries no types: mypy cannot see through its decorators.
@@ -126,9 +127,9 @@ def _conditional(source: int, structured: bool) -> Any:
 
         Returns the number of draws that could not be factored, which are written as nan.
         """
-        i = f.view(np.int64)
+        f, i = part_of(f, 0, f.shape[0]), index_of(f, 0, f.shape[0])
         a, m, n_phi = i[AT_ARROW], i[i[AT_ARROW] + M], draws.shape[1] - i[AT_PHI]
-        lam, shift = np.zeros(i[a + LAMBDAS]), np.zeros(i[OTHERS])
+        lam, shift = np.zeros(lambdas(i)), np.zeros(i[OTHERS])
         factors, grad = np.zeros(i[LARGEST] * i[BARS]), np.zeros(draws.shape[1])
         w, dw, log_residual = np.zeros(m), np.zeros((n_phi, m)), np.zeros(1 + n_phi)
         wide = i[a + SCRATCH] + 64 * i[LARGEST] + i[a + RAW_OTHERS]

@@ -11,13 +11,15 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from hiermodels.spec.parts import part
+
 # numba carries no types: mypy cannot see through its decorators.
 # mypy: disallow-untyped-decorators=False, disallow-untyped-calls=False
 
 # Sums may be reordered and products fused; infinities and nans keep their meaning.
-loop = numba.njit(error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
-strict = numba.njit(error_model="numpy", fastmath={"contract"})
-inlined = numba.njit(error_model="numpy", fastmath={"contract"}, forceinline=True)
+loop = part(error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+strict = part(error_model="numpy", fastmath={"contract"})
+inlined = part(error_model="numpy", fastmath={"contract"}, forceinline=True)
 
 
 def _reinterpretation(source: Any, target: Any, target_ir: Any) -> Any:

@@ -6,11 +6,6 @@ Blocks are (rows, lanes), a lane for each group; every function here sees whole 
 import math
 from typing import Any
 
-from numba import types
-from numba.core.imputils import impl_ret_borrowed
-from numba.extending import intrinsic
-from numba.np.arrayobj import make_array, populate_array
-
 from hiermodels.engines.arrow_dense import PIVOT
 from hiermodels.engines.arrow_layout import (
     AT_BLOCKS,
@@ -46,34 +41,10 @@ from hiermodels.engines.lanes_layout import (
     SIZE,
 )
 from hiermodels.engines.rowwise import loop
+from hiermodels.engines.views import block_of
 
 # numba carries no types: mypy cannot see through its decorators.
 # mypy: disallow-untyped-decorators=False, disallow-untyped-calls=False
-
-
-def _block_of(_context: Any, s: Any, at: Any, rows: Any, lanes: Any) -> Any:
-    """Return a view of (rows, lanes) numbers: a reshape without errors to raise."""
-    view = types.Array(types.float64, 2, "C")
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        source = make_array(signature.args[0])(context, builder, args[0])
-        size = context.get_constant(types.intp, 8)
-        out = make_array(view)(context, builder)
-        populate_array(
-            out,
-            data=builder.gep(source.data, [args[1]]),
-            shape=[args[2], args[3]],
-            strides=[builder.mul(args[3], size), size],
-            itemsize=size,
-            meminfo=source.meminfo,
-            parent=source.parent,
-        )
-        return impl_ret_borrowed(context, builder, view, out._getvalue())
-
-    return view(s, types.intp, types.intp, types.intp), code
-
-
-block_of: Any = intrinsic(_block_of)
 
 
 @loop

@@ -29,7 +29,6 @@ from hiermodels.engines.arrow_layout import (
 )
 from hiermodels.engines.lanes import (
     add_scaled,
-    block_of,
     lanes_forward,
     level_shape,
     put_scaled,
@@ -57,12 +56,14 @@ from hiermodels.engines.marginal_kernels import (
     AT_ARROW,
     AT_PHI,
     OTHERS,
+    lambdas,
     set_residual,
     set_scales,
     simple_residual,
     source_digest,
 )
 from hiermodels.engines.rowwise import loop, strict
+from hiermodels.engines.views import block_of, index_of, part_of
 from hiermodels.spec.compiling import cached_kernel
 
 # numba carries no types: mypy cannot see through its decorators.
@@ -251,9 +252,10 @@ def _many(source: int, structured: bool) -> Any:
 
         Returns the number of draws that could not be factored, which are written as nan.
         """
-        i = f.view(np.int64)
+        # the buffer may not be written to; as a view of it the parts are those of the density
+        f, i = part_of(f, 0, f.shape[0]), index_of(f, 0, f.shape[0])
         a, m, n_phi = i[AT_ARROW], i[i[AT_ARROW] + M], draws.shape[1] - i[AT_PHI]
-        lam, shift, grad = np.zeros(i[a + LAMBDAS]), np.zeros(i[OTHERS]), np.zeros(draws.shape[1])
+        lam, shift, grad = np.zeros(lambdas(i)), np.zeros(i[OTHERS]), np.zeros(draws.shape[1])
         w, dw, log_residual = np.zeros(m), np.zeros((n_phi, m)), np.zeros(1 + n_phi)
         # a crossed grouping's moments need the working memory of one lane
         s = np.zeros(i[a + SCRATCH] + 4 * i[a + LAMBDAS] + 64)

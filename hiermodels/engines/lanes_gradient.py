@@ -18,7 +18,6 @@ from hiermodels.engines.arrow_layout import (
 )
 from hiermodels.engines.lanes import (
     add_scaled,
-    block_of,
     clear,
     column_group,
     dot,
@@ -40,6 +39,7 @@ from hiermodels.engines.lanes_layout import (
     RUNS,
 )
 from hiermodels.engines.rowwise import loop
+from hiermodels.engines.views import block_of
 
 # numba carries no types: mypy cannot see through its decorators.
 # mypy: disallow-untyped-decorators=False, disallow-untyped-calls=False

@@ -134,7 +134,9 @@ def count_lanes(gram: Gram) -> int:
         for h, level in enumerate(gram.levels)
     )
     most = max(len(level.parent) for level in gram.levels)
-    return min(-(-most // 4) * 4, max(8, _BLOCK // (q * wide) // 8 * 8), _LANES)
+    # as few blocks as have room, filled evenly: a lane that stands empty costs as much as others
+    blocks = -(-most // min(max(8, _BLOCK // (q * wide)), _LANES))
+    return -(-most // (4 * blocks)) * 4
 
 
 def place_nodes(gram: Gram) -> tuple[list[Index], list[Index]]:

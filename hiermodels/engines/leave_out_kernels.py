@@ -24,7 +24,6 @@ from hiermodels.engines.arrow_layout import (
     GROUP_AT,
     GROUP_SIZE,
     INVERSE,
-    LAMBDAS,
     LATER,
     LEVEL,
     OWNER,
@@ -40,11 +39,13 @@ from hiermodels.engines.marginal_kernels import (
     AT_ARROW,
     AT_PHI,
     OTHERS,
+    lambdas,
     set_residual,
     set_scales,
     source_digest,
 )
 from hiermodels.engines.rowwise import strict
+from hiermodels.engines.views import index_of, part_of
 from hiermodels.spec.compiling import cached_kernel
 
 # numba carries no types: mypy cannot see through its decorators.
@@ -238,9 +239,9 @@ def _many(source: int) -> Any:
 
         Returns the number of draws that could not be factored, which are written as nan.
         """
-        i = f.view(np.int64)
+        f, i = part_of(f, 0, f.shape[0]), index_of(f, 0, f.shape[0])
         a, m, n_phi = i[AT_ARROW], i[i[AT_ARROW] + M], draws.shape[1] - i[AT_PHI]
-        lam, shift = np.zeros(i[a + LAMBDAS]), np.zeros(i[OTHERS])
+        lam, shift = np.zeros(lambdas(i)), np.zeros(i[OTHERS])
         w, dw, log_residual = np.zeros(m), np.zeros((n_phi, m)), np.zeros(1 + n_phi)
         s, where = np.zeros(i[a + SCRATCH]), np.empty(i[a + REST] + 1, np.int64)
         cov, mean, grad = np.zeros((most, most)), np.zeros(most), np.zeros(draws.shape[1])

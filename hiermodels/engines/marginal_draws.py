@@ -21,7 +21,6 @@ from hiermodels.engines.arrow_layout import (
     CROSSED,
     FRONT,
     INVERSE,
-    LAMBDAS,
     LATER,
     LEVEL,
     NODES,
@@ -50,6 +49,7 @@ from hiermodels.engines.marginal_kernels import (
     LARGEST,
     OTHERS,
     SIZE,
+    lambdas,
     set_residual,
     set_scales,
     simple_residual,
@@ -57,6 +57,7 @@ from hiermodels.engines.marginal_kernels import (
 )
 from hiermodels.engines.marginal_kernels import OWNER as BAR_OWNER
 from hiermodels.engines.rowwise import strict
+from hiermodels.engines.views import index_of, part_of
 from hiermodels.spec.compiling import cached_kernel
 
 # numba carries no types: mypy cannot see through its decorators.
@@ -73,8 +74,8 @@ def fill_factors(i: Any, x: Any, factors: Any) -> None:
         r = i[AT_BARS] + k * BAR
         q, sds, y = i[r + SIZE], i[r + AT_SDS], i[r + AT_CORRELATION]
         fill_factor(
-            x[sds : sds + q], x[y : y + q * (q - 1) // 2], q, i[r + CORRELATED] != 0,
-            factors[k * i[LARGEST] : (k + 1) * i[LARGEST]],
+            part_of(x, sds, q), part_of(x, y, q * (q - 1) // 2), q, i[r + CORRELATED] != 0,
+            part_of(factors, k * i[LARGEST], i[LARGEST]),
         )  # fmt: skip
 
 
@@ -249,9 +250,10 @@ def _many(source: int, structured: bool) -> Any:
 
         Returns the number of draws that could not be factored, which are written as nan.
         """
-        i = f.view(np.int64)
+        # the buffer may not be written to; as a view of it the parts are those of the density
+        f, i = part_of(f, 0, f.shape[0]), index_of(f, 0, f.shape[0])
         a, m, n_phi = i[AT_ARROW], i[i[AT_ARROW] + M], draws.shape[1] - i[AT_PHI]
-        lam, shift = np.zeros(i[a + LAMBDAS]), np.zeros(i[OTHERS])
+        lam, shift = np.zeros(lambdas(i)), np.zeros(i[OTHERS])
         factors, grad = np.zeros(i[LARGEST] * i[BARS]), np.zeros(draws.shape[1])
         w, dw, log_residual = np.zeros(m), np.zeros((n_phi, m)), np.zeros(1 + n_phi)
         wide = i[a + SCRATCH] + 64 * i[LARGEST] + i[a + RAW_OTHERS]

@@ -29,6 +29,7 @@ from hiermodels.engines import (
     residual_kernels,
     residual_matrices,
     trust,
+    views,
 )
 from hiermodels.engines.arrow import forward
 from hiermodels.engines.arrow_dense import second_moments
@@ -78,6 +79,7 @@ from hiermodels.engines.residual_kernels import (
 )
 from hiermodels.engines.residual_kernels import CONSTANT as LOG_CONSTANT
 from hiermodels.engines.trust import trusted
+from hiermodels.engines.views import block_of, hold, index_of, part_of
 from hiermodels.spec.compiling import cached_callback, cached_kernel
 
 __all__ = ["cached_kernel", "marginal_callback", "source_digest"]
@@ -105,7 +107,7 @@ def fill_bar(f: Any, i: Any, r: int, x: Any, factor: Any, lam: Any) -> None:
     """Write a bar's factor (q, q) and its block of the grouping's, in the kernel's columns."""
     q, sds, y = i[r + SIZE], i[r + AT_SDS], i[r + AT_CORRELATION]
     correlated = i[r + CORRELATED] != 0
-    fill_factor(x[sds : sds + q], x[y : y + q * (q - 1) // 2], q, correlated, factor)
+    fill_factor(part_of(x, sds, q), part_of(x, y, q * (q - 1) // 2), q, correlated, factor)
     groups = i[i[AT_ARROW] + AT_GROUPS]
     wide, first, at = i[r + COLUMNS], i[r + FIRST], i[r + AT_MAP]
     out = i[groups + GROUP * i[r + OWNER] + GROUP_AT] + first * wide + first
@@ -124,12 +126,12 @@ def bar_priors(f: Any, i: Any, r: int, x: Any, grad: Any) -> float:
     value = 0.0
     for a in range(q):
         row = i[r + AT_SD_PRIORS] + a * PRIOR
-        part, slope = sd_prior(f[row : row + PRIOR], x[sds + a])
+        part, slope = sd_prior(part_of(f, row, PRIOR), x[sds + a])
         value += part
         grad[sds + a] += slope
     if i[r + CORRELATED] != 0:
-        end = y + q * (q - 1) // 2
-        value += lkj_prior(x[y:end], q, f[i[r + AT_ETA]], grad[y:end])
+        free = q * (q - 1) // 2
+        value += lkj_prior(part_of(x, y, free), q, f[i[r + AT_ETA]], part_of(grad, y, free))
     return value
 
 
@@ -140,8 +142,9 @@ def bar_gradient(
     """Carry the gradient by a bar's block of the factor to its sds and correlations."""
     q, sds, y = i[r + SIZE], i[r + AT_SDS], i[r + AT_CORRELATION]
     correlated = i[r + CORRELATED] != 0
-    end = y + q * (q - 1) // 2 if correlated else y
-    fill_factor(x[sds : sds + q], x[y:end], q, correlated, factor)
+    free = q * (q - 1) // 2 if correlated else 0
+    own, correlations = part_of(x, sds, q), part_of(x, y, free)
+    fill_factor(own, correlations, q, correlated, factor)
     groups = i[i[AT_ARROW] + AT_GROUPS]
     wide, first, at = i[r + COLUMNS], i[r + FIRST], i[r + AT_MAP]
     source = i[groups + GROUP * i[r + OWNER] + GROUP_AT] + first * wide + first
@@ -152,18 +155,29 @@ def bar_gradient(
                 total += f[at + a * q + b] * g_lam[source + a * wide + c]
             back[b * q + c] = total
     chain_factor(
-        x[sds : sds + q], x[y:end], q, correlated, factor, back, grad[sds : sds + q], grad[y:end]
-    )
+        own, correlations, q, correlated, factor, back, part_of(grad, sds, q),
+        part_of(grad, y, free),
+    )  # fmt: skip
 
 
 # --- density --------------------------------------------------------------------------------------
 
 
 @strict
+def lambdas(i: Any) -> int:
+    """Return how long an array of all factors is, with room for two of a bar behind them."""
+    return int(i[i[AT_ARROW] + LAMBDAS] + 2 * i[LARGEST])
+
+
+@strict
 def set_scales(f: Any, i: Any, x: Any, lam: Any, shift: Any) -> None:
-    """Write every grouping's factor, and the coefficients in x less their centre."""
-    factor = np.empty(i[LARGEST])
-    for k in range(lam.shape[0]):
+    """Write every grouping's factor, and the coefficients in x less their centre.
+
+    Behind the factors `lam` has room for one bar's; see `lambdas`.
+    """
+    size = i[i[AT_ARROW] + LAMBDAS]
+    factor = part_of(lam, size, i[LARGEST])
+    for k in range(size):
         lam[k] = 0.0
     for k in range(i[BARS]):
         fill_bar(f, i, i[AT_BARS] + k * BAR, x, factor, lam)
@@ -179,7 +193,7 @@ def log_priors(f: Any, i: Any, x: Any, grad: Any) -> float:
     value = f[CONSTANT]
     for k in range(i[OTHERS]):
         row = i[AT_OTHER_PRIORS] + k * PRIOR
-        part, slope = coefficient_prior(f[row : row + PRIOR], x[k])
+        part, slope = coefficient_prior(part_of(f, row, PRIOR), x[k])
         value += part
         grad[k] += slope
     for k in range(i[BARS]):
@@ -198,7 +212,7 @@ def simple_residual(f: Any, i: Any, x: Any, grad: Any, w: Any, dw: Any, log_resi
         place = i[AT_PHI]
         count = f[at + int(f[at + AT_COUNTS])]
         row = at + int(f[at + AT_PRIORS])
-        part, slope = sd_prior(f[row : row + PRIOR], x[place])
+        part, slope = sd_prior(part_of(f, row, PRIOR), x[place])
         value += part
         grad[place] += slope
         w[0] = math.exp(-2.0 * x[place])
@@ -215,9 +229,10 @@ def set_residual(f: Any, i: Any, x: Any, grad: Any, w: Any, dw: Any, log_residua
     The priors' gradient is added to `grad`.
     """
     at = i[AT_PHI]
-    block = f[i[AT_RESIDUAL] : i[AT_RESIDUAL] + i[RESIDUAL_SIZE]]
-    residual_weights(i[RESIDUAL], block, x[at:], w, dw, log_residual)
-    return float(residual_prior(i[RESIDUAL], block, x[at:], grad[at:]))
+    block, free = part_of(f, i[AT_RESIDUAL], i[RESIDUAL_SIZE]), dw.shape[0]
+    phi = part_of(x, at, free)
+    residual_weights(i[RESIDUAL], block, phi, w, dw, log_residual)
+    return float(residual_prior(i[RESIDUAL], block, phi, part_of(grad, at, free)))
 
 
 @strict
@@ -226,7 +241,8 @@ def carry_back(
     grad: Any,
 ) -> None:  # fmt: skip
     """Add the likelihood's gradient by factors, weights and coefficients to that by x."""
-    factor, back = np.empty(i[LARGEST]), np.empty(i[LARGEST])
+    room = i[i[AT_ARROW] + LAMBDAS]
+    factor, back = part_of(g_lam, room, i[LARGEST]), part_of(g_lam, room + i[LARGEST], i[LARGEST])
     for k in range(i[OTHERS]):
         grad[k] += g_shift[k]
     for k in range(i[BARS]):
@@ -243,7 +259,7 @@ def source_digest() -> int:
     digest = hashlib.sha256()
     modules = (
         arrow, arrow_dense, arrow_gradient, arrow_layout, buffers, elementary, groupwise, lanes,
-        lanes_gradient, lanes_layout, residual_kernels, residual_matrices, trust,
+        lanes_gradient, lanes_layout, residual_kernels, residual_matrices, trust, views,
     )  # fmt: skip
     for module in modules:
         digest.update(inspect.getsource(module).encode())
@@ -277,12 +293,21 @@ def _density(source: int, lanes: bool, structured: bool) -> Callable[..., int]:
             return WRONG_DIMENSION
         x = carray(x_, (dim,))
         grad = carray(gradient_, (dim,))
-        a, m, n_phi = i[AT_ARROW], i[i[AT_ARROW] + M], dim - i[AT_PHI]
-        lam, g_lam = np.empty(i[a + LAMBDAS]), np.zeros(i[a + LAMBDAS])
-        w, g_w = np.empty(m), np.zeros(m)
-        shift, g_shift = np.empty(i[OTHERS]), np.zeros(i[OTHERS])
-        dw, log_residual, s = np.empty((n_phi, m)), np.empty(1 + n_phi), np.empty(i[a + SCRATCH])
-        where = np.empty(i[a + REST] + 1, np.int64)
+        a, m, n_phi, others = i[AT_ARROW], i[i[AT_ARROW] + M], dim - i[AT_PHI], i[OTHERS]
+        size, sums = lambdas(i), lambdas(i) + m + others
+        # one piece of memory: derivatives that are summed up, then what is written at once
+        rest = i[a + REST] + 1
+        own = np.empty(2 * sums + (n_phi + 1) * (m + 1) + rest + i[a + SCRATCH])
+        for k in range(sums):
+            own[k] = 0.0
+        g_lam, g_w = part_of(own, 0, size), part_of(own, size, m)
+        g_shift = part_of(own, size + m, others)
+        lam, w = part_of(own, sums, size), part_of(own, sums + size, m)
+        shift = part_of(own, sums + size + m, others)
+        at = 2 * sums
+        dw, log_residual = block_of(own, at, n_phi, m), part_of(own, at + n_phi * m, 1 + n_phi)
+        at += (n_phi + 1) * (m + 1)
+        where, s = index_of(own, at, rest), part_of(own, at + rest, i[a + SCRATCH])
         value = log_priors(f, i, x, grad)
         set_scales(f, i, x, lam, shift)
         if structured:
@@ -296,6 +321,7 @@ def _density(source: int, lanes: bool, structured: bool) -> Callable[..., int]:
             chain = forward(f, i, a, lam, w, shift, s, where)
         quadratic = factor_corner(i, a, chain, s)
         if not math.isfinite(quadratic):
+            hold(own)
             return VALUE_NOT_FINITE
         n = i[a + CROSSED] + i[a + P] + 1
         second_moments(s, i[a + CORNER], i[a + INVERSE], n)
@@ -305,9 +331,11 @@ def _density(source: int, lanes: bool, structured: bool) -> Callable[..., int]:
         else:
             lost = chain_gradient(f, i, a, lam, w, shift, s, where, g_lam, g_w, g_shift)
         if not trusted(i, a, s, lost, log_residual[0] + quadratic):
+            hold(own)
             return VALUE_NOT_FINITE
         carry_back(f, i, x, g_lam, g_w, g_shift, dw, log_residual, grad)
         value -= 0.5 * (log_residual[0] + quadratic)
+        hold(own)
         carray(value_, (1,))[0] = value
         return outcome(value, grad)
 

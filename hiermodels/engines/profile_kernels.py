@@ -38,6 +38,7 @@ from hiermodels.engines.arrow_layout import (
 from hiermodels.engines.marginal_kernels import cached_kernel, source_digest
 from hiermodels.engines.residual_kernels import residual_weights
 from hiermodels.engines.rowwise import strict
+from hiermodels.engines.views import index_of, part_of
 
 # numba carries no types: mypy cannot see through its decorators.
 # mypy: disallow-untyped-decorators=False, disallow-untyped-calls=False
@@ -129,7 +130,7 @@ def _profile(source: int) -> Any:
         triangular factor U and c. With n_free above 0 kappa is n_free / rho^2. What later steps
         need stays in s. False where a pivot is lost.
         """
-        i = f.view(np.int64)
+        f, i = part_of(f, 0, f.shape[0]), index_of(f, 0, f.shape[0])
         where = np.empty(i[a + REST] + 1, np.int64)
         shift = np.zeros(0)
         p = i[a + P]

@@ -11,12 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from arviz_stats.base.array import array_stats
+
+from hiermodels.fitting.mixing import convergences
 
 Floats = npt.NDArray[np.float64]
-
-# ArviZ's array functions carry no types: what comes from them is Any at the border.
-_STATS: Any = array_stats
 
 #: Largest R-hat that passes, after Vehtari et al. (2021), doi:10.1214/20-BA1221.
 R_HAT_LIMIT = 1.01
@@ -24,8 +22,6 @@ R_HAT_LIMIT = 1.01
 R_HAT_BAD = 1.05
 #: Smallest effective sample size that passes, for each chain: 400 for four chains (same source).
 ESS_PER_CHAIN = 100
-#: Tails of which the effective sample size is reported as ``ess_tail``.
-TAIL = (0.05, 0.95)
 #: Variables with more elements than this are screened before R-hat and ESS are computed.
 SCREEN_ABOVE = 200
 #: How many elements each screen hands on.
@@ -34,24 +30,6 @@ SCREENED = 20
 EXACT = "drawn_exactly"
 #: Numbers read by a screen: beyond it every k-th element is read, so that memory stays bounded.
 SCREEN_NUMBERS = 40_000_000
-
-
-@dataclass(frozen=True)
-class Convergence:
-    """R-hat and effective sample sizes of one scalar quantity.
-
-    Attributes
-    ----------
-    ess_bulk, ess_tail : float
-        Effective sample sizes; NaN where the draws are constant or too few.
-    r_hat : float
-        Rank-normalised split R-hat; NaN where the draws are constant or too few, infinite where
-        chains stand still at different values.
-    """
-
-    ess_bulk: float
-    ess_tail: float
-    r_hat: float
 
 
 @dataclass(frozen=True)
@@ -108,50 +86,6 @@ class Diagnosis:
     def text(self) -> str:
         """The verdict as one paragraph."""
         return " ".join(self.verdict)
-
-
-def convergence(draws: npt.ArrayLike) -> Convergence:
-    """Return R-hat and effective sample sizes of one quantity.
-
-    A single chain is compared with itself, first half against second half, because R-hat is not
-    defined for it otherwise.
-
-    Parameters
-    ----------
-    draws : array_like, shape (chains, draws)
-
-    Returns
-    -------
-    Convergence
-
-    References
-    ----------
-    Vehtari, Gelman, Simpson, Carpenter, Bürkner (2021), doi:10.1214/20-BA1221.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from hiermodels.fitting.diagnostics import convergence
-    >>> convergence(np.ones((4, 100))).r_hat
-    nan
-    """
-    values = np.atleast_2d(np.asarray(draws, dtype=np.float64))
-    nothing = Convergence(np.nan, np.nan, np.nan)
-    if values.shape[1] < 4 or not np.isfinite(values).all() or np.ptp(values) == 0:
-        return nothing
-    if (np.ptp(values, axis=1) == 0).all():
-        return Convergence(np.nan, np.nan, np.inf)
-    if len(values) > 1:
-        halves = values
-    else:
-        half = values.shape[1] // 2
-        halves = np.stack([values[0, :half], values[0, -half:]])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return Convergence(
-            float(_STATS.ess(values, method="bulk")),
-            float(_STATS.ess(values, method="tail", prob=TAIL)),
-            float(_STATS.rhat(halves)) if halves.shape[1] >= 4 else np.nan,
-        )
 
 
 def split_r_hat(draws: Floats) -> Floats:
@@ -292,7 +226,12 @@ def diagnose_draws(
     >>> found.ok, found.r_hat_name
     (False, 'sigma')
     """
-    found = {name: convergence(draws) for name, draws in quantities(posterior)}
+    names: list[str] = []
+    draws: list[Floats] = []
+    for name, own in quantities(posterior):
+        names.append(name)
+        draws.append(own)
+    found = dict(zip(names, convergences(draws), strict=True))
     chains = int(posterior.sizes.get("chain", 1))
     r_hat_name, r_hat = _extreme({k: v.r_hat for k, v in found.items()}, largest=True)
     bulk_name, bulk = _extreme({k: v.ess_bulk for k, v in found.items()}, largest=False)

@@ -12,7 +12,6 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from hiermodels.fitting.diagnostics import convergence
 from hiermodels.fitting.draws import (
     GroupLabels,
     check_prob,
@@ -29,6 +28,7 @@ from hiermodels.fitting.draws import (
     tails,
 )
 from hiermodels.fitting.effects import coef, ranef
+from hiermodels.fitting.mixing import convergences
 from hiermodels.spec.names import of_parameter
 from hiermodels.spec.priors import ParameterPriors
 
@@ -52,11 +52,10 @@ def _describe(named: Iterator[tuple[str, Floats]], prob: float, index: str) -> p
     """Return mean, sd, interval, ESS and R-hat of draws (chains, draws), one row a name."""
     low, high = tails(prob)
     columns = ["mean", "sd", "ci_low", "ci_high", "ess_bulk", "ess_tail", "r_hat"]
-    names, rows = [], []
-    for name, draws in named:
-        checked = convergence(draws)
+    pairs = list(named)
+    rows = []
+    for (_, draws), checked in zip(pairs, convergences([own for _, own in pairs]), strict=True):
         ends = np.quantile(draws, (low, high))
-        names.append(name)
         rows.append(
             [
                 draws.mean(),
@@ -68,7 +67,8 @@ def _describe(named: Iterator[tuple[str, Floats]], prob: float, index: str) -> p
             ]
         )
     values = np.array(rows, dtype=np.float64).reshape(len(rows), len(columns))
-    out = pd.DataFrame(values, columns=columns, index=pd.Index(names, name=index, dtype=object))
+    labels = pd.Index([name for name, _ in pairs], name=index, dtype=object)
+    out = pd.DataFrame(values, columns=columns, index=labels)
     out.attrs["prob"] = prob
     return out
 

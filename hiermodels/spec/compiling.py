@@ -19,6 +19,8 @@ from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
 from numba.core.ccallback import CFunc
 from numba.core.sigutils import normalize_signature
 
+from hiermodels.spec.parts import KernelCompiler
+
 # numba carries no types, and its classes are the bases of ours.
 # mypy: disallow-subclassing-any=False, disallow-untyped-calls=False
 
@@ -148,7 +150,9 @@ def cached_kernel(function: Callable[..., Any]) -> Any:
     >>> cached_kernel(lambda x: 1.0 / x)(0.0)
     inf
     """
-    compiled: Any = numba.njit(error_model="numpy", nogil=True)(function)
+    compiled: Any = numba.njit(
+        error_model="numpy", nogil=True, no_cfunc_wrapper=True, pipeline_class=KernelCompiler
+    )(function)
     if compiled is not function:  # numba can be told not to compile
         compiled._cache = _cache_of(function)
     return compiled
@@ -170,7 +174,8 @@ def cached_callback(function: Callable[..., Any], signature: Any) -> Any:
         Its ``address`` is that of the C function; ``cache_hits`` is 1 where it was not compiled.
     """
     options = {"error_model": "numpy"}
-    callback: Any = CFunc(function, normalize_signature(signature), locals={}, options=options)
+    known = normalize_signature(signature)
+    callback: Any = CFunc(function, known, {}, options, pipeline_class=KernelCompiler)
     callback._cache = _cache_of(function)
     callback.compile()
     return callback

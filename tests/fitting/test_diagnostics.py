@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from hiermodels.fitting.diagnostics import batch_ess, convergence, diagnose_draws, split_r_hat
+from hiermodels.fitting.diagnostics import batch_ess, diagnose_draws, split_r_hat
+from hiermodels.fitting.mixing import convergence
 
 
 def posterior(chains=4, draws=500, seed=1, **more):
