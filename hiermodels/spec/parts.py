@@ -23,7 +23,7 @@ from numba.core.typed_passes import NativeLowering
 
 _OPTIONS: Final = {"nopython": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 # How the names begin of what Python and C call.
-_ENTRIES: Final = ("cpython.", "cfunc.")
+_ENTRIES: Final = ("_ZN7cpython", "cfunc.")
 
 
 class _PartLibrary(CPUCodeLibrary):
@@ -132,6 +132,8 @@ class _KernelLibrary(JITCodeLibrary):
         self._ensure_finalized()
         names = [found.name for found in self.get_defined_functions()]
         entries = [name for name in names if name.startswith(_ENTRIES)]
+        if not entries:
+            return super().serialize_using_object_code()
         stubs = "\n".join(f'define void @"{name}"() {{\n ret void\n}}' for name in entries)
         return self.name, "object", (self._get_compiled_object(), _bitcode(stubs))
 

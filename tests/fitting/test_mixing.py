@@ -23,7 +23,7 @@ def chains(kind, chains, draws, seed=1):
     elif kind == "apart":
         values += 0.3 * np.arange(chains)[:, None]
     elif kind == "few values":
-        values = (values > 1.0).astype(float)
+        values = (values > 0.2).astype(float)
     elif kind == "drift":
         values += np.linspace(0, 3, draws)
     return values
