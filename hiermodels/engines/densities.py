@@ -109,15 +109,12 @@ def _ordered_priors(table: Any, x: Any, grad: Any) -> float:
 
 
 @strict
-def evaluate(buf: Any, x: Any, grad: Any) -> float:
-    """Return the log density at x (ndim,) and write its gradient (ndim,)."""
+def enter(buf: Any, x: Any, grad: Any, scratch: Any, value: float) -> float:
+    """Return value and the log priors; write their gradient to grad, and the effects to scratch."""
     effects, matrices = int(buf[EFFECTS]), int(buf[MATRICES])
-    scratch = np.zeros(4 * effects + 2 * matrices)
-    b, g, u = scratch[:effects], scratch[effects : 2 * effects], scratch[2 * effects :]
+    b, u = scratch[:effects], scratch[2 * effects :]
     pull, factors = scratch[3 * effects :], scratch[4 * effects :]
     backs = scratch[4 * effects + matrices :]
-    grad[:] = 0.0
-    value = buf[CONSTANT]
     for k in range(int(buf[PREDICTORS])):
         at = int(buf[AT_PREDICTORS]) + k * PREDICTOR
         value += _priors(buf, buf[at : at + PREDICTOR], x, grad)
@@ -129,7 +126,17 @@ def evaluate(buf: Any, x: Any, grad: Any) -> float:
         hi = lo + q * int(bar[LEVELS])
         factor, back = factors[m : m + q * q], backs[m : m + q * q]
         value += before(buf, bar, x, grad, b[lo:hi], u[lo:hi], pull[lo:hi], factor, back)
-    value += likelihood(buf, x, b, grad, g)
+    return value
+
+
+@strict
+def leave(buf: Any, x: Any, grad: Any, scratch: Any) -> None:
+    """Carry the likelihood's derivatives by the effects, in scratch, to the coordinates."""
+    effects, matrices = int(buf[EFFECTS]), int(buf[MATRICES])
+    g, u = scratch[effects : 2 * effects], scratch[2 * effects :]
+    pull, factors = scratch[3 * effects :], scratch[4 * effects :]
+    backs = scratch[4 * effects + matrices :]
+    at_bars = int(buf[AT_BARS])
     for k in range(int(buf[BARS])):
         bar = buf[at_bars + k * BAR : at_bars + (k + 1) * BAR]
         q = int(bar[SIZE])
@@ -137,6 +144,22 @@ def evaluate(buf: Any, x: Any, grad: Any) -> float:
         hi = lo + q * int(bar[LEVELS])
         factor, back = factors[m : m + q * q], backs[m : m + q * q]
         after(buf, bar, x, grad, g[lo:hi], u[lo:hi], pull[lo:hi], factor, back)
+
+
+@strict
+def room(buf: Any) -> Any:
+    """Return working memory: effects, their derivatives, and what the bars need of their own."""
+    return np.zeros(4 * int(buf[EFFECTS]) + 2 * int(buf[MATRICES]))
+
+
+@strict
+def evaluate(buf: Any, x: Any, grad: Any) -> float:
+    """Return the log density at x (ndim,) and write its gradient (ndim,)."""
+    effects, scratch = int(buf[EFFECTS]), room(buf)
+    grad[:] = 0.0
+    value = enter(buf, x, grad, scratch, buf[CONSTANT])
+    value += likelihood(buf, x, scratch[:effects], grad, scratch[effects : 2 * effects])
+    leave(buf, x, grad, scratch)
     return float(value)
 
 

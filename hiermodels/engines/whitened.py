@@ -19,8 +19,9 @@ Array = NDArray[np.float64]
 
 # With fewer effects the sampler's own adaptation is as good, and the search for a mode costs more.
 _FEW: Final = 60
-# Effects of the second largest grouping that crosses the largest: the corner is dense in them.
-_WIDE: Final = 600
+# Effects that cross the largest grouping's: the search for a mode factors a matrix dense in them a
+# hundred times, at 2,000 for half a minute.
+_WIDE: Final = 2000
 # Rows a level beyond which nested effects mix well in the sums that hierarchical centring takes.
 _FEW_ROWS: Final = 2.0
 # Multiplications of a map by those of a density without it, beyond which it costs more than

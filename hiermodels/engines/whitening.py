@@ -12,6 +12,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from hiermodels.engines.arrow_thinning import thin_corner
+from hiermodels.engines.arrow_triangle import Triangle
+from hiermodels.engines.sections import write_section
 from hiermodels.engines.whitening_kernels import (
     AT_COLUMN,
     AT_FACTOR_COLUMN,
@@ -36,6 +39,9 @@ from hiermodels.engines.whitening_mode import MarginalMode, Peak, WhiteModel, fi
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
+# Effects in the corner beyond which it is thinned; smaller groupings are kept whole all the same.
+WIDE: Final = 600
+_NARROW: Final = 100
 # Posterior sds below the mode at which a bar must still be well informed to be centred.
 _LOWER: Final = 2.0
 # Locations do not follow a scale with a larger posterior sd, for which modes are no straight line:
@@ -53,6 +59,8 @@ class WhiteningMap:
         What the compiled functions read: numbers, and whole numbers of the same width.
     mode : ndarray (ndim,)
         In the form that is sampled.
+    effects : ndarray
+        At the mode, group effects themselves, bar by bar.
     log_det : float
         log|det M|, which is constant.
     entries : int
@@ -63,6 +71,7 @@ class WhiteningMap:
 
     section: Array
     mode: Array
+    effects: Array
     log_det: float
     entries: int
     followed: tuple[bool, ...]
@@ -168,7 +177,7 @@ def _forms(marginal: MarginalMode, peak: Peak) -> tuple[bool, ...]:
 
 def _map(marginal: MarginalMode, peak: Peak, centred: tuple[bool, ...]) -> WhiteningMap:
     """Return the map at a peak whose factor stands in the arrow's working memory."""
-    model, triangle = marginal.model, marginal.arrow.triangle()
+    model, triangle = marginal.model, _triangle(marginal)
     firsts = np.array([bar.effects.start for bar in model.bars] + [model.coef.start])
     # the last one is the coefficients', whose grouping is -1
     place = firsts[triangle.grouping] + triangle.position
@@ -193,8 +202,27 @@ def _map(marginal: MarginalMode, peak: Peak, centred: tuple[bool, ...]) -> White
     log_det += float(np.sum(np.log(peak.sizes)))
     entries = len(triangle.value) + len(value) + slopes.size
     followed = tuple(bool(size <= _LOOSE) for size in peak.sizes)
-    section = _section(parts, len(place), len(peak.sizes))
-    return WhiteningMap(section, mode, log_det, entries, followed)
+    head = np.zeros(HEAD, dtype=np.int64)
+    head[LOCATIONS], head[SCALES] = len(place), len(peak.sizes)
+    section = write_section(head, LENGTH, parts)
+    effects = sampled_form(model, (True,) * len(model.bars), peak.x)
+    raw = np.concatenate([np.zeros(0), *(effects[bar.effects] for bar in model.bars)])
+    return WhiteningMap(section, mode, raw, log_det, entries, followed)
+
+
+def _triangle(marginal: MarginalMode) -> Triangle:
+    """Return the factor that stands in the arrow's working memory, a wide corner thinned."""
+    whole, arrow = marginal.arrow.triangle(), marginal.arrow
+    sizes = {
+        k: arrow.gram.groupings[k].n_levels * arrow.gram.groupings[k].q for k in arrow.gram.border
+    }
+    if sum(sizes.values()) <= WIDE:
+        return whole
+    wide = {k: arrow.gram.groupings[k].q for k, size in sizes.items() if size > _NARROW}
+    if not wide:
+        return whole
+    corner = len(whole.diagonal) - sum(sizes.values()) - marginal.model.X.shape[1]
+    return thin_corner(whole, corner, wide)
 
 
 def _factor_rows(
@@ -224,22 +252,3 @@ def _factor_rows(
     order = np.argsort(row, kind="stable")
     start = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=len(place)))])
     return start.astype(np.int64), column[order].astype(np.int64), value[order], diagonal
-
-
-def _section(parts: dict[int, NDArray[np.generic]], locations: int, scales: int) -> Array:
-    """Return the numbers in one buffer, whole numbers through a view of the same width."""
-    head = np.zeros(HEAD, dtype=np.int64)
-    head[LOCATIONS], head[SCALES] = locations, scales
-    found: list[Array] = []
-    end = HEAD
-    for place, values in parts.items():
-        head[place] = end
-        flat = np.ascontiguousarray(values).ravel()
-        if np.issubdtype(flat.dtype, np.integer):
-            flat = flat.astype(np.int64).view(np.float64)
-        found.append(flat.astype(np.float64))
-        end += len(flat)
-    head[LENGTH] = end
-    section = np.concatenate([head.view(np.float64), *found])
-    section.flags.writeable = False
-    return section

@@ -135,7 +135,9 @@ def test_the_posterior_is_the_same(family, formula, centred):
         error = sd * np.sqrt(sum(1.0 / own[name].values for own in ess))
         # some 40 quantities: five standard errors are passed once in 40,000 runs
         assert np.all(np.abs(mean[0] - mean[1]) < 5.0 * error), name
-        ratio = draws[0][name].std(("chain", "draw")).values / sd
+        # spreads by quartiles: an sd of eight groups has a tail whose own sd few draws do not know
+        spread = [own[name].quantile((0.25, 0.75), ("chain", "draw")).values for own in draws]
+        ratio = (spread[0][1] - spread[0][0]) / (spread[1][1] - spread[1][0])
         assert np.all(np.abs(np.log(ratio)) < 0.4), name
 
 
@@ -163,24 +165,6 @@ def test_what_cannot_be_whitened_says_why(formula, family, reason):
     found = whitened(problem_of(formula, family), True)
     assert isinstance(found, str)
     assert reason in found
-
-
-def test_wide_crossings_are_left_alone():
-    rng = np.random.default_rng(1)
-    n = 3000
-    data = pd.DataFrame(
-        {
-            "y": rng.normal(size=n),
-            "first": rng.integers(0, 900, n).astype(str),
-            "second": rng.integers(0, 700, n).astype(str),
-        }
-    )
-    model = hm.Model("y ~ 1 + (1 | first) + (1 | second)", data, engine="conditional")
-    forms = (False, False)
-    problem = conditional_problem(model.design, model.family, model.resolved, forms)
-    found = whitened(problem)
-    assert isinstance(found, str)
-    assert "cross the largest grouping" in found
 
 
 def test_a_model_without_a_mode_keeps_its_coordinates():
