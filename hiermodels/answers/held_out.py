@@ -1,5 +1,7 @@
 """Which rows are left out together: the levels of a grouping, or folds."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -8,6 +10,58 @@ from hiermodels.spec.design import Design
 from hiermodels.spec.frame import as_groups, combine_groups
 
 Ints = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class LeftGroups:
+    """The rows that are left out with each level of a grouping.
+
+    Attributes
+    ----------
+    name : str
+    levels : tuple of str
+    rows : tuple of ndarray of int
+        By level; a row stands under every level that it belongs to.
+    shared : bool
+        Whether rows belong to several levels.
+    """
+
+    name: str
+    levels: tuple[str, ...]
+    rows: tuple[Ints, ...]
+    shared: bool
+
+
+def groups_left_out(design: Design, group: str | None) -> LeftGroups:
+    """Return which rows are left out with each level of a grouping.
+
+    Parameters
+    ----------
+    design : Design
+    group : str or None
+        As for :func:`levels_of`, several memberships allowed.
+
+    Raises
+    ------
+    FitError
+        There is no such grouping, none at all, or several to choose from; or a level has all rows.
+    """
+    name = _chosen(design, group)
+    known = {own.name: own for own in design.groups}
+    members = design.terms[known[name].terms[0]].members if name in known else None
+    if members is None:
+        name, index, levels = levels_of(design, name)
+        order = np.argsort(index, kind="stable")
+        ends = np.cumsum(np.bincount(index, minlength=len(levels)))[:-1]
+        return LeftGroups(name, levels, tuple(np.split(order, ends)), shared=False)
+    counted, found = members.weights > 0, {}
+    for level, label in enumerate(known[name].levels):
+        rows = np.flatnonzero((counted & (members.index == level)).any(axis=1))
+        if len(rows) == design.n:
+            raise FitError(f"every row belongs to {label!r} of {name}; nothing is left without it")
+        if len(rows):
+            found[label] = rows
+    return LeftGroups(name, tuple(found), tuple(found.values()), shared=True)
 
 
 def levels_of(design: Design, group: str | None) -> tuple[str, Ints, tuple[str, ...]]:
@@ -22,23 +76,18 @@ def levels_of(design: Design, group: str | None) -> tuple[str, Ints, tuple[str, 
     Raises
     ------
     FitError
-        There is none of this name, none at all, or several to choose from.
+        There is none of this name, none at all, or several to choose from; or rows belong to
+        several of its levels.
     """
+    group = _chosen(design, group)
     known = {own.name: own for own in design.groups}
     columns = [str(name) for name in design.data.columns]
-    if group is None:
-        if len(known) != 1:
-            raise FitError(
-                f"the model has {len(known) or 'no'} groupings"
-                f"{' (' + ', '.join(known) + ')' if known else ''}; name what is to be left out: "
-                f"group={next(iter(known), columns[-1])!r}"
-            )
-        group = next(iter(known))
     if group in known:
-        if any(getattr(design.terms[k], "members", None) for k in known[group].terms):
+        if any(design.terms[k].members is not None for k in known[group].terms):
             raise FitError(
-                f"a row belongs to several levels of {group}, so that no level can be left out "
-                "alone; use hm.loo(), or hm.kfold() without a group"
+                f"a row belongs to several levels of {group}, so that its levels cannot be dealt "
+                "to folds; use hm.logo(), which leaves all rows of a level out, or hm.kfold() "
+                "without a group"
             )
         return group, known[group].index, known[group].levels
     if group in columns:
@@ -48,3 +97,17 @@ def levels_of(design: Design, group: str | None) -> tuple[str, Ints, tuple[str, 
         f"got group={group!r}; the model's groupings are {', '.join(known) or 'none'}, and the "
         f"columns in use {', '.join(columns)}"
     )
+
+
+def _chosen(design: Design, group: str | None) -> str:
+    """Return the grouping asked for, by default the only one."""
+    if group is not None:
+        return group
+    known = [own.name for own in design.groups]
+    if len(known) != 1:
+        raise FitError(
+            f"the model has {len(known) or 'no'} groupings"
+            f"{' (' + ', '.join(known) + ')' if known else ''}; name what is to be left out: "
+            f"group={next(iter(known), str(design.data.columns[-1]))!r}"
+        )
+    return known[0]

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hiermodels.answers.fitted import drawn
-from hiermodels.answers.held_out import levels_of
+from hiermodels.answers.held_out import LeftGroups, groups_left_out
 from hiermodels.answers.new_groups import group_terms
 from hiermodels.answers.pointwise import is_exact, processors
 from hiermodels.answers.refits import LeftOut, log_density, points_of, refit_each
@@ -55,19 +55,24 @@ def logo(
     Raises
     ------
     FitError
-        There are no draws; there is no such grouping; or the levels' effects cannot be
-        integrated out (bars in formulas for parameters, ``gr(dist=, by=, cov=)`` in models that
-        are not Gaussian).
+        There are no draws; there is no such grouping; one level has all rows; or, in models that
+        the marginal engine cannot run, a known covariance joins levels that have Student effects
+        or subpopulations.
 
     Notes
     -----
     A level's term is log p(y_j | y_-j) of its rows together, its effects, and those of levels
     nested in it, taken from the population. For Gaussian models that the marginal engine can run
     p(y_j | y_-j, theta) is exact in coefficients and group effects; draws of theta are weighted
-    by Pareto smoothed importance sampling. For all others the effects of the level are
-    integrated out by adaptive Gauss-Hermite quadrature, beyond three of them by importance
-    sampling about their mode, with its diagnostic in the column ``inner_ess``: the smallest
-    number of effective points, of 150, of any draw.
+    by Pareto smoothed importance sampling. For all others the effects of the level, in the mean
+    and in formulas for parameters together, are integrated out by adaptive Gauss-Hermite
+    quadrature, beyond three of them, or where they are Student's, by importance sampling about
+    their mode, with its diagnostic in the column ``inner_ess``: the smallest number of effective
+    points, of 150, of any draw. Levels with a known covariance are taken given the effects of the
+    others.
+
+    With ``mm()`` a level is left out with all rows in which it counts, so that a row stands in
+    the terms of all its levels: they add up to a score of the levels, not to one of the rows.
 
     References
     ----------
@@ -83,7 +88,8 @@ def logo(
     [5, 5, 5, 5, 5, 5]
     """
     drawn(fit)
-    name, index, levels = levels_of(fit.model.design, group)
+    left = groups_left_out(fit.model.design, group)
+    name, levels = left.name, left.levels
     if len(levels) < 2:
         raise FitError(f"{name} has one level only; nothing is left without it")
     posterior = fit.posterior
@@ -91,19 +97,16 @@ def logo(
     n_draws, exact = shape[0] * shape[1], is_exact(fit.model)
     efficiency, limit = relative_efficiency(posterior), good_k(n_draws)
     elpd, k, inner = (np.full(len(levels), np.nan) for _ in range(3))
-    for own, terms, points in _weighted(fit, name, index, len(levels)):
+    for own, terms, points in _weighted(fit, left):
         elpd[own], k[own] = leave_out(terms.reshape(*shape, -1), efficiency)
         inner[own] = points
     again = np.flatnonzero(k > limit) if refit else np.zeros(0, dtype=np.intp)
-    jobs = [
-        LeftOut(np.flatnonzero(index == level), int(level), f"{name} {levels[level]}")
-        for level in again
-    ]
+    jobs = [LeftOut(left.rows[level], int(level), f"{name} {levels[level]}") for level in again]
     for job, found in zip(jobs, refit_each(fit, jobs, held_terms, cores, client), strict=True):
         terms, inner[job.key] = found
         elpd[job.key] = log_mean(terms[:, None])[0]
     refitted = np.isin(np.arange(len(levels)), again)
-    n_rows = np.bincount(index, minlength=len(levels))
+    n_rows = [len(rows) for rows in left.rows]
     table = pd.DataFrame(
         {"n": n_rows, "elpd": elpd, "pareto_k": k, "refitted": refitted},
         index=pd.Index(levels, name=name),
@@ -114,6 +117,8 @@ def logo(
     how = f"the level's effects integrated out by {way}"
     if exact:
         how = "coefficients and group effects integrated out exactly"
+    if left.shared:
+        how += "; rows are left out with each of their levels"
     return CrossValidation("logo", fit.model, name, table, n_draws, limit, how)
 
 
@@ -125,25 +130,22 @@ def held_terms(model: Model, small: Fit, held: Ints, seed: int) -> tuple[Floats,
     return log_density(model)(x) - log_density(small.model)(x), np.nan
 
 
-def _weighted(
-    fit: Fit, name: str, index: Ints, n_levels: int
-) -> Iterator[tuple[Ints, Floats, float]]:
+def _weighted(fit: Fit, left: LeftGroups) -> Iterator[tuple[Ints, Floats, float]]:
     """Yield levels, log p(y_j | y_-j, draw) of each (S, m), and effective points."""
     model = fit.model
     if not is_exact(model):
-        for level in range(n_levels):
-            held = np.flatnonzero(index == level)
+        for level, held in enumerate(left.rows):
             terms, points = group_terms(model, fit.posterior, held, fit.seed)
             yield np.array([level]), terms[:, None], points
         return
     x, residual = points_of(fit), model.design.residual
     alone = residual is not None and residual.structure == "independent"
-    if alone and name == leaf_grouping(model.marginal):
+    if alone and left.name == leaf_grouping(model.marginal):
         own = model.marginal, model.design, model.resolved, x
         for levels, terms in leaf_terms(*own, cores=processors()):
             yield levels, terms, np.nan
         return
     whole = log_density(model)(x)
-    for level in range(n_levels):
-        rest = model.on_rows(index != level)
+    for level, held in enumerate(left.rows):
+        rest = model.on_rows(np.setdiff1d(np.arange(model.design.n), held))
         yield np.array([level]), (whole - log_density(rest)(x))[:, None], np.nan

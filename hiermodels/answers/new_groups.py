@@ -1,69 +1,64 @@
 """Rows of a group that the model has not seen: its effects integrated out, draw by draw."""
 
-import itertools
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from scipy.special import logsumexp
-from scipy.stats import multivariate_t
 
-from hiermodels.answers.new_levels import effect_factor
-from hiermodels.answers.pointwise import coded_rows, density
-from hiermodels.answers.predictors import GroupEffects, linear_draws
-from hiermodels.answers.rows import Rows, parameter_designs
+from hiermodels.answers.integrals import Held, Scores, integrate
+from hiermodels.answers.new_levels import covariance_factor, flat
+from hiermodels.answers.pointwise import coded_rows
+from hiermodels.answers.predictors import GroupEffects, linear_draws, parameter_draws
+from hiermodels.answers.residual_rows import residual_sds
+from hiermodels.answers.row_likelihood import row_log_likelihood
+from hiermodels.answers.rows import Rows, all_groups, first_term, parameter_designs, predictor_of
+from hiermodels.engines.response_links import mean
+from hiermodels.engines.responses import PARAMETERS
 from hiermodels.errors import FitError
 from hiermodels.fitting.model import Model
-from hiermodels.spec.design import Design
-from hiermodels.spec.names import nu_name
+from hiermodels.spec.design import Design, Group, Term
+from hiermodels.spec.names import effect_name, nu_name
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
-# Nodes of adaptive quadrature by the number of effects; beyond, importance sampling.
-_NODES: Final = {0: 1, 1: 15, 2: 9, 3: 7}
-_POINTS: Final = 150
-_STEPS: Final = 30
 _BLOCK: Final = 20_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class _Held:
-    """What the log density of the rows held out is, as a function of d standard normal scores.
+class _Left:
+    """Rows left out, coded, and the levels whose effects are integrated out.
 
     Attributes
     ----------
-    base : ndarray (S, m)
-        Linear predictor without the effects that are integrated out.
-    load : ndarray (S, m, d)
-        What each score adds.
-    rows : callable
-        Log densities (S, m) at a linear predictor.
-    step : float
-        Of differences, in units of the linear predictor.
+    model : Model
+        Of all rows.
+    design : Design
+        Of the rows left out.
+    posterior : xarray.Dataset
+    rows : Rows
+        The levels to be integrated out being unknown.
+    inside : mapping of str to ndarray of int
+        By grouping these levels, as positions in the rows' labels.
     """
 
-    base: Floats
-    load: Floats
-    rows: Callable[[Floats], Floats]
-    step: float
+    model: Model
+    design: Design
+    posterior: xr.Dataset
+    rows: Rows
+    inside: dict[str, Ints]
 
-    def total(self, v: Floats) -> Floats:
-        """Return the joint log density (S,) of the rows and the scores' kernel, at v (S, d)."""
-        eta = self.base + np.einsum("smd,sd->sm", self.load, v)
-        return np.asarray(self.rows(eta).sum(axis=1) - 0.5 * np.sum(v**2, axis=1))
+    @property
+    def predictors(self) -> tuple[str, ...]:
+        """The names of the linear predictors: the mean's is empty."""
+        return "", *(own.name for own in parameter_designs(self.design))
 
-    def slopes(self, v: Floats) -> tuple[Floats, Floats]:
-        """Return gradient (S, d) and precision (S, d, d) of the scores at v."""
-        eta = self.base + np.einsum("smd,sd->sm", self.load, v)
-        low, middle, high = (self.rows(eta + k * self.step) for k in (-1, 0, 1))
-        first = (high - low) / (2.0 * self.step)
-        second = np.maximum((2.0 * middle - high - low) / self.step**2, 0.0)
-        gradient = np.einsum("smd,sm->sd", self.load, first) - v
-        precision = np.swapaxes(self.load * second[..., None], 1, 2) @ self.load
-        return gradient, precision + np.eye(v.shape[1])
+    @property
+    def effects(self) -> GroupEffects:
+        """Everything that is not integrated out."""
+        return GroupEffects(frozenset(self.rows.levels), frozenset(), "zero", 0)
 
 
 def group_terms(model: Model, posterior: xr.Dataset, held: Ints, seed: int) -> tuple[Floats, float]:
@@ -88,140 +83,131 @@ def group_terms(model: Model, posterior: xr.Dataset, held: Ints, seed: int) -> t
     Raises
     ------
     FitError
-        The effects are not normal with one covariance for all levels, or a parameter's formula
-        has bars.
+        Levels that a known covariance joins have Student effects, or subpopulations.
     """
-    design, rows = coded_rows(model, posterior, held)
-    _check(design, posterior)
-    inside = _inside(model.design, held)
+    left = _left(model, posterior, held)
     n_draws = posterior.sizes["chain"] * posterior.sizes["draw"]
-    size = sum(len(inside[g.name]) * len(g.coefs) for g in design.groups)
-    step = max(_BLOCK // (len(held) * (size + 4)), 1)
+    size = sum(
+        len(left.inside[group.name]) * len(group.coefs)
+        for name in left.predictors
+        for group in predictor_of(left.design, name).groups
+    )
+    width = size + 4 * len(left.predictors)
+    step = max(_BLOCK // (len(held) * width), 1)
     parts, least = [], np.inf
     for start in range(0, n_draws, step):
         take = np.arange(start, min(start + step, n_draws))
-        own = _held(model, design, posterior, rows, inside, take)
-        found, inner = _integrate(own, np.random.default_rng([seed, int(held[0]), start]))
+        own = _held(left, take)
+        found, inner = integrate(own, np.random.default_rng([seed, int(held[0]), start]))
         parts.append(found)
-        least = min(least, inner)
-    return np.concatenate(parts), np.nan if size in _NODES else least
+        least = np.nan if np.isnan(inner) else min(least, inner)
+    return np.concatenate(parts), least
 
 
-def _check(design: Design, posterior: xr.Dataset) -> None:
-    """Raise FitError where the effects cannot be integrated out."""
-    for own in parameter_designs(design):
-        if own.terms:
-            raise FitError(
-                f"The formula for {own.name} has bars, whose effects logo() cannot integrate out. "
-                "Use hm.kfold(fit, group=...), which fits the model again."
-            )
-    for group in design.groups:
-        if nu_name(group.name) in posterior:
-            raise FitError(
-                f"The effects of {group.name!r} follow a t distribution, which logo() cannot "
-                "integrate out. Use hm.kfold(fit, group=...), which fits the model again."
-            )
-
-
-def _inside(design: Design, held: Ints) -> dict[str, tuple[str, ...]]:
-    """Return by grouping the levels that have no other rows."""
-    out = np.ones(design.n, dtype=bool)
+def _left(model: Model, posterior: xr.Dataset, held: Ints) -> _Left:
+    """Return the rows left out, with the levels that have no other rows."""
+    design, rows = coded_rows(model, posterior, held)
+    out = np.ones(model.design.n, dtype=bool)
     out[held] = False
-    return {
-        group.name: tuple(
-            group.levels[k] for k in np.setdiff1d(group.index[held], group.index[out])
-        )
-        for group in design.groups
-    }
-
-
-def _held(
-    model: Model,
-    design: Design,
-    posterior: xr.Dataset,
-    rows: Rows,
-    inside: dict[str, tuple[str, ...]],
-    take: Ints,
-) -> _Held:
-    """Return the rows' log density given some draws."""
-    levels, loads = dict(rows.levels), []
-    for group in design.groups:
+    levels, inside = dict(rows.levels), {}
+    for group in all_groups(model.design).values():
+        term = first_term(model.design, group)
+        alone = np.setdiff1d(_counted(term, held), _counted(term, np.flatnonzero(out)))
         own = levels[group.name]
-        integrated = np.isin(own.labels, inside[group.name])
-        levels[group.name] = replace(own, known=np.where(integrated, -1, own.known))
-        if not integrated.any():
+        found = np.isin(own.labels, [group.levels[k] for k in alone])
+        levels[group.name] = replace(own, known=np.where(found, -1, own.known))
+        inside[group.name] = np.flatnonzero(found)
+    return _Left(model, design, posterior, replace(rows, levels=levels), inside)
+
+
+def _counted(term: Term, rows: Ints) -> Ints:
+    """Return the levels that some rows belong to with a weight that is not zero."""
+    if term.members is None:
+        return np.unique(term.index[rows])
+    return np.unique(term.members.index[rows][term.members.weights[rows] > 0])
+
+
+def _held(left: _Left, take: Ints) -> Held:
+    """Return the rows' log density given some draws."""
+    design, posterior, rows = left.design, left.posterior, left.rows
+    family = left.model.family
+    bases, scores = [], []
+    for p, name in enumerate(left.predictors):
+        base = linear_draws(design, posterior, rows, take, left.effects, name)
+        for own, shift in _scores(left, p, name, take):
+            scores.append(own)
+            base = base + shift
+        bases.append(base)
+    links = parameter_designs(design)
+    others = [name for name in PARAMETERS[family.name] if name not in left.predictors]
+    fixed = dict(parameter_draws(design, posterior, rows, take, left.effects, others))
+    if design.residual is not None and "sigma" not in left.predictors:
+        fixed["sigma"] = residual_sds(design, posterior, take)
+
+    def every(etas: tuple[Floats, ...]) -> Floats:
+        moving = {own.name: mean(own, eta) for own, eta in zip(links, etas[1:], strict=True)}
+        return row_log_likelihood(family, design, etas[0], fixed | moving)
+
+    return Held(tuple(bases), tuple(scores), every)
+
+
+def _scores(left: _Left, p: int, name: str, take: Ints) -> Iterator[tuple[Scores, Floats]]:
+    """Yield the scores of one linear predictor, with what it is where they are zero (S, m)."""
+    design, posterior = left.design, left.posterior
+    linear = predictor_of(design, name)
+    for group in linear.groups:
+        inside, term = left.inside[group.name], linear.terms[group.terms[0]]
+        if not len(inside):
             continue
-        factor = effect_factor(posterior, design, group, "", take)
-        z = np.concatenate([design.terms[k].z for k in group.terms], axis=1)
-        each = np.einsum("mq,sqd->smd", z, factor)
-        loads += [
-            each * (own.index[:, 0] == level)[:, None] for level in np.flatnonzero(integrated)
-        ]
-    rows = replace(rows, levels=levels)
-    effects = GroupEffects(frozenset(levels), frozenset(), "zero", 0)
-    base = linear_draws(design, posterior, rows, take, effects)
-    load = np.concatenate(loads, axis=2) if loads else np.zeros((*base.shape, 0))
-    scale = float(np.sqrt(np.mean(np.var(base, axis=0)) + np.mean(np.sum(load**2, axis=2))))
-
-    def every(eta: Floats) -> Floats:
-        return density(model, design, posterior, rows, take, effects, eta)
-
-    return _Held(base, load, every, 1e-3 * scale if scale > 0 else 1e-3)
-
-
-def _integrate(own: _Held, rng: np.random.Generator) -> tuple[Floats, float]:
-    """Return the log integral over the scores (S,), and the fewest effective points."""
-    size = own.load.shape[2]
-    if not size:
-        return own.total(np.zeros((len(own.base), 0))), np.inf
-    mode = _mode(own)
-    root = np.linalg.inv(np.linalg.cholesky(own.slopes(mode)[1]))
-    # rows of the inverse: v = mode + root' t has the precision's covariance
-    log_det = np.sum(np.log(np.einsum("sdd->sd", root)), axis=1)
-    if size in _NODES:
-        nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES[size])
-        points = np.array(list(itertools.product(nodes, repeat=size)))
-        log_weights = np.log(
-            [np.prod(w) for w in itertools.product(weights, repeat=size)]
-        ) - 0.5 * size * np.log(2.0 * np.pi)
-    else:
-        # a t distribution with 7 degrees of freedom, whose tails hold off heavy weights
-        points = rng.standard_normal((_POINTS, size))
-        points *= np.sqrt(7.0 / rng.chisquare(7.0, _POINTS))[:, None]
-        log_weights = _log_ratio(points) - np.log(_POINTS)
-    values = np.empty((len(points), len(mode)))
-    for k, (point, weight) in enumerate(zip(points, log_weights, strict=True)):
-        values[k] = own.total(mode + np.einsum("sde,d->se", root, point)) + weight
-    values += 0.5 * np.sum(points**2, axis=1)[:, None]
-    total = logsumexp(values, axis=0)
-    ess = np.exp(2.0 * total - logsumexp(2.0 * values, axis=0))
-    return np.asarray(total + log_det), float(np.min(ess))
+        factor = covariance_factor(posterior, group, name, take)
+        nu = posterior.get(nu_name(group.name, name))
+        z = np.concatenate([linear.terms[k].z for k in group.terms], axis=1)
+        shares = _shares(left, group, inside)
+        if term.cov is not None:
+            if nu is not None or term.by is not None:
+                raise FitError(
+                    f"The levels of {group.name!r} are joined by a known covariance and have "
+                    f"{'Student effects' if nu is not None else 'subpopulations'}, which logo() "
+                    "cannot integrate out. Use hm.loo(fit), which leaves single rows out."
+                )
+            yield _joined(left, group, name, shares, z, factor, p, take)
+            continue
+        degrees = None if nu is None else flat(nu, take)
+        for k, level in enumerate(inside):
+            own = factor if term.by is None else factor[:, term.by.index[level]]
+            load = np.einsum("mq,sqd->smd", z * shares[:, k, None], own)
+            yield Scores(p, load, degrees), np.zeros((1, 1))
 
 
-def _log_ratio(points: Floats) -> Floats:
-    """Return log of the normal density over that of the t distribution with 7 degrees."""
-    size = points.shape[1]
-    square = np.sum(points**2, axis=1)
-    normal = -0.5 * square - 0.5 * size * np.log(2.0 * np.pi)
-    return np.asarray(normal - multivariate_t(np.zeros(size), np.eye(size), df=7).logpdf(points))
+def _shares(left: _Left, group: Group, inside: Ints) -> Floats:
+    """Return what each of the levels integrated out counts in each row (m, L)."""
+    own = left.rows.levels[group.name]
+    met = own.index[:, :, None] == inside
+    weights = np.ones(own.index.shape) if own.weights is None else own.weights
+    return np.asarray((met * weights[:, :, None]).sum(axis=1))
 
 
-def _mode(own: _Held) -> Floats:
-    """Return the scores' mode for every draw (S, d), by Newton steps that never go down."""
-    v = np.zeros((len(own.base), own.load.shape[2]))
-    value = own.total(v)
-    for _ in range(_STEPS):
-        gradient, precision = own.slopes(v)
-        step = np.linalg.solve(precision, gradient[..., None])[..., 0]
-        share = np.ones(len(v))
-        new = own.total(v + step)
-        for _ in range(10):
-            worse = ~(new >= value - 1e-10 * (1.0 + np.abs(value)))
-            if not worse.any():
-                break
-            share = np.where(worse, 0.5 * share, share)
-            new = np.where(worse, own.total(v + share[:, None] * step), new)
-        v, value = v + share[:, None] * step, new
-        if np.max(np.abs(share[:, None] * step)) < 1e-4:
-            break
-    return v
+def _joined(
+    left: _Left, group: Group, name: str, shares: Floats, z: Floats, factor: Floats, p: int,
+    take: Ints,
+) -> tuple[Scores, Floats]:  # fmt: skip
+    """Return the scores of levels with a known covariance given the others, and their mean's part.
+
+    Given b of the levels O, those of H are normal with mean K_HO K_OO^-1 b_O and covariance
+    K_HH - K_HO K_OO^-1 K_OH, times that of the effects.
+    """
+    whole = predictor_of(left.model.design, name)
+    term = next(term for term in whole.terms if term.group == group.name)
+    place = {label: k for k, label in enumerate(term.levels)}
+    labels = left.rows.levels[group.name].labels
+    own = np.array([place[labels[k]] for k in left.inside[group.name]])
+    known = [str(label) for label in left.posterior[group.name].values]
+    seen = [k for k, label in enumerate(known) if place[label] not in own]
+    others = np.array([place[known[k]] for k in seen], dtype=np.intp)
+    cov = np.eye(0) if term.cov is None else term.cov
+    weights = np.linalg.solve(cov[np.ix_(others, others)], cov[np.ix_(others, own)]).T
+    root = np.linalg.cholesky(cov[np.ix_(own, own)] - weights @ cov[np.ix_(others, own)])
+    effects = flat(left.posterior[effect_name(group.name, name)], take)[:, seen]
+    shift = np.einsum("mq,ml,lo,soq->sm", z, shares, weights, effects, optimize=True)
+    load = np.einsum("mq,ml,lk,sqd->smkd", z, shares, root, factor, optimize=True)
+    return Scores(p, load.reshape(*load.shape[:2], -1), None), shift

@@ -101,7 +101,8 @@ def _rows_cost(design: Design, groupings: tuple[Grouping, ...]) -> tuple[float, 
     if residual is None or not residual.by_rows:
         return 0.0, 0.0
     tail = len(design.coefs) + 1
-    effects = [g.q for g in groupings]
+    # each membership of a row has columns of its own
+    effects = [g.q for g in groupings for _ in range(g.slots.shape[1])]
     # each grouping's columns with its own and every later one's, and with the coefficients'
     products = sum(q * (sum(effects[k:]) + tail) for k, q in enumerate(effects)) + tail**2
     families = sum(len(effects) - k + 1 for k in range(len(effects))) + 1

@@ -51,9 +51,8 @@ def not_integrable(design: Design) -> str | None:
     if design.censoring is not None or design.truncation is not None:
         what = "cens()" if design.censoring is not None else "trunc()"
         return f"responses under {what} are not normal, so nothing can be integrated out exactly"
-    by_rows = design.residual is not None and design.residual.by_rows
     for term in design.terms:
-        odd = _odd_structure(term, by_rows)
+        odd = _odd_structure(term)
         if odd is not None:
             return f"the bar by {term.group} {odd}"
     if design.parameters:
@@ -61,16 +60,10 @@ def not_integrable(design: Design) -> str | None:
     return None
 
 
-def _odd_structure(term: Term, by_rows: bool) -> str | None:
+def _odd_structure(term: Term) -> str | None:
     """Return why a bar's effects cannot be integrated out, None where they can."""
     if term.dist != "gaussian":
         return "has Student effects, which are not normal, so nothing can be integrated out exactly"
-    if term.cov is not None and term.by is not None:
-        return (
-            "joins levels of several subpopulations by a known covariance, so no factor is shared"
-        )
     if term.cov is not None and np.linalg.cond(term.cov, 1) > _WORST_CONDITION:
         return "has a known covariance that is nearly singular, which would cost too many digits"
-    if term.members is not None and by_rows:
-        return "has several memberships, and residual variances differ from row to row"
     return None

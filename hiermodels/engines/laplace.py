@@ -2,8 +2,9 @@
 
 Given coefficients and variances, Newton steps on the arrow find the mode of the scores u; the
 likelihood is that of a normal there, with the observed information d of the rows:
-l(y | u) - |u|^2 / 2 - log|I + D'Z'diag(d)ZD| / 2. Its gradient takes into account that mode and
-information move.
+l(y | u) - |u|^2 / 2 - log|I + D'Z'diag(d)ZD| / 2. Scores of levels with a known covariance K have
+the precision K^-1 in place of I, and log|K| / 2 is taken off. The gradient takes into account that
+mode and information move.
 
 References
 ----------
@@ -54,11 +55,6 @@ class Mode:
     log_det: float
 
 
-def _squares(scores: Sequence[Array]) -> float:
-    """Return the sum of squares."""
-    return float(sum(np.vdot(u, u) for u in scores))
-
-
 class ModeFinder:
     """Finds modes of the scores, from the last one found.
 
@@ -72,11 +68,19 @@ class ModeFinder:
     def __init__(self, problem: LaplaceProblem) -> None:
         self.problem = problem
         self.arrow = RowArrow(problem.groupings, np.zeros((problem.n, 0)))
+        self.known = tuple(grouping.known for grouping in problem.groupings)
         self.last = self.nothing()
 
     def nothing(self) -> tuple[Array, ...]:
         """Return scores of zero."""
         return tuple(np.zeros((g.n_levels, g.q)) for g in self.problem.groupings)
+
+    def square(self, scores: Sequence[Array], others: Sequence[Array] | None = None) -> float:
+        """Return u'Pu, or u'Pv with other scores, P being the scores' prior precision."""
+        total = 0.0
+        for known, u, v in zip(self.known, scores, others or scores, strict=True):
+            total += float(np.vdot(u, v if known is None else known @ v.ravel()))
+        return total
 
     def matrices(self, lam: Array) -> tuple[Array, ...]:
         """Return each grouping's factor (q, q)."""
@@ -112,7 +116,7 @@ class ModeFinder:
         response = self.problem.response
         part = self.part(lam, scores)
         rows = response.derivatives(base + part, phi)
-        value = float(np.sum(rows.value)) - 0.5 * _squares(scores)
+        value = float(np.sum(rows.value)) - 0.5 * self.square(scores)
         if not math.isfinite(value):
             return None
         for _ in range(_STEPS):
@@ -122,16 +126,14 @@ class ModeFinder:
             steps = [new - old for new, old in zip(solved.scores, scores, strict=True)]
             along = self.part(lam, steps)
             # the slope along the step, which is its length in the precision
-            promise = float(rows.slope @ along) - sum(
-                float(np.vdot(old, step)) for old, step in zip(scores, steps, strict=True)
-            )
+            promise = float(rows.slope @ along) - self.square(scores, steps)
             if promise < _PROMISE and observed:
                 return Mode(scores, rows, solved.log_det)
             share = 1.0
             for _half in range(40):
                 trial = tuple(old + share * step for old, step in zip(scores, steps, strict=True))
                 new_rows = response.derivatives(base + part + share * along, phi)
-                new = float(np.sum(new_rows.value)) - 0.5 * _squares(trial)
+                new = float(np.sum(new_rows.value)) - 0.5 * self.square(trial)
                 if new >= value - 1e-13 * abs(value):
                     break
                 share *= 0.5
@@ -183,7 +185,8 @@ class LaplaceLikelihood:
             return -math.inf, np.zeros(problem.ndim)
         lam = problem.factors(x, finder.arrow.starts)
         rows = mode.rows
-        value = float(np.sum(rows.value)) - 0.5 * (_squares(mode.scores) + mode.log_det)
+        inside = finder.square(mode.scores) + mode.log_det + finder.arrow.gram.log_known
+        value = float(np.sum(rows.value)) - 0.5 * inside
         v, log_det_lam = finder.arrow.leverages(lam)
         r = -0.5 * v * rows.bend
         finder.arrow.fill(rows.curvature, r)

@@ -42,7 +42,7 @@ class LaplaceProblem:
     offset : ndarray (n,)
     groupings : tuple of Grouping
     blocks : tuple of Block
-        By bar.
+        By bar, and of a bar by subpopulation.
     centre : ndarray (p,)
         Coefficients of X at coordinates of zero.
     root : ndarray (p, p)
@@ -257,12 +257,14 @@ def _moments(design: Design, blocks: tuple[Block, ...], found: Derivatives) -> A
     With scores r and information d of the rows, E (z_j'r)^2 is tau^2 (z_j'dz_j)^2 + z_j'dz_j.
     """
     guess = np.zeros(blocks[-1].x.stop if blocks else 0)
-    for term, block in zip(design.terms, blocks, strict=True):
-        z = term.z_centred / block.scale
+    for block in blocks:
+        term = design.terms[block.term]
+        own = 1.0 if term.by is None else (term.by.index[term.index] == block.by)[:, None]
+        z = own * term.z_centred / block.scale
         sds = np.empty(block.q)
         for k in range(block.q):
-            size = np.bincount(term.index, found.expected * z[:, k] ** 2, block.n_levels)
-            score = np.bincount(term.index, found.slope * z[:, k], block.n_levels)
+            size = np.bincount(term.index, found.expected * z[:, k] ** 2)
+            score = np.bincount(term.index, found.slope * z[:, k])
             excess = max(float(np.sum(score**2 - size)), 0.0)
             sds[k] = math.sqrt(excess / max(float(np.sum(size**2)), 1e-300))
         sds = np.clip(sds, 0.1, 3.0)

@@ -35,6 +35,11 @@ def check_quadrature(problem: LaplaceProblem, nodes: int) -> None:
     if isinstance(nodes, bool) or not isinstance(nodes, int | np.integer) or not 1 <= nodes <= MOST:
         raise EngineError(f"nAGQ must be a whole number from 1 to {MOST}; got {nodes!r}.")
     widths = [g.q for g in problem.groupings]
+    if any(g.cov is not None or g.own is not None for g in problem.groupings):
+        raise EngineError(
+            "method='agq' takes levels that are independent and alike, without gr(by=) and "
+            "gr(cov=). Use method='laplace'."
+        )
     if widths != [1]:
         what = f"{len(widths)} groupings" if len(widths) != 1 else f"{widths[0]} effects by group"
         raise EngineError(

@@ -5,6 +5,7 @@ See `hiermodels.engines.row_kernels`.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ from hiermodels.engines.residual_packing import PackedResidual
 from hiermodels.errors import EngineError
 from hiermodels.spec.gram import Gram, build_gram
 from hiermodels.spec.gram_parts import Array, Grouping, Index
-from hiermodels.spec.gram_products import Rows
+from hiermodels.spec.gram_products import Rows, find_meetings
 from hiermodels.spec.gram_tree import find_touches, find_tree
 from hiermodels.spec.matrices import Columns
 from hiermodels.spec.residual import Residual
@@ -44,7 +45,8 @@ class RowSums:
     scale : ndarray (n,)
         What multiplies each row's precision.
     values : ndarray (n, columns)
-        Columns of the chain's groupings, of the border's, then X, the other coefficients' and y.
+        Columns of the chain's groupings, of the border's as `_runs` orders them, then X, the other
+        coefficients' and y.
     """
 
     residual: PackedResidual
@@ -103,8 +105,8 @@ def build_row_sums(
     gram = build_gram(groupings, X, X_other, y, (scale, *[nothing] * packed.n_phi))
     centre = np.concatenate([gram.centre, gram.other_centre])
     rows = Rows(groupings, X, X_other, y, (None,), gram.R, centre)
-    order = (*gram.chain, *gram.border)
-    values = np.column_stack([*(groupings[k].z for k in order), rows.tail(slice(None))])
+    runs = [_columns(groupings[run[0]], run[1:]) for run in _runs(gram)]
+    values = np.column_stack([*runs, rows.tail(slice(None))])
     if residual.found is None or residual.found.classes is None:
         raise EngineError("The residual variances of these rows are all the same.")
     return gram, RowSums(packed, residual.found.classes, scale, values)
@@ -113,13 +115,32 @@ def build_row_sums(
 # --- places ---------------------------------------------------------------------------------
 
 
+def _runs(gram: Gram) -> Iterator[tuple[int, ...]]:
+    """Yield what stands side by side in the rows: a grouping with one or two of its memberships."""
+    yield from ((k, 0) for k in gram.chain)
+    for k in gram.border:
+        slots = range(gram.groupings[k].slots.shape[1])
+        yield from ((k, slot) for slot in slots)
+        yield from ((k, *pair) for pair in combinations(slots, 2))
+
+
+def _columns(grouping: Grouping, slots: tuple[int, ...]) -> Array:
+    """Return a membership's columns (n, q); of two the first's, for products with the second's."""
+    z = grouping.slot_columns(slots[0], slice(0, len(grouping.index)))
+    if len(slots) == 1:
+        return z
+    # of one level twice both orders of the two stand in one block, of two levels one of them
+    twice = grouping.slots[:, slots[0]] == grouping.slots[:, slots[1]]
+    return z * np.where(twice, 2.0, 1.0)[:, None]
+
+
 def _families(gram: Gram, f: Array, head: int) -> Iterator[Family]:
     """Yield where products stand, for a buffer that `write_arrow` wrote."""
     whole = f.view(np.int64)
     own = whole[head : head + ARROW]
-    groupings, order = gram.groupings, (*gram.chain, *gram.border)
-    sizes = np.cumsum([0, *(groupings[k].q for k in order)])
-    first = {k: int(at) for k, at in zip(order, sizes, strict=False)}
+    groupings, runs = gram.groupings, list(_runs(gram))
+    sizes = np.cumsum([0, *(groupings[run[0]].q for run in runs)])
+    first = {run: int(at) for run, at in zip(runs, sizes, strict=False)}
     tail = int(sizes[-1]), gram.tail
     chain_end = int(sizes[len(gram.chain)])
     nodes, _, _ = find_tree([groupings[k] for k in gram.chain])
@@ -129,20 +150,21 @@ def _families(gram: Gram, f: Array, head: int) -> Iterator[Family]:
         start = int(whole[own[AT_LEVELS] + h * LEVEL + AT_START])
         place = whole[start : start + gram.levels[h].parent.size][node]
         width = (fixed + touches.columns + gram.tail)[node].astype(np.int64)
-        left = first[k], q
-        yield Family(left, (first[k], chain_end - first[k]), place, width)
+        left = first[k, 0], q
+        yield Family(left, (left[0], chain_end - left[0]), place, width)
         for b, met in zip(gram.border, touches.rows, strict=True):
-            own_level = met[:, 0]
-            before = touches.before[own_level] - touches.before[touches.start[node]]
-            yield Family(left, (first[b], groupings[b].q), place + fixed + before, width)
+            for slot, own_level in enumerate(met.T):
+                before = touches.before[own_level] - touches.before[touches.start[node]]
+                right = first[b, slot], groupings[b].q
+                yield Family(left, right, place + fixed + before, width)
         yield Family(left, tail, place + width - gram.tail, width)
     yield from _corner_families(gram, whole, own, first, tail)
     yield Family(tail, tail, np.array([own[AT_TAIL]]), np.array([gram.tail]))
 
 
 def _corner_families(
-    gram: Gram, whole: NDArray[np.int64], own: NDArray[np.int64], first: dict[int, int],
-    tail: tuple[int, int],
+    gram: Gram, whole: NDArray[np.int64], own: NDArray[np.int64],
+    first: dict[tuple[int, ...], int], tail: tuple[int, int],
 ) -> Iterator[Family]:  # fmt: skip
     """Yield where products of border groupings stand."""
     pairs = whole[own[AT_PAIRS] :][: PAIR * len(gram.corner.pairs)].reshape(-1, PAIR)
@@ -151,15 +173,23 @@ def _corner_families(
     seen = 0
     for a, (k, g) in enumerate(crossed):
         for other, later in crossed[a:]:
-            code = g.index * later.n_levels + later.index
-            keys, which = np.unique(code, return_inverse=True)
-            place, seen = pairs[seen + which.ravel(), 4], seen + len(keys)
+            meets = find_meetings(g, later, k == other)
             width = np.full(gram.n, later.q, dtype=np.int64)
-            yield Family((first[k], g.q), (first[other], later.q), place, width)
+            for (one, two), at in meets.rows.items():
+                run: tuple[int, ...] = k, one
+                if k == other and one != two:
+                    if one > two:
+                        continue
+                    # the pair's block is that of the lower level with the higher
+                    run, at = (k, one, two), np.where(at < 0, meets.rows[two, one], at)
+                place = pairs[seen + at, 4]
+                yield Family((first[run], g.q), (first[other, two], later.q), place, width)
+            seen += len(meets.keys)
     seen = 0
     for k, g in crossed:
         width = np.full(gram.n, gram.tail, dtype=np.int64)
-        yield Family((first[k], g.q), tail, blocks[seen + g.index, 2], width)
+        for slot, level in enumerate(g.slots.T):
+            yield Family((first[k, slot], g.q), tail, blocks[seen + level, 2], width)
         seen += g.n_levels
 
 

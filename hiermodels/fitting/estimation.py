@@ -25,6 +25,7 @@ from hiermodels.fitting.generalised import estimate_generalised
 from hiermodels.fitting.model import Model
 from hiermodels.fitting.singularity import vanished_directions
 from hiermodels.spec.design import Design, Group
+from hiermodels.spec.gram import own_columns
 from hiermodels.spec.priors import ResolvedPriors, resolve_priors
 from hiermodels.spec.rowless import product_rows
 
@@ -40,7 +41,8 @@ def mle(model: Model, method: str = "auto", *, nAGQ: int = 15) -> Estimate:
     Parameters
     ----------
     model : Model
-        With or without groups, any residual structure.
+        With or without groups, any residual structure; group effects normal, also under
+        ``gr(by=)`` and ``gr(cov=)``, and in Gaussian models under ``mm()``.
     method : {"auto", "reml", "ml", "laplace", "agq"}
         Gaussian models with the identity link: ``"reml"`` (as ``"auto"``) or ``"ml"``. Bernoulli,
         binomial, Poisson, negative binomial and gamma models, and Gaussian ones with another link:
@@ -147,11 +149,11 @@ def _check(model: object, method: str) -> str:
             f"mle() has no likelihood for family={family.name!r}; it has for "
             f"{', '.join(FAMILIES)}. Use model.fit()."
         )
-    odd = next((term.group for term in model.design.terms if not term.plain), None)
-    if odd is not None and not gaussian:
+    several = next((term.group for term in model.design.terms if term.members is not None), None)
+    if several is not None and not gaussian:
         raise EngineError(
-            f"mle() cannot estimate this model: the bar by {odd} has a structure of its own (gr() "
-            "or mm()), which approximations to the likelihood do not know here. Use model.fit()."
+            f"mle() cannot estimate this model: rows belong to several levels of {several} (mm()), "
+            "which approximations to the likelihood do not know here. Use model.fit()."
         )
     _check_occasions(model)
     n, p = model.design.n, len(model.design.coefs)
@@ -232,15 +234,9 @@ def _assemble(
 
 def _own_levels(found: EffectMoments, design: Design, group: Group) -> EffectMoments:
     """Return the effects of each level's own subpopulation."""
-    by = design.terms[group.terms[0]].by
-    if by is None:
+    own = own_columns(design, group)
+    if own is None:
         return found
-    places, first = [], 0
-    for k in group.terms:
-        q = len(design.terms[k].coefs)
-        places.append(first + by.index[:, None] * q + np.arange(q))
-        first += q * len(by.labels)
-    own = np.concatenate(places, axis=1)
     level = np.arange(len(own))[:, None]
     square = level[..., None], own[:, :, None], own[:, None, :]
     return EffectMoments(

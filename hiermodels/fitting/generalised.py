@@ -19,8 +19,9 @@ from hiermodels.fitting.components import bar_factors
 from hiermodels.fitting.estimate import GroupModes
 from hiermodels.fitting.generalised_estimate import GeneralisedEstimate, make_likelihood
 from hiermodels.fitting.model import Model
-from hiermodels.fitting.singularity import vanished_directions
+from hiermodels.fitting.singularity import named_bar, vanished_directions
 from hiermodels.spec.design import Design
+from hiermodels.spec.gram import own_columns
 from hiermodels.spec.priors import resolve_priors
 
 Array = NDArray[np.float64]
@@ -59,9 +60,12 @@ def estimate_generalised(model: Model, method: str, nodes: int) -> GeneralisedEs
     eta = problem.offset + problem.X @ coefficients + likelihood.finder.part(lam, mode.scores)
     centred = coefficient_covariance(problem, optimum)
     modes = [
-        _raw(found, _block_diagonal([design.terms[k].T for k in group.terms]), centred, design.T)
+        _raw(
+            _own_levels(found, own_columns(design, group)),
+            _block_diagonal([design.terms[k].T for k in group.terms]), centred, design.T,
+        )
         for group, found in zip(design.groups, mode_moments(problem, likelihood, x), strict=True)
-    ]
+    ]  # fmt: skip
     factors = bar_factors(problem.blocks, design, x, 1.0)
     scale = problem.response.scale
     return GeneralisedEstimate(
@@ -70,7 +74,7 @@ def estimate_generalised(model: Model, method: str, nodes: int) -> GeneralisedEs
         loglik=optimum.value,
         coefficients=design.T @ coefficients,
         vcov=design.T @ centred @ design.T.T,
-        covariances=tuple(factor @ factor.T for factor in factors),
+        covariances=tuple(factor @ np.swapaxes(factor, -1, -2) for factor in factors),
         residual={} if scale is None else {scale: np.array(np.exp(problem.phi(x)))},
         modes=tuple(modes),
         optimum=optimum,
@@ -82,6 +86,15 @@ def estimate_generalised(model: Model, method: str, nodes: int) -> GeneralisedEs
         eta=eta,
         warnings=_warnings(problem, design, x, mode.rows),
     )
+
+
+def _own_levels(found: ModeMoments, own: NDArray[np.intp] | None) -> ModeMoments:
+    """Return the effects of each level's own subpopulation."""
+    if own is None:
+        return found
+    level = np.arange(len(own))[:, None]
+    square = level[..., None], own[:, :, None], own[:, None, :]
+    return ModeMoments(found.mean[level, own], found.covariance[square], found.follow[level, own])
 
 
 def _raw(found: ModeMoments, T: Array, centred: Array, back: Array) -> GroupModes:
@@ -119,7 +132,8 @@ def _warnings(
         separation = find_separation(response, problem.X)
         if separation is not None:
             found.append(_separated(design, design.T @ separation.direction, separation.rows))
-    for term, block in zip(design.terms, problem.blocks, strict=True):
+    for block in problem.blocks:
+        term = named_bar(design.terms[block.term], block.by)
         theta = block.factor(x) * block.scale[:, None]
         sizes = np.sqrt(np.sum(theta**2, axis=1))
         found += [

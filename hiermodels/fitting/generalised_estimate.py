@@ -21,6 +21,7 @@ from hiermodels.fitting.intervals import (
     Surface,
     bootstrap_table,
     check_bootstrap,
+    drawn_effects,
     profile_intervals,
 )
 
@@ -186,9 +187,7 @@ class GeneralisedEstimate(Estimate):
         found, failed = [], 0
         for _ in range(draws):
             eta = population
-            for term, block in zip(design.terms, problem.blocks, strict=True):
-                scores = generator.standard_normal((len(term.levels), block.q))
-                effects = scores @ block.factor(x).T
+            for term, effects in drawn_effects(design, problem.blocks, x, generator):
                 eta = eta + np.einsum("nq,nq->n", term.z_centred, effects[term.index])
             mu = problem.response.inverse_link(eta)
             y = problem.response.simulate(mu, problem.phi(x), generator)

@@ -1,6 +1,6 @@
 """Profile-likelihood and parametric-bootstrap intervals of variance components."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -299,10 +299,8 @@ def bootstrap_intervals(
     found, failed = [], 0
     for _ in range(draws):
         y = population + noise(generator)
-        for block in problem.blocks:
-            term = design.terms[block.term]
-            effects = _drawn_effects(term, block, scale * block.factor(optimum.x), generator)
-            y = y + np.einsum("nq,nq->n", term.z_centred, term.by_row(effects))
+        for term, effects in drawn_effects(design, problem.blocks, optimum.x, generator):
+            y = y + scale * np.einsum("nq,nq->n", term.z_centred, term.by_row(effects))
         try:
             again = estimation_problem(design, priors, problem.reml, y)
             best = maximise_likelihood(again)
@@ -317,17 +315,26 @@ def bootstrap_intervals(
     return bootstrap_table(names, estimates, found, prob, failed)
 
 
-def _drawn_effects(
-    term: Term, block: Block, factor: Array, generator: np.random.Generator
-) -> Array:
-    """Return a draw of centred effects (J, q); zeros for levels of other subpopulations."""
-    scores = generator.standard_normal((len(term.levels), block.q))
-    if term.cov is not None:
-        scores = np.linalg.cholesky(term.cov) @ scores
-    effects = scores @ factor.T
-    if term.by is not None:
-        effects[term.by.index != block.by] = 0.0
-    return effects
+def drawn_effects(
+    design: Design, blocks: Sequence[Block], x: Array, generator: np.random.Generator
+) -> Iterator[tuple[Term, Array]]:
+    """Yield each bar with a draw of its centred effects (J, q), from relative factors at x.
+
+    Parameters
+    ----------
+    design : Design
+    blocks : sequence of Block
+        By bar, and of a bar by subpopulation.
+    x : ndarray (ndim,)
+    generator : numpy.random.Generator
+    """
+    for k, term in enumerate(design.terms):
+        factors = np.stack([block.factor(x) for block in blocks if block.term == k])
+        scores = generator.standard_normal((len(term.levels), len(term.coefs)))
+        if term.cov is not None:
+            scores = np.linalg.cholesky(term.cov) @ scores
+        place = np.zeros(len(scores), dtype=np.intp) if term.by is None else term.by.index
+        yield term, np.einsum("jab,jb->ja", factors[place], scores)
 
 
 def bootstrap_table(

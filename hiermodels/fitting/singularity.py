@@ -33,7 +33,7 @@ def vanished_directions(
     found = []
     unit = 1.0 if problem.along is not None else _known_scale(design)
     for block in problem.blocks:
-        term = _named(design.terms[block.term], block.by)
+        term = named_bar(design.terms[block.term], block.by)
         theta = block.factor(x) * block.scale[:, None] / unit
         if not term.correlated:
             found += [
@@ -47,8 +47,15 @@ def vanished_directions(
     return tuple(found)
 
 
-def _named(term: Term, subpopulation: int | None) -> Term:
-    """Return a bar as sentences call it: of the levels of one subpopulation."""
+def named_bar(term: Term, subpopulation: int | None) -> Term:
+    """Return a bar as sentences call it: of the levels of one subpopulation.
+
+    Parameters
+    ----------
+    term : Term
+    subpopulation : int or None
+        None: of all levels.
+    """
     if term.by is None or subpopulation is None:
         return term
     return replace(term, group=f"{term.group} ({term.by.name} {term.by.labels[subpopulation]})")

@@ -12,8 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from hiermodels.spec.design import Design
-from hiermodels.spec.gram_parts import Array, Basis, ChainLevel, Corner, Gram, Grouping
+from hiermodels.spec.design import Design, Group
+from hiermodels.spec.gram_parts import Array, Basis, ChainLevel, Corner, Gram, Grouping, Index
 from hiermodels.spec.gram_products import Rows, corner_products, node_products, orthogonal
 from hiermodels.spec.gram_tree import find_chain, find_touches, find_tree, touch_positions
 from hiermodels.spec.matrices import Columns, beside
@@ -29,6 +29,7 @@ __all__ = [
     "build_gram",
     "compress",
     "design_groupings",
+    "own_columns",
     "subpopulations",
 ]
 
@@ -63,9 +64,30 @@ def design_groupings(design: Design, priors: ResolvedPriors) -> tuple[Grouping, 
                 group.terms,
                 first.members,
                 first.cov,
+                own_columns(design, group),
             )
         )
     return tuple(groupings)
+
+
+def own_columns(design: Design, group: Group) -> Index | None:
+    """Return which of a grouping's columns each level's rows see (J, e); None where they see all.
+
+    Parameters
+    ----------
+    design : Design
+    group : Group
+        One of its groupings; its bars' columns stand side by side, each bar's by subpopulation.
+    """
+    by = design.terms[group.terms[0]].by
+    if by is None:
+        return None
+    places, first = [], 0
+    for k in group.terms:
+        q = len(design.terms[k].coefs)
+        places.append(first + by.index[:, None] * q + np.arange(q))
+        first += q * len(by.labels)
+    return np.concatenate(places, axis=1).astype(np.intp)
 
 
 def subpopulations(term: Term) -> int:

@@ -33,6 +33,9 @@ class Grouping:
         The levels of each row, and what each counts, where it belongs to several.
     cov : ndarray (J, J) or None
         Known covariance between levels, up to the effects' factor; None for independent ones.
+    own : ndarray of int (J, e) or None
+        The columns that each level's rows see, where those of other subpopulations stand beside
+        them; None where they see all.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Grouping:
     terms: tuple[int, ...] = ()
     members: Members | None = None
     cov: Array | None = None
+    own: Index | None = None
 
     @property
     def q(self) -> int:
@@ -62,6 +66,28 @@ class Grouping:
     def crossed(self) -> bool:
         """Whether its levels share rows or depend on each other, so that none stands alone."""
         return self.members is not None or self.cov is not None
+
+    @property
+    def seen(self) -> Index:
+        """The columns that each level's rows see (J, e)."""
+        if self.own is not None:
+            return self.own
+        return np.broadcast_to(np.arange(self.q), (self.n_levels, self.q))
+
+    @cached_property
+    def known(self) -> Array | None:
+        """Prior precision of its scores (J q, J q), level by level; None for the identity.
+
+        Scores that no row of their level sees stand for themselves: those that are seen have the
+        known covariance between all levels, whichever factor multiplies them.
+        """
+        if self.cov is None:
+            return None
+        out, precision = np.eye(self.n_levels * self.q), np.linalg.inv(self.cov)
+        for effect in self.seen.T:
+            at = np.arange(self.n_levels) * self.q + effect
+            out[np.ix_(at, at)] = (precision + precision.T) / 2.0
+        return out
 
     @property
     def slots(self) -> Index:
@@ -197,17 +223,16 @@ class Gram:
         """Prior precision of the border's scores (columns, columns): K^-1 by effect, or I."""
         out = np.eye(self.corner.n_columns)
         for k, first in zip(self.border, self.corner.first, strict=True):
-            cov, q = self.groupings[k].cov, self.groupings[k].q
-            if cov is not None:
-                own = slice(first, first + len(cov) * q)
-                out[own, own] = np.kron(np.linalg.inv(cov), np.eye(q))
-        return (out + out.T) / 2.0
+            own = self.groupings[k].known
+            if own is not None:
+                out[first : first + len(own), first : first + len(own)] = own
+        return out
 
     @cached_property
     def log_known(self) -> float:
         """Log determinant of the scores' prior covariance; 0 without a known covariance."""
-        found = ((g.cov, g.q) for g in self.groupings)
-        return float(sum(q * np.linalg.slogdet(c)[1] for c, q in found if c is not None))
+        found = ((g.cov, g.seen.shape[1]) for g in self.groupings)
+        return float(sum(e * np.linalg.slogdet(c)[1] for c, e in found if c is not None))
 
     @property
     def tail(self) -> int:

@@ -135,15 +135,29 @@ def node_products(
 
 
 @dataclass(frozen=True, eq=False)
-class _Meetings:
-    """Which levels of two border groupings meet, and where each row stands among them."""
+class Meetings:
+    """Which levels of two border groupings meet, and where each row stands among them.
+
+    Attributes
+    ----------
+    keys : ndarray of int
+    rows : dict
+        By one's and the other's slot positions in ``keys`` (n,); -1 for what is left out.
+    """
 
     keys: Index
-    rows: dict[tuple[int, int], Index]  # by one's and the other's slot; -1 for what is left out
+    rows: dict[tuple[int, int], Index]
 
 
-def _find_meetings(one: Grouping, other: Grouping, same: bool) -> _Meetings:
-    """Return the pairs of levels that rows join; of a grouping's own the upper triangle."""
+def find_meetings(one: Grouping, other: Grouping, same: bool) -> Meetings:
+    """Return the pairs of levels that rows join; of a grouping's own the upper triangle.
+
+    Parameters
+    ----------
+    one, other : Grouping
+    same : bool
+        Whether they are one grouping.
+    """
     codes = {}
     for a in range(one.slots.shape[1]):
         for b in range(other.slots.shape[1]):
@@ -152,7 +166,7 @@ def _find_meetings(one: Grouping, other: Grouping, same: bool) -> _Meetings:
             codes[a, b] = np.where(same & (one.slots[:, a] > other.slots[:, b]), -1, code)
     keys = np.unique(np.concatenate(list(codes.values())))
     keys = keys[keys >= 0]
-    return _Meetings(
+    return Meetings(
         keys,
         {pair: np.where(code < 0, -1, np.searchsorted(keys, code)) for pair, code in codes.items()},
     )
@@ -172,7 +186,7 @@ def corner_products(rows: Rows, border: Sequence[int], first: Index) -> Corner:
     groupings = [rows.groupings[k] for k in border]
     width = rows.X.shape[1] + rows.X_other.shape[1] + 1
     meets = {
-        (a, b): _find_meetings(groupings[a], groupings[b], a == b)
+        (a, b): find_meetings(groupings[a], groupings[b], a == b)
         for a in range(len(groupings))
         for b in range(a, len(groupings))
     }

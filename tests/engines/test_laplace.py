@@ -3,6 +3,7 @@
 Agreement with R is in tests/reference/test_generalised_models.py.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import integrate, optimize, special, stats
+from scipy import integrate, linalg, optimize, special, stats
 
 import hiermodels as hm
 from hiermodels.engines.arrow_rows import RowArrow
@@ -21,6 +22,8 @@ from hiermodels.engines.laplace import (
     starting_points,
 )
 from hiermodels.engines.laplace_problem import laplace_problem
+from hiermodels.engines.likelihood_problem import estimation_problem
+from hiermodels.engines.profiling import effect_moments, evaluate
 from hiermodels.engines.quadrature import QuadratureLikelihood
 from hiermodels.engines.response_derivatives import Response
 from hiermodels.engines.separation import find_separation
@@ -308,6 +311,13 @@ class Named:
         return np.log(mu) if self.link == "log" else Family("gaussian", self.link).linkinv(mu)
 
 
+def known_covariance():
+    """Return a covariance between the levels of g."""
+    distance = np.abs(np.subtract.outer(np.arange(12), np.arange(12)))
+    labels = [f"g{k}" for k in range(12)]
+    return {"K": pd.DataFrame(1.5 * 0.6**distance, labels, labels)}
+
+
 def problem_of(family, bars, link=None, extra="", left="", data=None):
     data = frame() if data is None else data
     response = f"{family} | trials(size)" if family == "binomial" else family
@@ -323,7 +333,7 @@ def problem_of(family, bars, link=None, extra="", left="", data=None):
 
 
 def dense_value(problem, x):
-    """The approximation by BFGS and Newton steps on the scores with a dense Hessian."""
+    """The approximation, from the groupings' columns."""
     n, blocks = problem.n, []
     starts = np.cumsum([0, *(g.q**2 for g in problem.groupings)])
     lam = problem.factors(x, starts)
@@ -332,7 +342,11 @@ def dense_value(problem, x):
         block = np.zeros((n, g.n_levels, g.q))
         block[np.arange(n), g.index] = g.z @ factor
         blocks.append(block.reshape(n, -1))
-    W = np.concatenate([np.zeros((n, 0)), *blocks], axis=1)
+    return value_of(problem, x, np.concatenate([np.zeros((n, 0)), *blocks], axis=1))
+
+
+def value_of(problem, x, W):
+    """The approximation by BFGS and Newton steps on standard scores with a dense Hessian."""
     base = problem.offset + problem.X @ problem.coefficients(x)
     phi = problem.phi(x)
 
@@ -378,6 +392,76 @@ def test_value_and_gradient(family, bars, link):
         ends = [likelihood(x + sign * step)[0] for sign in (1, -1)]
         # central differences of a value near 100: half of its digits
         assert gradient[k] == pytest.approx((ends[0] - ends[1]) / 2e-5, abs=1e-5, rel=1e-6)
+
+
+STRUCTURED = (
+    "(x | gr(g, by=top))",
+    "(x || gr(g, by=top)) + (1 | f)",
+    "(x | gr(g, cov=K))",
+    "(1 | row) + (x | gr(g, cov=K))",
+    "(x | gr(g, by=top, cov=K)) + (1 | f)",
+    "(x || gr(g, by=top, cov=K))",
+)
+
+
+def structured(bars, family="poisson", **options):
+    known = {"covariances": known_covariance()} if "cov=" in bars else {}
+    return hm.Model(f"{family} ~ x + z + {bars}", frame(), family, **known, **options)
+
+
+@pytest.mark.parametrize("bars", STRUCTURED)
+def test_subpopulations_and_known_covariances(bars):
+    """Each level's factor times scores that the root of K joins, all of it dense."""
+    model = structured(bars)
+    design, problem = model.design, laplace_problem(model.design, model.family, model.resolved)
+    likelihood = LaplaceLikelihood(problem)
+    x = starting_points(problem)[0] + 0.05 * np.random.default_rng(3).normal(size=problem.ndim)
+    x[problem.diagonal] = np.abs(x[problem.diagonal]) + 0.05
+    value, gradient = likelihood(x)
+    blocks = []
+    for k, term in enumerate(design.terms):
+        factors = [block.factor(x) for block in problem.blocks if block.term == k]
+        J, q = len(term.levels), len(term.coefs)
+        by = np.zeros(J, dtype=int) if term.by is None else term.by.index
+        root = np.eye(J) if term.cov is None else np.linalg.cholesky(term.cov)
+        Z = np.zeros((design.n, J, q))
+        Z[np.arange(design.n), term.index] = term.z_centred
+        own = linalg.block_diag(*(factors[h] for h in by))
+        blocks.append(Z.reshape(design.n, -1) @ own @ np.kron(root, np.eye(q)))
+    expected = value_of(problem, x, np.concatenate(blocks, axis=1))
+    # the dense mode is found by another search: rounding alone
+    assert value == pytest.approx(expected, abs=1e-8)
+    for k in range(problem.ndim):
+        step = 1e-5 * np.eye(problem.ndim)[k]
+        ends = [likelihood(x + sign * step)[0] for sign in (1, -1)]
+        # central differences of a value near 100: half of its digits
+        assert gradient[k] == pytest.approx((ends[0] - ends[1]) / 2e-5, abs=1e-5, rel=1e-6)
+
+
+@pytest.mark.parametrize("bars", [bars for bars in STRUCTURED if "row" not in bars])
+def test_structured_gaussian_models_have_the_exact_likelihood(bars):
+    """With the response normal the approximation and its modes are exact."""
+    model = structured(bars, "gaussian")
+    problem = laplace_problem(model.design, model.family, model.resolved)
+    exact = estimation_problem(model.design, model.resolved, reml=False)
+    rng = np.random.default_rng(2)
+    theta = np.abs(rng.normal(0.5, 0.2, problem.n_theta))
+    point = evaluate(exact, theta, log_scale=math.log(0.7))
+    coefficients = exact.y_scale * np.linalg.solve(
+        exact.whole.gram.R, exact.whole.gram.R @ exact.whole.gram.centre + point.gamma
+    )
+    x = np.zeros(problem.ndim)
+    # relative factors there, those of the effects here
+    x[: problem.n_theta] = 0.7 * theta
+    x[problem.n_theta] = math.log(0.7)
+    x[problem.n_theta + 1 :] = np.linalg.solve(problem.root, coefficients - problem.centre)
+    likelihood = LaplaceLikelihood(problem)
+    # exact mathematics, the residuals being sums of squares in both
+    assert likelihood(x)[0] == pytest.approx(point.loglik, abs=1e-8)
+    theirs = effect_moments(exact, theta, 0.7)
+    for mode, other in zip(mode_moments(problem, likelihood, x), theirs, strict=True):
+        np.testing.assert_allclose(mode.mean, other.mean, atol=1e-8)
+        np.testing.assert_allclose(mode.covariance, other.covariance, atol=1e-8)
 
 
 def test_offsets_weights_and_nothing_else_change_the_value():

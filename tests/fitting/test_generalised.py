@@ -158,6 +158,61 @@ def test_other_links(link):
     )
 
 
+def known(frame):
+    labels = sorted(set(frame["g"]))
+    distance = np.abs(np.subtract.outer(np.arange(16), np.arange(16)))
+    return {"K": pd.DataFrame(0.5**distance, labels, labels)}
+
+
+def test_each_subpopulation_is_a_model_of_its_own():
+    """Without common coefficients subpopulations have nothing in common."""
+    data = frame().assign(half=lambda d: np.where(d.g < "g08", "a", "b"))
+    whole = hm.mle(hm.Model("y ~ 0 + half + half:x + (x | gr(g, by=half))", data, "bernoulli"))
+    parts = [
+        hm.mle(hm.Model("y ~ x + (x | g)", own, "bernoulli")) for _, own in data.groupby("half")
+    ]
+    # three optimisers
+    assert whole.loglik == pytest.approx(sum(part.loglik for part in parts), abs=1e-6)
+    for k, (half, part) in enumerate(zip("ab", parts, strict=True)):
+        np.testing.assert_allclose(whole.coefficients[[k, 2 + k]], part.coefficients, atol=1e-4)
+        np.testing.assert_allclose(whole.covariances[0][k], part.covariances[0], atol=1e-3)
+        mine, theirs = whole.ranef(), part.ranef()
+        mine = mine[mine["level"].isin(theirs["level"])]
+        np.testing.assert_allclose(mine["estimate"], theirs["estimate"], atol=1e-3)
+        np.testing.assert_allclose(mine["se"], theirs["se"], rtol=1e-3)
+        assert f"sd_g[{half}, x]" in whole.summary().index
+    assert whole.df == sum(part.df for part in parts)
+    ends = whole.intervals("bootstrap", draws=4, seed=1, parameters=("sd_g[b, x]",))
+    assert np.isfinite(ends["ci_low"]).all()
+
+
+def test_a_known_covariance_of_the_identity_is_none():
+    data = frame()
+    labels = sorted(set(data["g"]))
+    identity = {"K": pd.DataFrame(4.0 * np.eye(16), labels, labels)}
+    plain = hm.mle(hm.Model("count ~ x + (x | g)", data, "poisson"))
+    model = hm.Model("count ~ x + (x | gr(g, cov=K))", data, "poisson", covariances=identity)
+    same = hm.mle(model)
+    assert same.loglik == pytest.approx(plain.loglik, abs=1e-6)
+    # variances are in units of K
+    np.testing.assert_allclose(4.0 * same.covariances[0], plain.covariances[0], atol=1e-3)
+    np.testing.assert_allclose(same.ranef()["estimate"], plain.ranef()["estimate"], atol=1e-3)
+    np.testing.assert_allclose(same.ranef()["se"], plain.ranef()["se"], rtol=1e-3)
+    np.testing.assert_allclose(same.fixef()["se"], plain.fixef()["se"], rtol=1e-3)
+
+
+def test_related_levels_are_estimated():
+    data = frame()
+    model = hm.Model("count ~ x + (x | gr(g, cov=K)) + (1 | f)", data, "poisson",
+                     covariances=known(data))  # fmt: skip
+    found = hm.mle(model)
+    assert found.converged
+    assert len(found.ranef()) == 2 * 16 + 5
+    assert np.isfinite(found.ranef()["se"]).all()
+    table = found.intervals(parameters=("sd_g[Intercept]",))
+    assert table["ci_low"].iloc[0] < table["estimate"].iloc[0] < table["ci_high"].iloc[0]
+
+
 def test_quadrature_is_better_than_one_node():
     model = hm.Model("y ~ x + (1 | g)", frame(), "bernoulli")
     laplace, one = hm.mle(model, "laplace"), hm.mle(model, "agq", nAGQ=1)
@@ -243,11 +298,17 @@ def test_groups_that_never_vary_are_named():
         ("y ~ x + (x | g)", "bernoulli", "agq", "one grouping with one effect.*2 effects"),
         ("y ~ x + (1 | g) + (1 | f)", "bernoulli", "agq", "2 groupings"),
         ("y ~ x", "bernoulli", "agq", "0 groupings"),
+        ("y ~ x + (1 | gr(g, by=half))", "bernoulli", "agq", r"independent and alike, without gr"),
+        ("y ~ x + (1 | mm(g, f))", "bernoulli", "laplace", r"several levels of mmgf \(mm\(\)\)"),
+        ('y ~ x + (1 | gr(g, dist="student"))', "bernoulli", "laplace", "Student effects"),
     ],
 )
 def test_what_cannot_be_computed_is_refused(formula, family, method, message):
+    model = hm.Model(
+        formula, frame().assign(half=lambda d: np.where(d.g < "g08", "a", "b")), family
+    )
     with pytest.raises(EngineError, match=message):
-        hm.mle(hm.Model(formula, frame(), family), method)
+        hm.mle(model, method)
 
 
 def test_least_squares_of_other_families_are_refused(slopes):

@@ -182,8 +182,8 @@ def test_what_the_marginal_engine_leaves_to_the_other_one(frame):
     with pytest.raises(hm.EngineError, match=r"mle.. cannot estimate this model: the bar by g has"):
         hm.mle(model)
     counts = frame.assign(count=np.arange(len(frame)) % 5)
-    with pytest.raises(hm.EngineError, match=r"structure of its own .* approximations"):
-        hm.mle(hm.Model("count ~ x + (1 | gr(g, by=half))", counts, "poisson"))
+    with pytest.raises(hm.EngineError, match=r"several levels of mmgg2 \(mm\(\)\).*approxim"):
+        hm.mle(hm.Model("count ~ x + (1 | mm(g, g2))", counts, "poisson"))
 
 
 def test_the_engine_is_the_one_whose_draws_cost_less(frame):

@@ -15,6 +15,7 @@ CASES = {
     "cov": "y ~ x + (x | gr(g, cov=K))",
     "mm": "y ~ x + (x | mm(g, g2, weights=cbind(w1, w2))) + (1 | c)",
     "mm and cov": "y ~ x + (1 | mm(g, g2, cov=K))",
+    "by and cov": "y ~ x + (x | gr(g, by=h, cov=K))",
 }
 
 
@@ -49,16 +50,24 @@ def model_of(name):
 def parts(estimate):
     """Return Z and the covariance of the raw effects, by bar."""
     design = estimate.model.design
-    for term, covariance in zip(design.terms, estimate.covariances, strict=True):
+    pairs = zip(design.terms, estimate.covariances, strict=True)
+    for k, (term, covariance) in enumerate(pairs):
         Z = np.zeros((design.n, len(term.levels), len(term.coefs)))
         for levels, weights in term.slots:
             for i in range(design.n):
                 Z[i, levels[i]] += weights[i] * term.z[i]
-        if term.by is not None:
-            whole = linalg.block_diag(*(covariance[h] for h in term.by.index))
-        else:
-            known = np.eye(len(term.levels)) if term.cov is None else term.cov
+        known = np.eye(len(term.levels)) if term.cov is None else term.cov
+        if term.by is None:
             whole = np.kron(known, covariance)
+        else:
+            # each level's factor times scores that the known covariance joins
+            x, scale = estimate.optimum.x, estimate.sigma
+            own = [block for block in estimate.problem.blocks if block.term == k]
+            factors = [scale * term.T @ own[h].factor(x) for h in term.by.index]
+            for factor, h in zip(factors, term.by.index, strict=True):
+                np.testing.assert_allclose(factor @ factor.T, covariance[h], atol=1e-9)
+            roots = linalg.block_diag(*factors)
+            whole = roots @ np.kron(known, np.eye(len(term.coefs))) @ roots.T
         yield Z.reshape(design.n, -1), whole
 
 
@@ -139,7 +148,7 @@ def test_profiles_name_subpopulations():
     assert ends["ci_low"].iloc[0] < ends["estimate"].iloc[0] < ends["ci_high"].iloc[0]
 
 
-@pytest.mark.parametrize("name", ["by", "mm and cov"])
+@pytest.mark.parametrize("name", ["by", "mm and cov", "by and cov"])
 def test_the_bootstrap_draws_from_the_estimate(name):
     estimate = hm.mle(model_of(name))
     table = estimate.intervals("bootstrap", 0.8, draws=8, seed=1)
