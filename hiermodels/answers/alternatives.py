@@ -210,7 +210,7 @@ def rescaled(prior: Prior, factor: float) -> Prior | None:
 
 def _of_median(name: str, prior: Prior) -> Prior | None:
     """Return the prior of a name and one scale with the median of another; None where it is it."""
-    if prior.name == name:
+    if prior.name == name or prior.support == "shrinkage":
         return None
     median = float(prior_quantile(prior, 0.5))
     if name == "Exponential":

@@ -33,6 +33,8 @@ class Grouping:
         The levels of each row, and what each counts, where it belongs to several.
     cov : ndarray (J, J) or None
         Known covariance between levels, up to the effects' factor; None for independent ones.
+    common : bool
+        Whether it stands for coefficients: its one level is that of all rows, and in the corner.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Grouping:
     terms: tuple[int, ...] = ()
     members: Members | None = None
     cov: Array | None = None
+    common: bool = False
 
     @property
     def q(self) -> int:
@@ -60,8 +63,8 @@ class Grouping:
 
     @property
     def crossed(self) -> bool:
-        """Whether its levels share rows or depend on each other, so that none stands alone."""
-        return self.members is not None or self.cov is not None
+        """Whether its levels share rows, depend on each other, or are one: none stands alone."""
+        return self.members is not None or self.cov is not None or self.common
 
     @property
     def slots(self) -> Index:
