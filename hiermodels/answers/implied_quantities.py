@@ -35,8 +35,9 @@ class PriorImplied:
     Attributes
     ----------
     draws : dict of str to ndarray (S,)
-        By quantity; ``R2`` under R2D2M2, ``icc[g]``, ``r2[marginal]``, ``var_prop[sd_g[x]]``, ``cor_g[x, y]``, the
-        largest difference between two groups, the pooling factor of groups of some sizes.
+        By quantity; ``R2`` under R2D2M2, ``icc[g]``, ``r2[marginal]``, ``var_prop[sd_g[x]]``,
+        ``cor_g[x, y]``, the largest difference between two groups, the pooling factor of groups
+        of some sizes.
     table : pandas.DataFrame
         One row a quantity: kind, mean, median, ci_low, ci_high, and word, which says where the
         prior is wild; empty elsewhere.

@@ -47,13 +47,13 @@ def joint():
 
 @pytest.fixture(scope="module")
 def fit(joint):
-    return joint.fit(draws=400, tune=400, chains=2, seed=1, target_accept=0.9, progress=False)
+    return joint.fit(draws=800, tune=600, chains=2, seed=1, target_accept=0.9, progress=False)
 
 
 @pytest.fixture(scope="module")
 def shoe():
-    own = model(prior=HORSESHOE)
-    return own.fit(draws=400, tune=500, chains=2, seed=1, target_accept=0.95, progress=False)
+    own = model("y ~ x + u + h + (1 | g)", HORSESHOE)
+    return own.fit(draws=800, tune=600, chains=2, seed=1, target_accept=0.9, progress=False)
 
 
 # --- what is asked for ----------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def test_what_has_no_meaning_is_refused(formula, family, priors, words):
 
 def test_bambi_has_none(joint):
     with pytest.raises(PriorError, match="Bambi has no R2D2M2 prior"):
-        hm.to_bambi(joint)
+        hm.to_bambi(joint, drop_correlations=True)
 
 
 # --- before a fit ---------------------------------------------------------------------------------
@@ -211,6 +211,7 @@ def test_the_graph_has_the_posterior_of_the_marginal_engine(prior):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::hiermodels.errors.SamplingWarning")
 def test_a_posterior_of_binary_rows():
     own = hm.Model("z ~ x + u + (1 | g)", rows(), "bernoulli", priors={"b": JOINT}, lint=False)
     assert own.engine == "conditional"
@@ -229,9 +230,8 @@ def test_a_fit_publishes_what_is_shared(fit, shoe):
     assert posterior["R2_part"].values.tolist() == labels
     np.testing.assert_allclose(posterior["R2_share"].sum("R2_part"), 1.0, rtol=1e-12)
     assert "R2" in fit.summary().index
-    assert posterior["b_shrunk"].values.tolist() if "b_shrunk" in posterior.dims else True
     assert shoe.posterior["b_shrunk"].values.tolist() == ["x", "u", "h[T.q]"]
-    assert shoe.posterior["b_local"].shape == (2, 400, 3)
+    assert shoe.posterior["b_local"].shape == (2, 800, 3)
     assert fit.fixef().loc["x", "ci_low"] > 0.5
     assert shoe.fixef().loc["x", "ci_low"] > 0.5
 
@@ -247,7 +247,7 @@ def test_draws_lead_back_to_their_coordinates(name, request):
         parts, layout = problem.mixing.parts, problem.layout
         at = [layout.sds[bar].start + k for bar, k in parts]
         shares = find_shares(own.model.resolved)
-        flat = {key: own.posterior[key].values.reshape(800, -1) for key in ("R2", "R2_share")}
+        flat = {key: own.posterior[key].values.reshape(1600, -1) for key in ("R2", "R2_share")}
         sigma = own.posterior["sigma"].values.ravel()
         sds = shares.part_sds(flat["R2"][:, 0], flat["R2_share"], sigma)
         np.testing.assert_allclose(np.exp(x[:, at]), sds, rtol=1e-9)
@@ -270,8 +270,8 @@ def test_a_row_left_out_is_what_is_left_of_the_density(name, request):
 def test_everything_after_a_fit_goes_on(fit, shoe, tmp_path):
     for own in (fit, shoe):
         assert np.isfinite(hm.loo(own).elpd)
-        assert len(hm.pooling(own).to_frame()) == 18
-        assert hm.predict(own, data=rows().head(3)).to_frame().shape[0] == 3
+        assert len(hm.pooling(own).to_frame()) == 9 * len(own.model.design.terms[0].coefs)
+        assert len(hm.predict(own, rows().head(3)).to_frame()) == 3
         again = hm.load(own.save(tmp_path / "own.nc"))
         assert again.posterior.equals(own.posterior)
         assert again.model.priors.equals(own.model.priors)
