@@ -7,8 +7,11 @@ import pytest
 from scipy import stats
 
 import hiermodels as hm
+from hiermodels import cli
+from hiermodels.answers.alternatives import make_alternatives, read_alternatives
 from hiermodels.answers.pointwise import pointwise_parts
 from hiermodels.answers.reweighting import Baseline, reweight
+from hiermodels.cli.prior_words import parse_priors
 from hiermodels.engines.marginal import MarginalDensity
 from hiermodels.errors import PriorError
 from hiermodels.fitting.points import marginal_points
@@ -302,6 +305,11 @@ def test_stress_says_what_moves(fit, shoe):
     assert "R2" in set(found.table["quantity"])
     own = hm.prior_sensitivity(shoe, [wide], refit=False)
     assert "prior_b" in own.scaling.columns
+    tried = hm.prior_sensitivity(fit, refit=False, scaling=False).alternatives
+    laws = tried[tried["alternative"].str.startswith("R2: ")]
+    assert len(laws) == 5
+    assert (laws["method"] == "reweighted").all()
+    assert not tried["alternative"].str.startswith("sd: ").any()
 
 
 @pytest.mark.slow
@@ -330,3 +338,19 @@ def test_ranks_are_uniform(prior):
     assert len(found.ranks) == 100, found.text
     # of all quantities together, as in the other calibrations
     assert found.table["p_adjusted"].min() > 0.005, repr(found)
+
+
+def test_from_the_command_line_and_from_toml(tmp_path, capsys):
+    data, alternatives = tmp_path / "rows.csv", tmp_path / "other.toml"
+    rows().to_csv(data, index=False)
+    alternatives.write_text(
+        '[even]\nb = { dist = "R2D2M2", mean_R2 = 0.4, cons_D2 = 2 }\n'
+        '[other]\nsigma = "HalfNormal(5)"\n'
+    )
+    read = read_alternatives(alternatives)
+    labels = [one.label for one in make_alternatives(model(), read)]
+    assert labels == ["even", "other"]
+    priors = parse_priors(["b=R2D2M2(mean_R2=0.4, prec_R2=4, cons_D2=1)"])
+    assert hm.Model(model().formula, rows(), priors=priors).priors.equals(model().priors)
+    assert cli.main(["fit", str(data), "y ~ x", "--prior", "b=R2D2M2(mean_R2=2)"]) != 0
+    assert "mean_R2 is the mean of R squared" in capsys.readouterr().err
