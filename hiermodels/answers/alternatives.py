@@ -9,10 +9,11 @@ from typing import Any
 
 from hiermodels.errors import PriorError
 from hiermodels.fitting.model import Model
-from hiermodels.spec.distributions import Prior, as_prior
+from hiermodels.spec.distributions import JOINT, Prior, as_prior
 from hiermodels.spec.names import cor_name, indexed, of_parameter, sd_name
 from hiermodels.spec.prior_functions import prior_quantile
 from hiermodels.spec.priors import ParameterPriors, ResolvedPriors, TermPriors
+from hiermodels.spec.shares import find_shares
 
 Change = Callable[[Prior], Prior | None]
 #: How much narrower and wider the grid's priors are.
@@ -145,8 +146,9 @@ def grid(model: Model) -> tuple[Alternative, ...]:
     """Return alternatives that a careful reader would ask for.
 
     Each class of priors four times as narrow and as wide; sds under a half normal, an exponential
-    and a half Cauchy of the same median; correlations under LKJ(1) and under twice the eta. Priors
-    stay in the coordinates in which they stand.
+    and a half Cauchy of the same median; correlations under LKJ(1) and under twice the eta; R
+    squared of R2D2M2 with other means, uniform, and shared out more and less evenly. Priors stay in
+    the coordinates in which they stand.
 
     Parameters
     ----------
@@ -170,7 +172,36 @@ def grid(model: Model) -> tuple[Alternative, ...]:
         if name.endswith("sd"):
             for family in ("HalfNormal", "Exponential", "HalfCauchy"):
                 add(name, lambda prior, family=family: _of_median(family, prior), family)  # type: ignore[misc]
-    return tuple(found)
+    return (*found, *_laws(model))
+
+
+def _laws(model: Model) -> list[Alternative]:
+    """Return the model under other laws of R squared, where coefficients and sds share it."""
+    shares = find_shares(model.resolved)
+    if shares is None:
+        return []
+    even = shares.concentration
+    laws = {
+        "mean 0.25": {"mean_R2": 0.25},
+        "mean 0.75": {"mean_R2": 0.75},
+        "uniform": {"mean_R2": 0.5, "prec_R2": 2.0},
+        "shared out more evenly": {"cons_D2": 2.0 * even},
+        "shared out less evenly": {"cons_D2": 0.5 * even},
+    }
+    found = []
+    for words, values in laws.items():
+        other = model
+        for name in ("b", "sd"):
+            changed = change_class(other, name, lambda prior, new=values: _with(prior, new))  # type: ignore[misc]
+            other = other if changed is None else other.with_resolved(changed)
+        if other is not model:
+            found.append(Alternative(f"R2: {words}", other))
+    return found
+
+
+def _with(prior: Prior, values: Mapping[str, float]) -> Prior | None:
+    """Return an R2D2M2 prior with some of its arguments replaced; None for any other."""
+    return Prior(JOINT, **(dict(prior.arguments) | dict(values))) if prior.name == JOINT else None
 
 
 def _classes(model: Model) -> list[str]:
@@ -196,7 +227,7 @@ def rescaled(prior: Prior, factor: float) -> Prior | None:
     values = dict(prior.arguments)
     scale = {"Normal": "sigma", "StudentT": "sigma", "Cauchy": "beta", "Laplace": "b"}
     scale |= {"HalfNormal": "sigma", "HalfStudentT": "sigma", "HalfCauchy": "beta"}
-    scale |= {"InverseGamma": "beta"}
+    scale |= {"InverseGamma": "beta", "Horseshoe": "scale_global"}
     if prior.name in scale:
         values[scale[prior.name]] *= factor
     elif prior.name in ("Exponential", "Gamma"):
@@ -210,7 +241,7 @@ def rescaled(prior: Prior, factor: float) -> Prior | None:
 
 def _of_median(name: str, prior: Prior) -> Prior | None:
     """Return the prior of a name and one scale with the median of another; None where it is it."""
-    if prior.name == name:
+    if prior.name == name or prior.support == "shrinkage":
         return None
     median = float(prior_quantile(prior, 0.5))
     if name == "Exponential":

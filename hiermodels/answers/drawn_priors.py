@@ -4,7 +4,7 @@ Each parameter is drawn on the scale on which its prior stands, and published on
 the function that publishes what engines draw.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +17,13 @@ from hiermodels.errors import PriorError
 from hiermodels.fitting.publishing import publish
 from hiermodels.spec.design import Design
 from hiermodels.spec.distributions import Prior
+from hiermodels.spec.names import R2, SHARE
 from hiermodels.spec.predictors import Predictor, Term
 from hiermodels.spec.prior_functions import draw_coefficients, draw_prior
 from hiermodels.spec.priors import ParameterPriors, ResolvedPriors, TermPriors
 from hiermodels.spec.residual import Residual
 from hiermodels.spec.residual_priors import ResidualPriors
+from hiermodels.spec.shares import Shares, find_shares
 
 Floats = npt.NDArray[np.float64]
 Bars = tuple[tuple[Floats, ...], tuple[Floats, ...], tuple[Floats, ...], tuple[Floats | None, ...]]
@@ -61,7 +63,10 @@ def prior_draws(
     >>> dict(found["r_Batch"].sizes)
     {'chain': 1, 'draw': 10, 'Batch': 6, 'Batch_coef': 1}
     """
-    coef = draw_coefficients(resolved.coef, draws, rng)[None]
+    shares = find_shares(resolved)
+    if shares is not None:
+        return _shared(design, resolved, shares, draws, rng)
+    coef, scales = draw_coefficients(resolved.coef, draws, rng)
     bars = _bars(design, resolved.terms, draws, rng)
     parts = {part.name: part for part in design.parameters}
     parameters = {
@@ -71,8 +76,38 @@ def prior_draws(
     if design.residual is not None and resolved.residual is not None:
         residual = _residual(design.residual, resolved.residual, draws, rng)
     sds, chols, effects, nus = bars
-    coordinates = Coordinates(coef, sds, chols, effects, None, parameters, nus)
+    own = {name: values[None] for name, values in scales.items()}
+    coordinates = Coordinates(coef[None], sds, chols, effects, None, parameters, nus, own)
     return publish(coordinates, design, resolved, _EVERYTHING, residual or {})[0]
+
+
+def _shared(
+    design: Design,
+    resolved: ResolvedPriors,
+    shares: Shares,
+    draws: int,
+    rng: np.random.Generator,
+) -> xr.Dataset:
+    """Return draws of all parameters where sds share one R squared: the residual's sd first."""
+    parts = {part.name: part for part in design.parameters}
+    parameters = {
+        own.name: _parameter(own, parts.get(own.name), draws, rng) for own in resolved.parameters
+    }
+    residual: dict[str, Floats] = {}
+    if design.residual is not None and resolved.residual is not None:
+        residual = _residual(design.residual, resolved.residual, draws, rng)
+    sigma = None
+    if shares.residual:
+        own = residual.get("sigma")
+        sigma = (parameters["sigma"].values[..., 0] if own is None else own)[0]
+    r2, share = shares.draw(draws, rng)
+    every = shares.part_sds(r2, share, sigma)
+    coef, _ = draw_coefficients(resolved.coef, draws, rng, every)
+    given = {place: every[:, len(shares.coefs) + k] for k, place in enumerate(shares.sds)}
+    sds, chols, effects, nus = _bars(design, resolved.terms, draws, rng, given)
+    scales = {R2: r2[None], SHARE: share[None]}
+    coordinates = Coordinates(coef[None], sds, chols, effects, None, parameters, nus, scales)
+    return publish(coordinates, design, resolved, _EVERYTHING, residual)[0]
 
 
 def _each(priors: Sequence[Prior], draws: int, rng: np.random.Generator) -> Floats:
@@ -87,10 +122,21 @@ def _each(priors: Sequence[Prior], draws: int, rng: np.random.Generator) -> Floa
 
 
 def _bars(
-    part: Predictor, priors: Sequence[TermPriors], draws: int, rng: np.random.Generator
+    part: Predictor,
+    priors: Sequence[TermPriors],
+    draws: int,
+    rng: np.random.Generator,
+    given: Mapping[tuple[int, int], Floats] | None = None,
 ) -> Bars:
-    """Return draws of all bars' sds, correlations' factors, effects and degrees of freedom."""
-    found = [_bar(term, own, draws, rng) for term, own in zip(part.terms, priors, strict=True)]
+    """Return draws of all bars' sds, correlations' factors, effects and degrees of freedom.
+
+    ``given`` are sds (S,) that were drawn already, by bar and place.
+    """
+    found = []
+    for k, (term, own) in enumerate(zip(part.terms, priors, strict=True)):
+        known = [values for (t, _), values in (given or {}).items() if t == k]
+        sds = np.stack(known, axis=-1)[None] if known else _each(own.sd, draws, rng)
+        found.append(_bar(term, own, sds, rng))
     return (
         tuple(own[0] for own in found),
         tuple(own[1] for own in found),
@@ -100,11 +146,12 @@ def _bars(
 
 
 def _bar(
-    term: Term, own: TermPriors, draws: int, rng: np.random.Generator
+    term: Term, own: TermPriors, sds: Floats, rng: np.random.Generator
 ) -> tuple[Floats, Floats, Floats, Floats | None]:
     """Return draws of one bar: sds (1, S, q), or (1, S, H, q) where it has subpopulations."""
     q, several = len(term.coefs), 1 if term.by is None else len(term.by.labels)
-    sds = _each(own.sd, draws, rng).reshape(1, draws, several, q)
+    draws = sds.shape[1]
+    sds = sds.reshape(1, draws, several, q)
     chols = np.broadcast_to(np.eye(q), (1, draws, several, q, q))
     if own.cor is not None:
         roots = lkj_roots(own.cor.values[0], q, draws * several, rng)
@@ -133,7 +180,7 @@ def _parameter(
     """Return draws of one further parameter of the family."""
     nothing = np.empty((1, draws, 0))
     if part is not None:
-        coef = draw_coefficients(own.coef, draws, rng)[None]
+        coef = draw_coefficients(own.coef, draws, rng)[0][None]
         return ParameterCoordinates(nothing, coef, *_bars(part, own.terms, draws, rng))
     if len(own.value) > 1:
         return ParameterCoordinates(_ordered(own.value, draws, rng)[None], nothing)

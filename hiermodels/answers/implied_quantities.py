@@ -17,7 +17,7 @@ from hiermodels.fitting.draws import correlation_draws, draws_of, group_labels, 
 from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.model import Model
 from hiermodels.spec.design import Group
-from hiermodels.spec.names import effect_name, indexed
+from hiermodels.spec.names import R2, effect_name, indexed
 
 Floats = npt.NDArray[np.float64]
 
@@ -35,8 +35,9 @@ class PriorImplied:
     Attributes
     ----------
     draws : dict of str to ndarray (S,)
-        By quantity; ``icc[g]``, ``r2[marginal]``, ``var_prop[sd_g[x]]``, ``cor_g[x, y]``, the
-        largest difference between two groups, the pooling factor of groups of some sizes.
+        By quantity; ``R2`` under R2D2M2, ``icc[g]``, ``r2[marginal]``, ``var_prop[sd_g[x]]``,
+        ``cor_g[x, y]``, the largest difference between two groups, the pooling factor of groups
+        of some sizes.
     table : pandas.DataFrame
         One row a quantity: kind, mean, median, ci_low, ci_high, and word, which says where the
         prior is wild; empty elsewhere.
@@ -130,6 +131,8 @@ def imply_quantities(
 def _quantities(fit: Fit, notes: list[str]) -> Iterator[tuple[str, str, Floats]]:
     """Yield name, kind and draws of every quantity; add to the notes what has none."""
     groups = fit.model.design.groups
+    if R2 in fit.posterior:
+        yield R2, SHARE, draws_of(fit.posterior[R2]).ravel()
     for title, function in (("icc", intraclass), ("r2", explained)):
         if title == "icc" and not groups:
             continue

@@ -195,6 +195,9 @@ def prior_findings(fit: Fitted) -> Iterator[Finding]:
         for k, values in enumerate(
             _in_prior_coordinates(posterior, term.group, term.coefs, prior.T)
         ):
+            if prior.sd[k].support == "shrinkage":
+                # the sd's own prior hangs on the shares of the others
+                continue
             overlap = prior_overlap(values, prior.sd[k])
             if overlap < _SAME:
                 continue

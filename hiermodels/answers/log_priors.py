@@ -11,15 +11,28 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
+from scipy.special import gammaln
 
 from hiermodels.answers.rows import parameter_designs
 from hiermodels.fitting.draws import draws_of, population
 from hiermodels.spec.design import Design
 from hiermodels.spec.distributions import Prior
-from hiermodels.spec.names import CUTPOINT_DIM, cor_name, nu_name, of_parameter, sd_name
+from hiermodels.spec.names import (
+    CUTPOINT_DIM,
+    LOCAL,
+    OVERALL,
+    R2,
+    SHARE,
+    SLAB,
+    cor_name,
+    nu_name,
+    of_parameter,
+    sd_name,
+)
 from hiermodels.spec.predictors import Predictor, Term
 from hiermodels.spec.prior_functions import correlation_log_density, prior_log_density
 from hiermodels.spec.priors import ParameterPriors, ResolvedPriors, TermPriors
+from hiermodels.spec.shares import Shares, find_shares
 
 Floats = npt.NDArray[np.float64]
 _TINY = 1e-300
@@ -32,9 +45,11 @@ class LogPriors:
     Attributes
     ----------
     classes : dict of str to ndarray (S,)
-        ``b`` (intercept and coefficients), ``sd``, ``cor``; ``sigma`` (the residual's sds or the
-        coefficients of its log sd), ``ar``, ``cosy``, ``cor_residual``; the family's parameters by
-        name; of a parameter with a formula ``shape_b``, ``shape_sd``, ``shape_cor``.
+        ``b`` (intercept and coefficients; of those under a horseshoe its scales, not what they
+        are given these), ``sd``, ``cor``; ``R2`` (R squared under R2D2M2, and its shares);
+        ``sigma`` (the residual's sds or the coefficients of its log sd), ``ar``, ``cosy``,
+        ``cor_residual``; the family's parameters by name; of a parameter with a formula
+        ``shape_b``, ``shape_sd``, ``shape_cor``.
     measure : ndarray (S,)
         What makes sds and correlations in the priors' coordinates a density of raw covariances.
     """
@@ -67,8 +82,13 @@ def log_priors(design: Design, priors: ResolvedPriors, posterior: xr.Dataset) ->
     found: dict[str, Floats] = {}
     measure = np.zeros(size)
     coef = raw_coefficients(posterior, design)
-    if priors.coef and not shrunk(priors.coef):
+    if priors.coef:
         found["b"] = _coefficients(coef, priors.T, priors.coef)
+    if shrunk(priors.coef) and OVERALL in posterior:
+        found["b"] = found["b"] + _horseshoe(priors.coef, posterior)
+    shares = find_shares(priors)
+    if shares is not None and R2 in posterior:
+        found[R2] = _shares(shares, posterior)
     measure += _bars(found, design, priors.terms, posterior, "")
     _residual(found, design, priors, posterior)
     parts = {part.name: part for part in parameter_designs(design)}
@@ -94,14 +114,43 @@ def raw_coefficients(posterior: xr.Dataset, part: Predictor, parameter: str = ""
 
 
 def shrunk(priors: Sequence[Prior]) -> bool:
-    """Whether coefficients share scales that are no part of the published posterior."""
+    """Whether coefficients share scales."""
     return any(prior.support == "shrinkage" for prior in priors)
 
 
 def _coefficients(raw: Floats, T: Floats, priors: Sequence[Prior]) -> Floats:
     """Return the log density of coefficients that are independent in their coordinates."""
     own = np.linalg.solve(T, raw.T)
-    return np.asarray(sum(prior_log_density(p, own[k]) for k, p in enumerate(priors)))
+    kept = [k for k, prior in enumerate(priors) if prior.support != "shrinkage"]
+    total = sum((prior_log_density(priors[k], own[k]) for k in kept), np.zeros(own.shape[1]))
+    return np.asarray(total)
+
+
+def _horseshoe(priors: Sequence[Prior], posterior: xr.Dataset) -> Floats:
+    """Return the log density of the scales that coefficients share."""
+    shared = dict(next(prior for prior in priors if prior.support == "shrinkage").arguments)
+    half = 0.5 * shared["df_slab"]
+    laws = {
+        OVERALL: Prior("HalfStudentT", shared["df_global"], 1.0),
+        LOCAL: Prior("HalfStudentT", shared["df"], 1.0),
+        SLAB: Prior("InverseGamma", half, half),
+    }
+    size = posterior.sizes["chain"] * posterior.sizes["draw"]
+    parts = [
+        prior_log_density(prior, draws_of(posterior[name]).reshape(size, -1)).sum(axis=1)
+        for name, prior in laws.items()
+    ]
+    return np.asarray(sum(parts))
+
+
+def _shares(shares: Shares, posterior: xr.Dataset) -> Floats:
+    """Return the log density of R squared and of its shares."""
+    r2, share = draws_of(posterior[R2]).ravel(), draws_of(posterior[SHARE])
+    every = np.log(np.maximum(share.reshape(-1, shares.size), _TINY))
+    c, size = shares.concentration, shares.size
+    constant = gammaln(size * c) - size * gammaln(c)
+    total = prior_log_density(Prior("Beta", *shares.beta), r2) + constant
+    return np.asarray(total + (c - 1.0) * np.sum(every, axis=1))
 
 
 # --- bars -----------------------------------------------------------------------------------
@@ -124,8 +173,10 @@ def _bars(
             columns = slice(at, at + len(term.coefs))
             at = columns.stop
             for sds, cor, sd_priors in _coordinates(term, own, posterior, parameter, columns):
-                total = sum(prior_log_density(p, sds[:, c]) for c, p in enumerate(sd_priors))
-                found[sd_class] = found.get(sd_class, 0.0) + np.asarray(total)
+                free = [(c, p) for c, p in enumerate(sd_priors) if p.support != "shrinkage"]
+                if free:
+                    total = sum(prior_log_density(p, sds[:, c]) for c, p in free)
+                    found[sd_class] = found.get(sd_class, 0.0) + np.asarray(total)
                 if cor is None or own.cor is None:
                     continue
                 log_cor = correlation_log_density(own.cor.values[0], cor)

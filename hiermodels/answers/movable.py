@@ -24,7 +24,7 @@ from hiermodels.fitting.draws import (
     residual_sds,
     sd_draws,
 )
-from hiermodels.spec.names import effect_name, indexed
+from hiermodels.spec.names import R2, effect_name, indexed
 from hiermodels.spec.priors import ParameterPriors
 
 Floats = npt.NDArray[np.float64]
@@ -132,7 +132,8 @@ def _parameters(fit: Fitted, posterior: xr.Dataset) -> Iterator[Block]:
     yield _stack("residual", (*sigmas, *residual_parameters(posterior)))
     nus = ((g.nu, draws_of(posterior[g.nu])) for g in groups if g.nu in posterior)
     others = _family(posterior, fit.model.resolved.parameters)
-    yield _stack("parameter", (*cutpoint_draws(posterior), *nus, *others))
+    r2 = ((name, draws_of(posterior[name])) for name in (R2,) if name in posterior)
+    yield _stack("parameter", (*cutpoint_draws(posterior), *nus, *others, *r2))
 
 
 def _family(

@@ -7,7 +7,7 @@ all of them where a coefficient's prior narrows.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -27,7 +27,7 @@ from hiermodels.engines.coefficient_moments import (
 from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.model import Model
 from hiermodels.fitting.points import marginal_points
-from hiermodels.spec.distributions import Prior
+from hiermodels.spec.distributions import JOINT, Prior
 from hiermodels.spec.names import effect_name
 from hiermodels.spec.prior_functions import prior_support
 from hiermodels.spec.priors import ResolvedPriors, TermPriors
@@ -202,11 +202,28 @@ def same_coefficients(a: ResolvedPriors, b: ResolvedPriors) -> bool:
 
 
 def _unreachable(own: ResolvedPriors, other: ResolvedPriors) -> bool:
-    """Whether coefficients' priors differ, and one of them shares scales among coefficients."""
-    if not same_coefficients(own, other) and (shrunk(own.coef) or shrunk(other.coef)):
+    """Whether priors differ that share scales, or do so in one of the two only."""
+    a, b = _without_law(own), _without_law(other)
+    if not same_coefficients(a, b) and (shrunk(a.coef) or shrunk(b.coef)):
+        return True
+    terms = zip(a.terms, b.terms, strict=True)
+    if any(x.sd != y.sd and (shrunk(x.sd) or shrunk(y.sd)) for x, y in terms):
         return True
     pairs = zip(own.parameters, other.parameters, strict=True)
     return any(a.coef != b.coef and (shrunk(a.coef) or shrunk(b.coef)) for a, b in pairs)
+
+
+def _without_law(priors: ResolvedPriors) -> ResolvedPriors:
+    """Return priors whose R squared has one law, which weights can reach from any other.
+
+    What sds are, given R squared and its shares, is left.
+    """
+
+    def plain(prior: Prior) -> Prior:
+        return Prior(JOINT, scale=prior.values[3]) if prior.name == JOINT else prior
+
+    terms = tuple(replace(own, sd=tuple(map(plain, own.sd))) for own in priors.terms)
+    return replace(priors, coef=tuple(map(plain, priors.coef)), terms=terms)
 
 
 def _other_coefficients(base: Baseline, resolved: ResolvedPriors) -> tuple[Floats, Floats]:

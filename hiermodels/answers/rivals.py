@@ -19,7 +19,7 @@ from hiermodels.fitting.estimate import Estimate
 from hiermodels.fitting.estimation import mle
 from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.mixing import convergence
-from hiermodels.spec.distributions import Prior
+from hiermodels.spec.distributions import JOINT, Prior
 from hiermodels.spec.names import cor_name, indexed, sd_name
 from hiermodels.spec.prior_functions import prior_quantile
 
@@ -178,13 +178,14 @@ def _prior_widths(fit: Fit) -> dict[str, float]:
     design, priors = fit.model.design, fit.model.resolved
     found: dict[str, float] = {}
     for k, (coef, prior) in enumerate(zip(design.coefs, priors.coef, strict=True)):
-        if np.count_nonzero(priors.T[k]) == 1:
+        if np.count_nonzero(priors.T[k]) == 1 and prior.name != JOINT:
             found[coef if k == design.intercept else indexed("b", coef)] = _width(prior)
     for term, own in zip(design.terms, priors.terms, strict=True):
         if not np.array_equal(own.T, np.eye(len(own.T))):
             continue
         for a, (coef, prior) in enumerate(zip(term.coefs, own.sd, strict=True)):
-            found[indexed(sd_name(term.group), coef)] = _width(prior)
+            if prior.name != JOINT:
+                found[indexed(sd_name(term.group), coef)] = _width(prior)
             if own.cor is None:
                 continue
             for other in term.coefs[:a]:

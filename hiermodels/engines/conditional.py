@@ -97,6 +97,8 @@ class Coordinates:
     nus
         By bar, degrees of freedom, (...); None where the effects are normal. Empty where no
         engine has set it: all normal.
+    scales
+        By published name, what coefficients or sds share: of a horseshoe, or R2D2M2.
 
     Examples
     --------
@@ -111,6 +113,7 @@ class Coordinates:
     sigma: Floats | None
     parameters: Mapping[str, ParameterCoordinates] = field(default_factory=dict)
     nus: tuple[Floats | None, ...] = ()
+    scales: Mapping[str, Floats] = field(default_factory=dict)
 
 
 class Density(CompiledDensity):

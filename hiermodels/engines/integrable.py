@@ -4,8 +4,10 @@ from typing import Final
 
 import numpy as np
 
+from hiermodels.engines.mixing import SHRUNK_KINDS
 from hiermodels.engines.problem import COEF_KINDS, SD_KINDS
 from hiermodels.spec.design import Design
+from hiermodels.spec.distributions import JOINT
 from hiermodels.spec.families import Family
 from hiermodels.spec.predictors import Term
 from hiermodels.spec.priors import ResolvedPriors
@@ -31,8 +33,8 @@ def unsupported(design: Design, family: Family, priors: ResolvedPriors) -> str |
     reason = not_integrable(design)
     if reason is not None:
         return reason
-    rows = [(prior.name, COEF_KINDS) for prior in priors.coef]
-    rows += [(prior.name, SD_KINDS) for own in priors.terms for prior in own.sd]
+    rows = [(prior.name, (*COEF_KINDS, *SHRUNK_KINDS)) for prior in priors.coef]
+    rows += [(prior.name, (*SD_KINDS, JOINT)) for own in priors.terms for prior in own.sd]
     for name, kinds in rows:
         if name not in kinds:
             return f"the kernel has no prior {name}"

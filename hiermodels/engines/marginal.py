@@ -5,7 +5,7 @@ Cross-products are computed once; after that a density costs the same whatever t
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
@@ -18,6 +18,13 @@ from hiermodels.engines.calling import CompiledDensity
 from hiermodels.engines.integrable import unsupported
 from hiermodels.engines.lanes_layout import suits_lanes, write_lanes
 from hiermodels.engines.marginal_kernels import marginal_callback
+from hiermodels.engines.mixing import (
+    FREE,
+    SHRUNK_KINDS,
+    Mixing,
+    find_mixing,
+    shrunk_grouping,
+)
 from hiermodels.engines.packing import lkj_constant, pack_prior
 from hiermodels.engines.problem import Floats, PriorRow
 from hiermodels.engines.residual_kernels import AT_COUNTS
@@ -130,6 +137,10 @@ class MarginalProblem:
     rows
         The rows, where the residual variances are so many that products are summed anew at every
         evaluation; the residual's matrices are then the precision and its derivatives.
+    mixing
+        Where sds follow from shared scales: coefficients under a horseshoe or R2D2M2 are the last
+        bar, of one level. Here their sds are coordinates like others, without a prior; see
+        `hiermodels.engines.mixed`.
     """
 
     gram: Gram
@@ -139,6 +150,7 @@ class MarginalProblem:
     residual_sds: tuple[PriorRow, ...]
     plain_residual: bool
     rows: RowSums | None = None
+    mixing: Mixing | None = None
 
     @property
     def normal(self) -> NDArray[np.intp]:
@@ -148,7 +160,13 @@ class MarginalProblem:
     @property
     def others(self) -> NDArray[np.intp]:
         """Positions of the coefficients that stay among the coordinates."""
-        return np.flatnonzero([prior.kind != "Normal" for prior in self.coef_priors])
+        kept = ("Normal", *SHRUNK_KINDS)
+        return np.flatnonzero([prior.kind not in kept for prior in self.coef_priors])
+
+    @property
+    def shrunk(self) -> NDArray[np.intp]:
+        """Positions of the coefficients that are effects of the last bar."""
+        return np.flatnonzero([prior.kind in SHRUNK_KINDS for prior in self.coef_priors])
 
     @property
     def terms(self) -> tuple[tuple[int, ...], ...]:
@@ -195,14 +213,18 @@ def marginal_problem(design: Design, family: Family, priors: ResolvedPriors) -> 
         raise EngineError(f"The marginal engine cannot run this model: {reason}.")
     coef = tuple(_row(prior) for prior in priors.coef)
     normal = np.array([row.kind == "Normal" for row in coef], dtype=bool)
-    groupings = design_groupings(design, priors)
+    shrunk = np.array([row.kind in SHRUNK_KINDS for row in coef], dtype=bool)
+    groupings = (
+        *design_groupings(design, priors),
+        *shrunk_grouping(priors, len(design.y)),
+    )
     if design.residual is None or priors.residual is None:
         raise EngineError("A Gaussian model has a residual; this design has none.")
     part = pack_residual(design.residual, priors.residual)
     sds = tuple(_row(prior) for prior in priors.residual.sigma)
     X, other = priors.matrix, np.empty((len(design.y), 0))
     if not normal.all():
-        X, other = priors.X[:, normal], priors.X[:, ~normal]
+        X, other = priors.X[:, normal], priors.X[:, ~(normal | shrunk)]
     y, summed = design.y, None
     if np.any(design.offset):
         y = y - design.offset
@@ -212,8 +234,8 @@ def marginal_problem(design: Design, family: Family, priors: ResolvedPriors) -> 
     else:
         gram = build_gram(groupings, X, other, y, design.residual.bases)
     bars = _bars(design, priors, groupings)
-    plain = _is_plain(design)
-    return MarginalProblem(gram, coef, bars, part, sds, plain, summed)
+    problem = MarginalProblem(gram, coef, bars, part, sds, _is_plain(design), summed)
+    return replace(problem, mixing=find_mixing(priors, problem.terms))
 
 
 def _bars(
@@ -224,11 +246,14 @@ def _bars(
     changes = bar_maps(design, priors)
     for g, grouping in enumerate(groupings):
         first = 0
+        if grouping.common:
+            q, after = grouping.q, len(design.terms)
+            bars.append(MarginalBar(q, 1, (FREE,) * q, None, g, 0, np.eye(q), after))
         for k in grouping.terms:
             term, own, q = design.terms[k], priors.terms[k], len(design.terms[k].coefs)
             eta = None if own.cor is None or q == 1 else own.cor.values[0]
             count = subpopulations(term)
-            rows = tuple(_row(prior) for prior in own.sd)
+            rows = tuple(FREE if p.name in SHRUNK_KINDS else _row(p) for p in own.sd)
             rows = rows if len(rows) == q * count else rows * count
             for h in range(count):
                 by = None if term.by is None else (term.by.index, h)
@@ -326,7 +351,8 @@ def pack_marginal(
 
 def _write_priors(priors: Sequence[PriorRow], writer: Writer) -> tuple[int, float]:
     rows = [pack_prior(prior) for prior in priors]
-    return writer.add(np.array([row[:4] for row in rows])), math.fsum(row[4] for row in rows)
+    constants = (row[4] for row, prior in zip(rows, priors, strict=True) if prior != FREE)
+    return writer.add(np.array([row[:4] for row in rows])), math.fsum(constants)
 
 
 def _write_bar(
@@ -380,6 +406,8 @@ def pack_rows(problem: MarginalProblem) -> Floats:
 
 class MarginalDensity(CompiledDensity):
     """The log density of one problem, ready to be called many times.
+
+    Where sds follow from shared scales, these sds are among its coordinates, without a prior.
 
     Parameters
     ----------

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from hiermodels.engines.marginal_draws import many_draws
 from hiermodels.engines.problem import SD_KINDS, Floats
 from hiermodels.engines.row_kernels import refill_kernel
 from hiermodels.errors import EngineError
+
+#: Numbers that effects may take which are drawn and not kept.
+_PART: Final = 2_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,11 +80,12 @@ def draw_effects(
     problem
         The model.
     draws
-        Unconstrained vectors, (chains, draws, ndim).
+        Unconstrained vectors, (chains, draws, ndim), all sds among them.
     seed
         The same seed gives the same draws, whatever the cores.
     effects
-        Whether to keep every draw of the group effects.
+        Whether to keep every draw of the group effects; else they are drawn a part at a time
+        where coefficients are among them.
     moments
         Whether to compute the group effects' exact means and covariances.
     cores
@@ -104,7 +108,8 @@ def draw_effects(
             f"The draws have shape {draws.shape}; the model needs (chains, draws, {parts.ndim})."
         )
     side_by_side = suits_lanes(problem.gram) if lanes is None else lanes
-    side_by_side = side_by_side and problem.rows is None
+    apart = not effects and len(problem.shrunk) > 0
+    side_by_side = side_by_side and problem.rows is None and not apart
     buffer = pack_marginal(problem, compressed=False, lanes=side_by_side)
     # side by side effects come by grouping, in the cross-products' columns; else by bar
     shapes = [(g.n_levels, g.q) for g in problem.gram.groupings]
@@ -118,6 +123,7 @@ def draw_effects(
     n_chains, n_draws = draws.shape[:2]
     gamma = np.empty((n_chains, n_draws, problem.gram.n_coefs))
     every = np.empty((n_chains, n_draws, at[-1] if effects else 0))
+    shrunk = np.empty((n_chains, n_draws, len(problem.shrunk)))
     mean, within, between = (
         np.zeros((n_chains, int(size[-1]) if moments else 0))
         for size in (at_means, at_squares, at_squares)
@@ -134,8 +140,9 @@ def draw_effects(
     def one(chain: int) -> int:
         own = np.ascontiguousarray(draws[chain])
         out = gamma[chain], every[chain], mean[chain], within[chain], between[chain]
-        if problem.rows is not None:
-            return _by_rows(problem, kernel, buffer, own, streams[chain], rest, out, shapes)
+        if problem.rows is not None or apart:
+            more = *out, shrunk[chain]
+            return _in_parts(problem, kernel, buffer, own, streams[chain], rest, more, shapes)
         return int(kernel(buffer, own, streams[chain], *rest, *out))
 
     with ThreadPoolExecutor(max(1, min(cores, n_chains))) as pool:
@@ -149,34 +156,66 @@ def draw_effects(
     drawn = _split(every, shapes) if effects else ()
     if side_by_side:
         drawn, found = _by_bar(problem, drawn, found)
+    if effects and shrunk.shape[-1]:
+        shrunk = drawn[-1][..., 0, :]
     drawn, found = _by_term(problem, drawn, found)
-    return MarginalDraws(_coordinates(problem, draws, gamma, drawn), draws[..., parts.phi], found)
+    coordinates = _coordinates(problem, draws, gamma, drawn)
+    if shrunk.shape[-1]:
+        coordinates, found = _without_coefficients(problem, coordinates, found, shrunk)
+    return MarginalDraws(coordinates, draws[..., parts.phi], found)
 
 
-def _by_rows(
+def _without_coefficients(
+    problem: MarginalProblem, found: Coordinates, moments: EffectMoments | None, shrunk: Floats
+) -> tuple[Coordinates, EffectMoments | None]:
+    """Return what was drawn with coefficients where they belong, not as effects of the last bar."""
+    coef = found.coef.copy()
+    coef[..., problem.shrunk] = shrunk
+    if moments is not None:
+        moments = EffectMoments(moments.means[:-1], moments.covariances[:-1])
+    bars = replace(found, sds=found.sds[:-1], chols=found.chols[:-1], effects=found.effects[:-1])
+    return replace(bars, coef=coef), moments
+
+
+def _in_parts(
     problem: MarginalProblem, kernel: Any, inner: Floats, draws: Floats, rng: np.random.Generator,
     rest: tuple[NDArray[np.int64], ...], out: tuple[Floats, ...], shapes: list[tuple[int, int]],
 ) -> int:  # fmt: skip
-    """Do what the kernel over draws does, with products summed from the rows for each draw."""
-    buffer, phi = pack_rows(problem), problem.layout.phi
-    gamma, every, mean, within, between = out
-    filled, numbers = np.empty_like(inner), np.empty(1 + problem.residual.n_phi)
+    """Do what the kernel over draws does for some draws at a time.
+
+    For one, where products are summed from the rows for each draw; for so many that all effects
+    can be held, where those that stand for coefficients are kept and the others are not.
+    """
+    gamma, every, mean, within, between, shrunk = out
+    size, rowwise = sum(n * q for n, q in shapes), problem.rows is not None
     squares = [(n, q, q) for n, q in shapes]
-    failed = 0
-    for k in range(len(draws)):
-        refill_kernel()(buffer, draws[k, phi], numbers, filled)
-        own = tuple(np.zeros_like(part) for part in (mean, within, between))
-        row = slice(k, k + 1)
-        lost = kernel(filled, draws[row], rng, *rest, gamma[row], every[row], *own)
-        if lost or not len(mean):
-            failed += int(lost)
+    step = 1 if rowwise else max(_PART // max(size, 1), 1)
+    whole, filled = pack_rows(problem) if rowwise else inner, np.empty_like(inner)
+    phi, numbers = problem.layout.phi, np.empty(1 + problem.residual.n_phi)
+    failed, count = 0, 0
+    for start in range(0, len(draws), step):
+        part = slice(start, start + step)
+        if rowwise:
+            refill_kernel()(whole, draws[start, phi], numbers, filled)
+        own = tuple(np.zeros_like(total) for total in (mean, within, between))
+        apart = shrunk.shape[1] > 0 and every.shape[1] == 0
+        kept = np.empty((len(draws[part]), size)) if apart else every[part]
+        buffer = filled if rowwise else inner
+        lost = int(kernel(buffer, draws[part], rng, *rest, gamma[part], kept, *own))
+        if apart:
+            shrunk[part] = kept[:, size - shrunk.shape[1] :]
+        failed += lost
+        more = len(draws[part]) - lost
+        if not more or not len(mean):
             continue
-        count = k + 1 - failed
+        # the moments of two parts together: Chan, Golub and LeVeque (1983)
         off = own[0] - mean
         within += own[1]
-        for part, square in zip(_split(off, shapes), _split(between, squares), strict=True):
-            square += np.einsum("jx,jy->jxy", part, part) * ((count - 1) / count)
-        mean += off / count
+        between += own[2]
+        for shift, square in zip(_split(off, shapes), _split(between, squares), strict=True):
+            square += np.einsum("jx,jy->jxy", shift, shift) * (count * more / (count + more))
+        count += more
+        mean += off * (more / count)
     return failed
 
 

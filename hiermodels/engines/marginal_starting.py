@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-from hiermodels.engines.marginal import MarginalDensity, MarginalProblem
+from hiermodels.engines.calling import CompiledDensity
+from hiermodels.engines.marginal import MarginalProblem
 from hiermodels.engines.problem import COEF_KINDS, Floats, PriorRow
 from hiermodels.engines.starting import _FALLING, ATTEMPTS, _centre, _log_sd, _typical
 
@@ -32,7 +33,7 @@ def _sigma_start(prior: PriorRow, spread: float, rng: np.random.Generator) -> fl
 
 
 def propose(problem: MarginalProblem, rng: np.random.Generator) -> Floats:
-    """Return one random starting point, not yet checked.
+    """Return one random starting point, not yet checked; all sds are among its coordinates.
 
     Parameters
     ----------
@@ -74,7 +75,7 @@ def propose(problem: MarginalProblem, rng: np.random.Generator) -> Floats:
     return x
 
 
-def marginal_start(problem: MarginalProblem, density: MarginalDensity, seed: int) -> Floats:
+def marginal_start(problem: MarginalProblem, density: CompiledDensity, seed: int) -> Floats:
     """Return a starting point; the first of `ATTEMPTS` proposals whose density is finite.
 
     Parameters
@@ -82,14 +83,20 @@ def marginal_start(problem: MarginalProblem, density: MarginalDensity, seed: int
     problem
         The model.
     density
-        Its log density.
+        Its log density, by the scales where sds follow from them; see `mixed.sampled_density`.
     seed
         The same seed gives the same point.
     """
     rng = np.random.default_rng(seed)
-    x = propose(problem, rng)
+    x = _proposal(problem, rng)
     for _ in range(ATTEMPTS - 1):
         if math.isfinite(density(x)[0]):
             break
-        x = propose(problem, rng)
+        x = _proposal(problem, rng)
     return x
+
+
+def _proposal(problem: MarginalProblem, rng: np.random.Generator) -> Floats:
+    """Return a proposal in the coordinates that are sampled."""
+    x = propose(problem, rng)
+    return x if problem.mixing is None else problem.mixing.start(x, problem.layout, rng)

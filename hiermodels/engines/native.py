@@ -22,8 +22,9 @@ from hiermodels.engines.calling import CompiledDensity
 from hiermodels.engines.conditional import Density
 from hiermodels.engines.densities import copy_callback
 from hiermodels.engines.interpreted import interpreted_model
-from hiermodels.engines.marginal import MarginalDensity, MarginalProblem
+from hiermodels.engines.marginal import MarginalProblem
 from hiermodels.engines.marginal_starting import marginal_start
+from hiermodels.engines.mixed import sampled_density
 from hiermodels.engines.problem import ConditionalProblem, Floats
 from hiermodels.engines.starting import ATTEMPTS, starting_point
 from hiermodels.engines.whitened import Whitened
@@ -284,7 +285,8 @@ def compile_marginal(problem: MarginalProblem) -> CompiledModel:
     -------
     nutpie.sample.CompiledModel
         As `compile_native` returns it; its draws are unconstrained vectors, variable ``x``;
-        `hiermodels.engines.marginal_effects.draw_effects` turns them into values.
+        `hiermodels.engines.marginal_effects.draw_effects` turns them into values, after
+        ``problem.mixing.split`` where sds follow from shared scales.
 
     Raises
     ------
@@ -292,7 +294,7 @@ def compile_marginal(problem: MarginalProblem) -> CompiledModel:
         Where numba does not compile, or the log density is not finite at any starting point.
     """
     _check_kernels()
-    density = MarginalDensity(problem)
+    density = sampled_density(problem)
 
     def initial_point(seed: int | None) -> Floats:
         return marginal_start(problem, density, 0 if seed is None else seed)

@@ -13,6 +13,7 @@ from hiermodels.errors import FitError
 from hiermodels.spec.grouping import Subpopulations
 from hiermodels.spec.names import (
     CUTPOINT_DIM,
+    R2,
     coef_dim,
     coef_dim_bis,
     cor_name,
@@ -242,6 +243,8 @@ def scalars(
     for k, name in enumerate(names):
         yield (name if name == INTERCEPT else indexed("b", name)), draws[:, :, k]
     yield from cutpoint_draws(posterior)
+    if R2 in posterior:
+        yield R2, draws_of(posterior[R2])
     yield from variance_draws(posterior, [g for g in groups if not g.parameter])
     yield from parameter_draws(posterior, groups, parameters)
 

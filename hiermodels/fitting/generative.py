@@ -6,6 +6,7 @@ everything published on the raw scale is a deterministic function of them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pymc as pm
@@ -23,9 +24,11 @@ from hiermodels.fitting.graph_predictors import (
 )
 from hiermodels.fitting.graph_residual import ResidualNames, add_residual, residual_coords
 from hiermodels.fitting.graph_response import OBS, add_response
+from hiermodels.fitting.graph_shrinkage import add_shares
 from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family
 from hiermodels.spec.priors import ResolvedPriors
+from hiermodels.spec.shares import Shares, find_shares
 
 __all__ = ["OBS", "Generative", "build_generative"]
 
@@ -91,12 +94,47 @@ def build_generative(
     coords: Coords = {OBS: np.arange(design.n)}
     coords |= part_coords(design) | residual_coords(design.residual) | parameter_coords(design)
     with pm.Model(coords=coords) as model:
-        mean, eta, coefficients = add_predictor(design, priors, centred)
-        residual, sd, correlation = None, None, None
-        if design.residual is not None and priors.residual is not None:
-            graph = add_residual(design.residual, priors.residual)
-            residual, sd, correlation = graph.names, graph.sd, graph.correlation
+        shares = find_shares(priors)
+        if shares is not None and shares.residual:
+            return _sigma_first(model, design, family, priors, centred, shares)
+        shared = None if shares is None else add_shares(shares, None)
+        mean, eta, coefficients = add_predictor(design, priors, centred, shared=shared)
+        graph = _residual(design, priors)
         ordered = family.name == "cumulative"
         names, values = add_parameters(design, priors, coefficients, ordered)
-        add_response(design, family, eta, values, sd, correlation)
-    return Generative(model, mean, residual, names)
+        add_response(design, family, eta, values, graph.sd, graph.correlation)
+    return Generative(model, mean, graph.names, names)
+
+
+def _sigma_first(
+    model: pm.Model,
+    design: Design,
+    family: Family,
+    priors: ResolvedPriors,
+    centred: Sequence[bool],
+    shares: Shares,
+) -> Generative:
+    """Return the model of sds that follow from the residual's, which is added before them."""
+    graph = _residual(design, priors)
+    # a family with a sd has no cutpoints, which alone would need the coefficients
+    names, values = add_parameters(design, priors, None)
+    sigma = graph.sd if "sigma" not in values else values["sigma"].value
+    shared = add_shares(shares, sigma)
+    mean, eta, _ = add_predictor(design, priors, centred, shared=shared)
+    add_response(design, family, eta, values, graph.sd, graph.correlation)
+    return Generative(model, mean, graph.names, names)
+
+
+def _residual(design: Design, priors: ResolvedPriors) -> "_Residual":
+    """Add the residuals of a Gaussian model; return their names and values, None where none."""
+    if design.residual is None or priors.residual is None:
+        return _Residual(None, None, None)
+    graph = add_residual(design.residual, priors.residual)
+    return _Residual(graph.names, graph.sd, graph.correlation)
+
+
+@dataclass(frozen=True)
+class _Residual:
+    names: ResidualNames | None
+    sd: Any
+    correlation: Any

@@ -13,6 +13,7 @@ from pytensor.tensor import linalg
 from hiermodels.fitting.graph_correlations import cholesky_of_partials, correlation_factor
 from hiermodels.fitting.graph_functions import log_rising
 from hiermodels.fitting.graph_parts import VectorName, random, vector
+from hiermodels.fitting.graph_shrinkage import Shared, SharedSds
 from hiermodels.spec.names import (
     coef_dim,
     coef_dim_bis,
@@ -35,7 +36,7 @@ class BarNames:
 
     Attributes
     ----------
-    sd : VectorName
+    sd : VectorName or SharedSds
     partial : str or None
         Partial correlations on (0, 1); None where uncorrelated.
     effects : str
@@ -45,7 +46,7 @@ class BarNames:
         Degrees of freedom of Student effects.
     """
 
-    sd: VectorName
+    sd: VectorName | SharedSds
     partial: str | None
     effects: str
     centred: bool
@@ -104,7 +105,12 @@ def _alone(terms: Sequence[Term], k: int) -> bool:
 
 
 def add_bar(
-    terms: Sequence[Term], k: int, own: TermPriors, centred: bool, of: str
+    terms: Sequence[Term],
+    k: int,
+    own: TermPriors,
+    centred: bool,
+    of: str,
+    shared: Shared | None = None,
 ) -> tuple[BarNames, Any, Published]:
     """Add one bar; return its names, its effects (J, q), and what it publishes."""
     term, q = terms[k], len(terms[k].coefs)
@@ -112,7 +118,11 @@ def add_bar(
     bar = "" if _alone(terms, k) else f"_bar{k + 1}"
     suffix = bar + ("" if is_raw else "_at_means")
     dim = term_dim(terms, k, of)
-    sds, sd = _sds(term, own, f"{sd_name(term.group, of)}{suffix}", dim)
+    columns = [] if shared is None else shared.of_bar(k)
+    if shared is not None and columns:
+        sds, sd = _shared_sds(term, shared, columns)
+    else:
+        sds, sd = _sds(term, own, f"{sd_name(term.group, of)}{suffix}", dim)
     partial, factor = None, pt.eye(q) * sd[..., None]
     if own.cor is not None:
         partial = of_parameter(of, f"partial_{cor_name(term.group)}{bar}")
@@ -134,7 +144,17 @@ def add_bar(
     return BarNames(sds, partial, name, centred, nu_own), effects, published
 
 
-def _sds(term: Term, own: TermPriors, name: str, dim: str) -> tuple[VectorName, Any]:
+def _shared_sds(
+    term: Term, shared: Shared, columns: Sequence[int]
+) -> tuple[VectorName | SharedSds, Any]:
+    """Return the sds of a bar that follow from scales, as `_sds` does those that are free."""
+    sd = shared.sds[list(columns)]
+    if term.by is not None:
+        sd = sd.reshape((len(term.by.labels), len(term.coefs)))
+    return SharedSds(shared.names, tuple(columns)), sd
+
+
+def _sds(term: Term, own: TermPriors, name: str, dim: str) -> tuple[VectorName | SharedSds, Any]:
     """Add the sds of a bar (q,), or of each subpopulation (H, q)."""
     if term.by is None:
         return vector(name, own.sd, [(coef,) for coef in term.coefs], (dim,))

@@ -19,14 +19,20 @@ from hiermodels.fitting.graph_bars import (
     term_dim,
 )
 from hiermodels.fitting.graph_parts import VectorName, data, random
-from hiermodels.fitting.graph_shrinkage import ShrunkName, slope_parts
+from hiermodels.fitting.graph_shrinkage import (
+    Coefs,
+    Shared,
+    SharedNames,
+    ShrunkName,
+    slope_parts,
+)
 from hiermodels.spec.distributions import Prior
 from hiermodels.spec.names import coef_dim, coef_dim_bis, of_parameter
 from hiermodels.spec.predictors import Predictor
 from hiermodels.spec.priors import TermPriors
 
 Coords = dict[str, Sequence[str] | np.ndarray]
-CoefNames = tuple[tuple[VectorName | ShrunkName, tuple[int, ...]], ...]
+CoefNames = tuple[tuple[Coefs, tuple[int, ...]], ...]
 
 
 class PredictorPriors(Protocol):
@@ -58,10 +64,13 @@ class PredictorNames:
     coef : tuple of (VectorName, tuple of int)
         Free variables of the coefficients and their columns.
     bars : tuple of BarNames
+    shared : SharedNames or None
+        What sds under R2D2M2 follow from.
     """
 
     coef: CoefNames
     bars: tuple[BarNames, ...]
+    shared: SharedNames | None = None
 
     def coordinates(self, posterior: xr.Dataset, part: Predictor) -> Coordinates:
         """Return draws of the free variables as the coordinates that engines share."""
@@ -69,6 +78,10 @@ class PredictorNames:
         bars = [
             names.read(posterior, term) for names, term in zip(self.bars, part.terms, strict=True)
         ]
+        scales = {} if self.shared is None else self.shared.scales(posterior)
+        for own, _ in self.coef:
+            if isinstance(own, ShrunkName):
+                scales |= own.scales(posterior)
         return Coordinates(
             coef,
             tuple(sd for sd, _, _, _ in bars),
@@ -76,6 +89,7 @@ class PredictorNames:
             tuple(effects for _, _, effects, _ in bars),
             None,
             nus=tuple(nu for _, _, _, nu in bars),
+            scales=scales,
         )
 
 
@@ -105,9 +119,13 @@ def part_coords(part: Predictor, of: str = "") -> Coords:
 
 
 def add_predictor(
-    part: Predictor, priors: PredictorPriors, centred: Sequence[bool], of: str = ""
+    part: Predictor,
+    priors: PredictorPriors,
+    centred: Sequence[bool],
+    of: str = "",
+    shared: Shared | None = None,
 ) -> tuple[PredictorNames, Any, Any]:
-    """Add a linear predictor, offset included.
+    """Add a linear predictor, offset included; ``shared`` are its sds under R2D2M2.
 
     Returns its free variables, its values (n,) and its coefficients (p,), None without any.
     """
@@ -115,13 +133,13 @@ def add_predictor(
     coef: CoefNames = ()
     if part.coefs:
         coef, stacked = add_coef(
-            priors.coef, priors.T, part.intercept, part.slopes, of, of_parameter(of, "coef")
+            priors.coef, priors.T, part.intercept, part.slopes, of, of_parameter(of, "coef"), shared
         )
         linear = pt.dot(data(of_parameter(of, "X"), priors.X), stacked)
     bars = []
     raw: dict[str, list[Published]] = {}
     for k, (term, own) in enumerate(zip(part.terms, priors.terms, strict=True)):
-        names, effects, published = add_bar(part.terms, k, own, bool(centred[k]), of)
+        names, effects, published = add_bar(part.terms, k, own, bool(centred[k]), of, shared)
         bars.append(names)
         raw.setdefault(term.group, []).append(published)
         z = data(of_parameter(of, f"z_{k + 1}"), own.z)
@@ -132,7 +150,8 @@ def add_predictor(
         publish_group(part.terms, group, raw[group.name], of)
     if np.any(part.offset):
         linear = linear + data(of_parameter(of, "offset"), part.offset)
-    return PredictorNames(coef, tuple(bars)), linear, stacked
+    names_of_shared = None if shared is None else shared.names
+    return PredictorNames(coef, tuple(bars), names_of_shared), linear, stacked
 
 
 def add_coef(
@@ -142,14 +161,16 @@ def add_coef(
     labels: Sequence[str],
     of: str,
     dim: str,
+    shared: Shared | None = None,
 ) -> tuple[CoefNames, Any]:
     """Add coefficients, published raw; return their free variables and their values (p,).
 
-    ``at`` is the intercept's position, ``labels`` are the other coefficients' names.
+    ``at`` is the intercept's position, ``labels`` are the other coefficients' names, ``shared``
+    the sds under R2D2M2.
     """
     p = len(priors)
     slopes = [k for k in range(p) if k != at]
-    free: list[tuple[VectorName | ShrunkName, tuple[int, ...]]] = []
+    free: list[tuple[Coefs, tuple[int, ...]]] = []
     gamma: list[Any] = [None] * p
     intercept, b = of_parameter(of, "Intercept"), of_parameter(of, "b")
     if at is not None:
@@ -161,7 +182,7 @@ def add_coef(
         same = np.array_equal(T[np.ix_(slopes, slopes)], np.eye(len(slopes)))
         name = b if same else f"{b}_at_means"
         chosen = [priors[k] for k in slopes]
-        parts = slope_parts(name, chosen, labels, dim)
+        parts = slope_parts(name, chosen, labels, dim, shared)
         for own, places, values in parts:
             free.append((own, tuple(slopes[place] for place in places)))
             for at_value, place in enumerate(places):

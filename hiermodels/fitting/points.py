@@ -8,8 +8,10 @@ from hiermodels.engines.marginal import MarginalProblem
 from hiermodels.engines.residual_packing import partial_correlations, unconstrain_residual
 from hiermodels.fitting.draws import draws_of, population
 from hiermodels.spec.design import Design, Group
-from hiermodels.spec.names import cor_name, sd_name
+from hiermodels.spec.names import LOCAL, OVERALL, R2, SHARE, SLAB, cor_name, sd_name
+from hiermodels.spec.prior_functions import shrinkage_scale
 from hiermodels.spec.priors import ResolvedPriors
+from hiermodels.spec.shares import find_shares
 
 Array = NDArray[np.float64]
 _RESIDUAL = ("sigma", "sigma_Intercept", "sigma_b", "ar", "cosy", "cor_residual")
@@ -39,6 +41,9 @@ def marginal_points(
     x = np.empty((*coef.shape[:2], parts.ndim))
     if len(problem.others):
         x[..., parts.others] = _coefficients(coef, design, priors)[..., problem.others]
+    if problem.mixing is not None and problem.mixing.coefs:
+        sds = coefficient_sds(priors, posterior)
+        x[..., parts.sds[-1]] = np.log(np.maximum(sds, _TINY))
     for group in design.groups:
         for k, covariance in _covariances(group, design, posterior):
             T = np.linalg.inv(priors.terms[k].T)
@@ -54,6 +59,24 @@ def marginal_points(
         values = {name: draws_of(posterior[name]) for name in _RESIDUAL if name in posterior}
         x[..., parts.phi] = unconstrain_residual(design.residual, priors.residual, values)
     return x.reshape(x.shape[0] * x.shape[1], parts.ndim)
+
+
+def coefficient_sds(priors: ResolvedPriors, posterior: xr.Dataset) -> Array:
+    """Return draws of the sds of coefficients that share scales (chains, draws, K).
+
+    Parameters
+    ----------
+    priors : ResolvedPriors
+    posterior : xarray.Dataset
+    """
+    shares = find_shares(priors)
+    if shares is not None:
+        sigma = draws_of(posterior["sigma"]) if shares.residual else None
+        own = draws_of(posterior[R2]), draws_of(posterior[SHARE])
+        return np.asarray(shares.part_sds(*own, sigma)[..., : len(shares.coefs)])
+    shrunk = [prior for prior in priors.coef if prior.support == "shrinkage"]
+    overall, local, slab = (draws_of(posterior[name]) for name in (OVERALL, LOCAL, SLAB))
+    return np.asarray(shrinkage_scale(shrunk, overall[..., None], local, slab[..., None]))
 
 
 def _coefficients(coef: Array, design: Design, priors: ResolvedPriors) -> Array:

@@ -18,6 +18,8 @@ from hiermodels.fitting.diagnostics import EXACT
 from hiermodels.spec.design import Design
 from hiermodels.spec.names import (
     CUTPOINT_DIM,
+    SHARE_DIM,
+    SHRUNK_DIM,
     SIGMA_COEF_DIM,
     SIGMA_DIM,
     SIGMA_DIM_BIS,
@@ -31,6 +33,7 @@ from hiermodels.spec.names import (
 )
 from hiermodels.spec.predictors import Group, Predictor
 from hiermodels.spec.priors import ResolvedPriors, TermPriors
+from hiermodels.spec.shares import find_shares, share_labels
 
 Array = NDArray[np.float64]
 _DRAWS = ("chain", "draw")
@@ -90,6 +93,7 @@ def publish(
         residual = _residual_draws(coordinates, design, priors)
     _publish_residual(residual, design, variables, coords)
     _publish_values(coordinates, design, priors, variables, coords)
+    _publish_scales(coordinates.scales, design, priors, variables, coords)
     for part in parts:
         if part.of:
             _publish_coefficients(part, variables, coords)
@@ -170,6 +174,29 @@ def _publish_values(
         values = values - (coordinates.coef @ priors.shift)[..., None]
         coords[CUTPOINT_DIM] = list(design.threshold_labels)
         variables[own.name] = ((*_DRAWS, CUTPOINT_DIM), values)
+
+
+def _publish_scales(
+    scales: Mapping[str, Array],
+    design: Design,
+    priors: ResolvedPriors,
+    variables: _Variables,
+    coords: dict[str, Any],
+) -> None:
+    """Add what coefficients and sds under a shrinkage prior follow from."""
+    shares = find_shares(priors)
+    for name, values in scales.items():
+        if values.ndim == len(_DRAWS):
+            variables[name] = (_DRAWS, values)
+            continue
+        if shares is not None:
+            dim, labels = SHARE_DIM, share_labels(design, shares)
+        else:
+            own = zip(design.coefs, priors.coef, strict=True)
+            dim = SHRUNK_DIM
+            labels = tuple(coef for coef, prior in own if prior.support == "shrinkage")
+        coords[dim] = list(labels)
+        variables[name] = ((*_DRAWS, dim), values)
 
 
 def _publish_group(

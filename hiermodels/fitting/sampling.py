@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any, Literal
 
@@ -170,6 +170,9 @@ def run_marginal(
     posterior, statistics, interrupted = _run_nutpie(compile_marginal(problem), settings)
     posterior, statistics = complete(posterior, statistics, interrupted)
     x = np.ascontiguousarray(posterior["x"].values)
+    scales: dict[str, np.ndarray] = {}
+    if problem.mixing is not None:
+        x, scales = problem.mixing.split(x, problem.layout)
     keep = effects_size(problem, x.shape[0] * x.shape[1]) <= limit
     try:
         drawn = draw_effects(problem, x, settings.seed, effects=keep, cores=settings.cores)
@@ -181,7 +184,8 @@ def run_marginal(
     if design.residual is not None and priors.residual is not None:
         residual = constrain_residual(design.residual, priors.residual, drawn.phi)
     how = f"marginal engine, {_nutpie()}; coefficients and group effects drawn exactly"
-    return Draws(drawn.coordinates, statistics, interrupted, how, residual, drawn.moments)
+    coordinates = replace(drawn.coordinates, scales=scales)
+    return Draws(coordinates, statistics, interrupted, how, residual, drawn.moments)
 
 
 def run_conditional(

@@ -50,8 +50,15 @@ DISTRIBUTIONS: dict[str, Signature] = {
         "shrinkage", "scale_global+", "scale_slab+", "df+", "df_global+", "df_slab+",
         df=1.0, df_global=1.0, df_slab=4.0,
     ),
+    "R2D2M2": _signature(
+        "shrinkage", "mean_R2", "prec_R2+", "cons_D2+", "scale+",
+        mean_R2=0.5, prec_R2=2.0, cons_D2=0.5, scale=1.0,
+    ),
 }  # fmt: skip
 
+
+JOINT = "R2D2M2"
+"""The prior of coefficients and of the sds of group effects together."""
 
 PC = "PC"
 """The penalised-complexity prior of a sd, which is an exponential one."""
@@ -79,7 +86,10 @@ class Prior:
         penalised-complexity prior with P(sd > u) = alpha; ``"LKJ"`` for correlation matrices;
         ``"Uniform"`` for single correlations; ``"Beta"`` for probabilities; ``"Horseshoe"``, the
         regularised one, for all coefficients together (key ``b``), its scales in units of the
-        linear predictor for predictors of sd 1.
+        linear predictor for predictors of sd 1; ``"R2D2M2"`` for all coefficients and the sds of
+        the mean's group effects together (key ``b``): R squared is Beta with mean ``mean_R2`` and
+        precision ``prec_R2``, and its parts are shared out by a Dirichlet distribution of
+        concentration ``cons_D2``; ``scale`` multiplies all of them.
     *values, **arguments : float
         In PyMC's order or by PyMC's names; of PC ``u`` and ``alpha``.
 
@@ -92,7 +102,8 @@ class Prior:
     -----
     PC(u, alpha) is Exponential(-log(alpha) / u). Simpson et al. (2017),
     https://doi.org/10.1214/16-STS576. The regularised horseshoe: Piironen and Vehtari (2017),
-    https://doi.org/10.1214/17-EJS1337SI.
+    https://doi.org/10.1214/17-EJS1337SI. R2D2M2: Aguilar and Buerkner (2023),
+    https://doi.org/10.1214/23-EJS2136.
 
     Examples
     --------
@@ -200,6 +211,10 @@ def _bind(
             allowed = "finite and above 0" if key in signature.positive else "finite"
             raise PriorError(f"{usage}: {key} must be {allowed}; got {number!r}.")
         checked.append((key, number))
+    if name == JOINT and not 0 < checked[0][1] < 1:
+        raise PriorError(
+            f"{usage}: mean_R2 is the mean of R squared, between 0 and 1; got {bound['mean_R2']!r}."
+        )
     if name == "Uniform" and checked[0][1] >= checked[1][1]:
         raise PriorError(
             f"{usage}: lower must be below upper; got {bound['lower']!r}, {bound['upper']!r}."

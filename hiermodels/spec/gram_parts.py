@@ -36,6 +36,8 @@ class Grouping:
     own : ndarray of int (J, e) or None
         The columns that each level's rows see, where those of other subpopulations stand beside
         them; None where they see all.
+    common : bool
+        Whether it stands for coefficients: its one level is that of all rows, and in the corner.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Grouping:
     members: Members | None = None
     cov: Array | None = None
     own: Index | None = None
+    common: bool = False
 
     @property
     def q(self) -> int:
@@ -64,8 +67,8 @@ class Grouping:
 
     @property
     def crossed(self) -> bool:
-        """Whether its levels share rows or depend on each other, so that none stands alone."""
-        return self.members is not None or self.cov is not None
+        """Whether its levels share rows, depend on each other, or are one: none stands alone."""
+        return self.members is not None or self.cov is not None or self.common
 
     @property
     def seen(self) -> Index:

@@ -36,6 +36,13 @@ RESERVED: frozenset[str] = frozenset(
         "y",
         "eta",
         "Residual",
+        "R2",
+        "R2_share",
+        "R2_part",
+        "b_overall",
+        "b_slab",
+        "b_local",
+        "b_shrunk",
     }
 )
 
@@ -44,6 +51,10 @@ SIGMA_DIM = "sigma_stratum"
 SIGMA_DIM_BIS = "sigma_stratum_bis"
 SIGMA_COEF_DIM = "sigma_coef"
 CUTPOINT_DIM = "cutpoint"
+#: Of an R2D2M2 prior: its R squared, the shares of its parts, and their dim.
+R2, SHARE, SHARE_DIM = "R2", "R2_share", "R2_part"
+#: Of a horseshoe: the overall scale, the slab's, the coefficients' own, and their dim.
+OVERALL, SLAB, LOCAL, SHRUNK_DIM = "b_overall", "b_slab", "b_local", "b_shrunk"
 
 
 def of_parameter(parameter: str, name: str) -> str:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hiermodels.spec.distributions import Prior
+from hiermodels.errors import PriorError
+from hiermodels.spec.distributions import JOINT, Prior
 from hiermodels.spec.matrices import Columns, Matrix
 from hiermodels.spec.names import cor_name, indexed, nu_name, of_parameter, sd_name
 from hiermodels.spec.predictors import Predictor, Term
@@ -21,7 +22,7 @@ Array = NDArray[np.float64]
 AT_MEANS = "at the means"
 RAW = "raw"
 #: Priors that all coefficients share, by the key of their class.
-SHRINKAGE = ("Horseshoe",)
+SHRINKAGE = ("Horseshoe", JOINT)
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,13 @@ def resolve_coefficients(
             # all coefficients together may share the scales of one prior
             also = SHRINKAGE if part.columns[k].parts else ()
             prior, source = given.find((general,), "real", also)
-        if prior is not None:
+        joint = prior is not None and prior.name == JOINT
+        if joint and of:
+            raise PriorError(
+                f"{JOINT} is a prior of the mean's coefficients and groups, not of {general!r}. "
+                "Give these a prior of their own, such as Normal(0, 1)."
+            )
+        if prior is not None and not joint:
             # a user's prior is on the raw coefficient itself: its row of T is the identity's
             change = T[k].copy()
             change[k] -= 1.0
@@ -133,7 +140,7 @@ def resolve_coefficients(
         if prior is not None:
             prior, how = _for_column(part, k, prior)
         priors.append(prior or default)
-        on = RAW if prior or np.count_nonzero(T[k]) == 1 else AT_MEANS
+        on = RAW if (prior and not joint) or np.count_nonzero(T[k]) == 1 else AT_MEANS
         rows.append((_coefficient_name(part, k, of), priors[-1], source, on, how))
     return tuple(priors), T, part.centred.moved(moved)
 
@@ -143,10 +150,20 @@ def _for_column(part: Predictor, k: int, prior: Prior) -> tuple[Prior, str]:
     if prior.name not in SHRINKAGE:
         return prior, ""
     spread, how = column_scale(part, k)
+    found, words = _for_spread(prior, spread)
+    return found, f"{words} / {spread:.4g} ({how} of {part.columns[k].name})"
+
+
+def _for_spread(prior: Prior, spread: float) -> tuple[Prior, str]:
+    """Return a shrinkage prior for a column of this spread, and what of it was divided."""
+    names: tuple[str, ...] = ("scale",)
+    words = "scale"
+    if prior.name != JOINT:
+        names, words = ("scale_global", "scale_slab"), "scales"
     values = dict(prior.arguments)
-    for name in ("scale_global", "scale_slab"):
+    for name in names:
         values[name] /= spread
-    return Prior(prior.name, **values), f"scales / {spread:.4g} ({how} of {part.columns[k].name})"
+    return Prior(prior.name, **values), words
 
 
 def _coefficient_name(part: Predictor, k: int, of: str) -> str:
@@ -196,17 +213,30 @@ def resolve_term(
     rows: list[Row],
     of: str = "",
     whole: Stands = None,
+    joint: Prior | None = None,
 ) -> TermPriors:
-    """Return the priors of one bar; one user's prior puts the whole bar on the raw scale."""
+    """Return the priors of one bar; one user's prior puts the whole bar on the raw scale.
+
+    A joint prior of coefficients and sds leaves no room for others of these sds, and stays where
+    predictors are at their means.
+    """
     variable = sd_name(term.group, of)
     sds = [(key, *given.find((*key[1], variable, of_parameter(of, "sd")), "positive"))
            for key in _sd_names(term, variable)]  # fmt: skip
+    if joint is not None and any(source == "user" for _, _, source in sds):
+        key = next(key[1][0] for key, _, source in sds if source == "user")
+        raise PriorError(
+            f"{joint.name}, given for 'b', is the prior of {key} too: it shares out one R squared "
+            "among coefficients and sds of groups. Leave out the prior of this sd, or give 'b' "
+            "another, such as a Horseshoe or Normal(0, 1)."
+        )
     cor: Prior | None = None
     cor_source = "default"
     if term.correlated:
         names = (cor_name(term.group, of), of_parameter(of, "cor"))
         cor, cor_source = given.find(names, "correlation")
     raw = cor_source == "user" or any(source == "user" for _, _, source in sds)
+    raw = raw and joint is None
     T = np.eye(len(term.coefs)) if raw else term.T
     on = RAW if raw or np.array_equal(term.T, np.eye(len(term.coefs))) else AT_MEANS
     scales = dict(zip(term.coefs, effect_scales(term, whole), strict=True))
@@ -215,6 +245,12 @@ def resolve_term(
         spread, how = scales[coef]
         words = scale.effect_how
         text = words if how == "1" else f"{words} / {spread:.4g} ({how} of {coef})"
+        if joint is not None:
+            own, part = _for_spread(joint, spread)
+            text = "by 'b'" if how == "1" else f"by 'b', {part} / {spread:.4g} ({how} of {coef})"
+            resolved.append(own)
+            rows.append((keys[0], own, "user", on, text))
+            continue
         resolved.append(prior or Prior("HalfStudentT", 3.0, scale.effect_sd / spread))
         rows.append((keys[0], resolved[-1], source, on, "" if prior else text))
     if term.correlated:

@@ -9,7 +9,8 @@ import numpy.typing as npt
 from scipy import stats
 
 from hiermodels.errors import PriorError
-from hiermodels.spec.distributions import Prior
+from hiermodels.spec.distributions import JOINT, Prior
+from hiermodels.spec.names import LOCAL, OVERALL, SLAB
 
 Floats = npt.NDArray[np.float64]
 _SEED = 20_060_301
@@ -89,6 +90,11 @@ def prior_quantile(prior: Prior, p: npt.ArrayLike, size: int = 2) -> Floats:
     1.34898
     """
     p = np.asarray(p, dtype=np.float64)
+    if prior.name == JOINT:
+        raise PriorError(
+            f"The prior {prior} is one of all coefficients and sds together: how wide one of them "
+            "is hangs on how many there are. hm.prior_implied(model) draws what follows from it."
+        )
     if prior.support == "shrinkage":
         return _shrunk_quantile(prior, p)
     found, half = _frozen(prior, size)
@@ -213,35 +219,53 @@ def shrinkage_scale(priors: Sequence[Prior], overall: Any, local: Any, slab: Any
     return width / (1.0 + width**2 / limit) ** 0.5
 
 
-def draw_coefficients(priors: Sequence[Prior], size: int, rng: np.random.Generator) -> Floats:
-    """Return draws of coefficients (size, K): those under a horseshoe share its scales.
+def draw_coefficients(
+    priors: Sequence[Prior], size: int, rng: np.random.Generator, sds: Floats | None = None
+) -> tuple[Floats, dict[str, Floats]]:
+    """Return draws of coefficients, and of the scales that they share.
 
     Parameters
     ----------
     priors : sequence of Prior
     size : int
     rng : numpy.random.Generator
+    sds : ndarray (size, C), optional
+        Of the coefficients under R2D2M2, first among all of its parts.
+
+    Returns
+    -------
+    coefficients : ndarray (size, K)
+    scales : dict of str to ndarray (size, ...)
+        Of a horseshoe, by the names under which they are published.
     """
     found = np.empty((size, len(priors)))
+    scales: dict[str, Floats] = {}
     shrunk = [k for k, prior in enumerate(priors) if prior.support == "shrinkage"]
     for k, prior in enumerate(priors):
         if k not in shrunk:
             found[:, k] = draw_prior(prior, size, rng)
-    if shrunk:
-        own = [priors[k] for k in shrunk]
+    if not shrunk:
+        return found, scales
+    own = [priors[k] for k in shrunk]
+    if own[0].name == JOINT:
+        if sds is None:
+            raise PriorError(f"The prior {own[0]} gives no sds of coefficients on their own.")
+        scale = sds[:, : len(own)]
+    else:
         shared = dict(own[0].arguments)
         overall = np.abs(rng.standard_t(shared["df_global"], (size, 1)))
         local = np.abs(rng.standard_t(shared["df"], (size, len(own))))
         half = 0.5 * shared["df_slab"]
         slab = half / rng.gamma(half, size=(size, 1))
         scale = shrinkage_scale(own, overall, local, slab)
-        found[:, shrunk] = scale * rng.standard_normal((size, len(own)))
-    return found
+        scales = {OVERALL: overall[:, 0], LOCAL: local, SLAB: slab[:, 0]}
+    found[:, shrunk] = scale * rng.standard_normal((size, len(own)))
+    return found, scales
 
 
 def _shrunk_quantile(prior: Prior, p: Floats) -> Floats:
     """Return quantiles of one coefficient under a horseshoe, from draws."""
-    drawn = draw_coefficients([prior], 100_000, np.random.default_rng(_SEED))
+    drawn, _ = draw_coefficients([prior], 100_000, np.random.default_rng(_SEED))
     ends = np.where(p <= 0.0, -np.inf, np.where(p >= 1.0, np.inf, 0.0))
     inner = np.quantile(drawn[:, 0], np.clip(p, 0.0, 1.0))
     return np.asarray(np.where(ends == 0.0, inner, ends))

@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from hiermodels.errors import PriorError
 from hiermodels.spec.design import Design
-from hiermodels.spec.distributions import DISTRIBUTIONS, Prior, Support, as_prior, names_for
+from hiermodels.spec.distributions import (
+    DISTRIBUTIONS,
+    JOINT,
+    Prior,
+    Support,
+    as_prior,
+    names_for,
+)
 from hiermodels.spec.families import Family, FamilyParameter
 from hiermodels.spec.family_table import GIVEN, UNITS_OF_Y, UNORDERED
 from hiermodels.spec.matrices import Columns
@@ -24,6 +31,7 @@ from hiermodels.spec.names import indexed
 from hiermodels.spec.predictor_priors import (
     AT_MEANS,
     RAW,
+    SHRINKAGE,
     TermPriors,
     predictor_keys,
     resolve_coefficients,
@@ -34,6 +42,7 @@ from hiermodels.spec.predictors import ParameterDesign
 from hiermodels.spec.residual_priors import ResidualPriors, Row, residual_keys, resolve_residual
 from hiermodels.spec.rowless import RowlessDesign, moment_rows, product_rows
 from hiermodels.spec.scales import ResponseScale, mean_scale, parameter_scale, response_scale
+from hiermodels.spec.shares import check_shares
 
 __all__ = [
     "ParameterPriors",
@@ -161,8 +170,12 @@ def resolve_priors(
     rows: list[Row] = []
     vocabulary = _vocabulary(design, family)
     coef, T, columns = resolve_coefficients(design, given, scale, rows, taken=vocabulary)
+    joint = given.joint
+    if joint is not None:
+        check_shares(design, family)
     terms = tuple(
-        resolve_term(term, given, scale, rows, whole=design.whole) for term in design.terms
+        resolve_term(term, given, scale, rows, whole=design.whole, joint=joint)
+        for term in design.terms
     )
     residual, sigma = None, None
     if design.residual is not None:
@@ -276,6 +289,12 @@ class _Given:
         """Return the key that gave a prior, for the table; empty for a default."""
         return next((f"by {key!r}" for key, own in self.priors.items() if own is prior), "")
 
+    @property
+    def joint(self) -> Prior | None:
+        """The prior of all coefficients that is one of the mean's sds too."""
+        own = self.priors.get("b")
+        return own if own is not None and own.name == JOINT else None
+
     def has(self, key: str) -> bool:
         """Whether a key was given."""
         return key in self.priors
@@ -366,7 +385,9 @@ def _parameter(
 def _given_value(own: FamilyParameter, given: _Given) -> tuple[Prior | None, str]:
     """Return the user's prior of a parameter that is one value."""
     if own.support == "any":
-        return given.find((own.name,), "real", tuple(set(DISTRIBUTIONS) - {"LKJ", "Uniform"}))
+        return given.find(
+            (own.name,), "real", tuple(set(DISTRIBUTIONS) - {"LKJ", "Uniform", *SHRINKAGE})
+        )
     return given.find((own.name,), own.support)
 
 

@@ -2,8 +2,11 @@
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import threading
+import time
 import warnings
 from concurrent.futures import CancelledError
 from pathlib import Path
@@ -117,6 +120,47 @@ def test_refits_are_the_same_wherever_they_run(client):
     settings = {"draws": 100, "tune": 100, "seed": 2, "progress": False}
     ranks = hm.sbc(model, 4, cores=1, **settings).ranks
     assert hm.sbc(model, 4, client=client, **settings).ranks.equals(ranks)
+
+
+def kill_a_busy_worker(client, killed):
+    """End the process of the first worker that has something to do."""
+    processes = client.run(os.getpid)
+    while not killed:
+        for address, tasks in client.processing().items():
+            if tasks and address in processes:
+                os.kill(processes[address], signal.SIGKILL)
+                killed.append(address)
+                break
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::hiermodels.errors.SamplingWarning")
+def test_stress_on_a_cluster_that_loses_a_worker_gives_the_same_answer():
+    model = hm.Model("Yield ~ 1 + (1 | Batch)", hm.load_dataset("Dyestuff"))
+    fit = model.fit(draws=100, tune=100, chains=2, seed=1, progress=False)
+    sds = ("HalfNormal(0.1)", "LogNormal(9, 0.1)", "LogNormal(-9, 0.1)", "HalfNormal(0.2)")
+    alternatives = [{"sd": sd} for sd in sds]
+    here = hm.prior_sensitivity(fit, alternatives)
+    assert set(here.alternatives["method"]) == {"refitted"}
+    killed: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cluster = distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True
+        )
+        with cluster, distributed.Client(cluster) as own:
+            there = hm.prior_sensitivity(fit, alternatives, client=own)
+            thread = threading.Thread(target=kill_a_busy_worker, args=(own, killed), daemon=True)
+            thread.start()
+            after = hm.prior_sensitivity(fit, alternatives, client=own)
+            thread.join(30)
+            settings = {"draws": 50, "tune": 50, "seed": 2, "progress": False}
+            ranks = hm.sbc(model, 3, client=own, **settings).ranks
+    assert len(killed) == 1
+    assert there.table.equals(here.table)
+    assert after.table.equals(here.table)
+    assert hm.sbc(model, 3, cores=1, **settings).ranks.equals(ranks)
 
 
 def test_a_model_is_sent_without_what_follows_from_it():
