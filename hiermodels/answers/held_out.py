@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from hiermodels.answers.rows import all_groups, first_term
 from hiermodels.errors import FitError
 from hiermodels.spec.design import Design
 from hiermodels.spec.frame import as_groups, combine_groups
@@ -24,7 +25,7 @@ def levels_of(design: Design, group: str | None) -> tuple[str, Ints, tuple[str, 
     FitError
         There is none of this name, none at all, or several to choose from.
     """
-    known = {own.name: own for own in design.groups}
+    known = all_groups(design)
     columns = [str(name) for name in design.data.columns]
     if group is None:
         if len(known) != 1:
@@ -35,7 +36,7 @@ def levels_of(design: Design, group: str | None) -> tuple[str, Ints, tuple[str, 
             )
         group = next(iter(known))
     if group in known:
-        if any(getattr(design.terms[k], "members", None) for k in known[group].terms):
+        if first_term(design, known[group]).members is not None:
             raise FitError(
                 f"a row belongs to several levels of {group}, so that no level can be left out "
                 "alone; use hm.loo(), or hm.kfold() without a group"

@@ -25,6 +25,7 @@ from hiermodels.fitting.graph_residual import ResidualNames, add_residual, resid
 from hiermodels.fitting.graph_response import OBS, add_response
 from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family
+from hiermodels.spec.names import CATEGORY_DIM
 from hiermodels.spec.priors import ResolvedPriors
 
 __all__ = ["OBS", "Generative", "build_generative"]
@@ -90,6 +91,8 @@ def build_generative(
     """
     coords: Coords = {OBS: np.arange(design.n)}
     coords |= part_coords(design) | residual_coords(design.residual) | parameter_coords(design)
+    if design.formula.counts:
+        coords[CATEGORY_DIM] = design.response_levels
     with pm.Model(coords=coords) as model:
         mean, eta, coefficients = add_predictor(design, priors, centred)
         residual, sd, correlation = None, None, None

@@ -1,5 +1,6 @@
 """The one vocabulary of variables and dims, and the names that a grouping may not take."""
 
+import re
 from collections.abc import Sequence
 
 from hiermodels.errors import DataError
@@ -44,6 +45,12 @@ SIGMA_DIM = "sigma_stratum"
 SIGMA_DIM_BIS = "sigma_stratum_bis"
 SIGMA_COEF_DIM = "sigma_coef"
 CUTPOINT_DIM = "cutpoint"
+CATEGORY_DIM = "category"
+
+
+def level_parameter(level: str) -> str:
+    """Return what a response level's linear predictor is called: ``mu_<level>``."""
+    return "mu_" + re.sub(r"\W", "_", level)
 
 
 def of_parameter(parameter: str, name: str) -> str:
