@@ -110,7 +110,7 @@ def simulate_response(
         return pd.DataFrame(out, index=data.index, columns=list(design.response_levels))
     if chosen.response == "levels":
         codes = np.where(np.isnan(out), -1, out).astype(np.intp)
-        drawn = pd.Categorical.from_codes(codes, list(design.response_levels))
+        drawn = pd.Categorical.from_codes(codes, pd.Index(design.response_levels))
         return pd.Series(drawn, index=data.index, name=design.response)
     return pd.Series(out, index=data.index, name=design.response)
 

@@ -53,7 +53,7 @@ def with_stand_in(
         if family.response == "levels":
             levels = _levels(data, name, own)
             codes = np.arange(len(frame)) % len(levels)
-            frame[name] = pd.Categorical.from_codes(codes, list(levels))
+            frame[name] = pd.Categorical.from_codes(codes, pd.Index(levels))
         else:
             frame[name] = _stand_in(family, len(frame), params)
     return frame, own

@@ -35,7 +35,7 @@ def level_parameters(family: LinkedFamily) -> tuple[str, ...]:
 def concentrations(family: LinkedFamily, p: Parameters) -> Array:
     """Return the Dirichlet distribution's concentrations (..., n, K), kept where sums exist."""
     found = np.stack(np.broadcast_arrays(*(p[name] for name in _names(family))), axis=-1)
-    return np.clip(found, _LEAST, _MOST)
+    return np.asarray(np.clip(found, _LEAST, _MOST))
 
 
 def level_log_probabilities(family: LinkedFamily, eta: Array, p: Parameters) -> Array:

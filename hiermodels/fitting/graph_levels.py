@@ -30,7 +30,7 @@ def categorical_density() -> Pair:
     def log_density(y: Any, eta: Any) -> Any:
         chosen = pt.eq(pt.arange(eta.shape[-1]), pt.cast(y, "int64")[..., None])
         own = pt.sum(pt.switch(chosen, eta, 0.0), axis=-1)
-        return own - pt.logsumexp(eta, axis=-1)
+        return own - pm.math.logsumexp(eta, axis=-1)
 
     def draw(eta: Any, size: Any) -> Any:
         return pm.Categorical.dist(p=pm.math.softmax(eta, axis=-1), size=size)
@@ -43,7 +43,7 @@ def multinomial_density(trials: np.ndarray | None) -> Pair:
     n = _whole(trials)
 
     def log_density(y: Any, eta: Any) -> Any:
-        shares = eta - pt.logsumexp(eta, axis=-1, keepdims=True)
+        shares = eta - pm.math.logsumexp(eta, axis=-1, keepdims=True)
         return _log_ways(y) + pt.sum(y * shares, axis=-1)
 
     def draw(eta: Any, size: Any) -> Any:
@@ -58,7 +58,9 @@ def dirichlet_multinomial_density(trials: np.ndarray | None) -> Pair:
 
     def log_density(y: Any, eta: Any) -> Any:
         rising = pt.sum(log_rising(eta, y), axis=-1)
-        return _log_ways(y) + rising - log_rising(pt.logsumexp(eta, axis=-1), pt.sum(y, axis=-1))
+        return (
+            _log_ways(y) + rising - log_rising(pm.math.logsumexp(eta, axis=-1), pt.sum(y, axis=-1))
+        )
 
     def draw(eta: Any, size: Any) -> Any:
         return pm.DirichletMultinomial.dist(n=n, a=pt.exp(eta), size=size)

@@ -18,7 +18,9 @@ class OfLevel:
         self._whole = of_parameter(part.name, "b") in named
         own = [*predictor_keys(part, part.name), *slope_keys(part, part.name)]
         shared = [*predictor_keys(part), *slope_keys(part)]
-        self._shared = {key: (all_,) for key, all_ in zip(own, shared, strict=True)}
+        self._shared: dict[str, tuple[str, ...]] = {
+            key: (all_,) for key, all_ in zip(own, shared, strict=True)
+        }
         for key, all_, slope in zip(
             slope_keys(part, part.name), slope_keys(part), part.slopes, strict=True
         ):
