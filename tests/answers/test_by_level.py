@@ -194,6 +194,13 @@ def test_a_model_on_some_of_its_rows_keeps_its_levels():
     assert [part.n for part in some.design.parameters] == [some.design.n] * 2
 
 
+def test_other_priors_without_refitting(fits):
+    found = hm.prior_sensitivity(
+        fits["categorical"], [{"b": "Normal(0, 0.6)"}], refit=False, progress=False
+    )
+    assert {"mu_b_b[x]", "mu_c_sd_g[x]"} <= set(found.to_frame()["quantity"])
+
+
 def test_a_picture_of_effects_names_the_level(fits):
     ax = hm.plot_caterpillar(fits["categorical"], effect="mu_c_x")
     assert "mu_c_x by g" in ax.get_title(loc="left") + ax.get_title()

@@ -178,6 +178,23 @@ def test_simulated_parameters_come_back_and_a_file_keeps_the_fit(truth, tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("family", ["multinomial", "dirichlet_multinomial"])
+def test_simulated_counts_come_back(truth, family):
+    data = truth[0][["x"]]
+    params = {"trials": 12, "mu_b_Intercept": 0.5, "mu_b_b": [0.8]}
+    params |= {"mu_c_Intercept": -0.4, "mu_c_b": [-0.6]}
+    if family == "dirichlet_multinomial":
+        params |= {"mu_a_Intercept": 1.0, "mu_a_b": [0.1]}
+    counts = hm.simulate("c(a, b, c) ~ x", data, params, family=family, seed=5)
+    fit = sampled(hm.Model("c(a, b, c) ~ x", data.join(counts), family))
+    table = fit.summary()
+    for key in params.keys() - {"trials"}:
+        own = table.loc[key if key.endswith("Intercept") else f"{key}[x]"]
+        # four posterior sds: one data set
+        assert abs(own["mean"] - np.ravel(params[key])[0]) < 4 * own["sd"], key
+
+
+@pytest.mark.slow
 def test_two_levels_have_the_posterior_of_a_bernoulli_response(truth):
     data, _ = truth
     named = data.assign(two=np.where(data.coded == 1, "yes", "no"))
@@ -226,7 +243,7 @@ def test_posterior_beside_bambis_own(truth, right):
                 continue
             mean, sd = float(own.mean()), float(own.std())
             a = table.loc[f"mu_{level}_{ours_name}"]
-            # six Monte Carlo errors of ours twice: Bambi's draws are no better
+            # five Monte Carlo errors of two runs: Bambi's draws are no better than ours
             error = a["sd"] / min(a["ess_bulk"], 400.0) ** 0.5 * np.sqrt(2.0)
             assert abs(a["mean"] - mean) < 5 * error, (level, name)
             assert a["sd"] == pytest.approx(sd, rel=0.25)

@@ -4,11 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hiermodels.errors import DataError, FormulaError, PriorError
+from hiermodels.errors import DataError, EngineError, FormulaError, PriorError
 from hiermodels.spec.design import build_design
 from hiermodels.spec.families import Family
 from hiermodels.spec.formula import parse_formula
 from hiermodels.spec.priors import resolve_priors
+from hiermodels.spec.streamable import check_collapsible, check_streamable
 
 
 def frame(n=60):
@@ -115,6 +116,25 @@ def test_a_prior_is_of_all_levels_or_of_one():
     assert str(car.terms[0].sd[0]) == "HalfNormal(sigma=4)"
     with pytest.raises(PriorError, match="mu_on_foot_b"):
         priors("choice ~ x", user={"mu_bus_b": "Normal(0, 1)"})
+
+
+def test_sources_beyond_memory_are_refused():
+    with pytest.raises(EngineError, match="family='categorical' needs the rows"):
+        check_collapsible(parse_formula("choice ~ x"), Family("categorical"))
+    with pytest.raises(FormulaError, match="counts by category"):
+        check_streamable(parse_formula("c(a, b) ~ x"))
+
+
+def test_an_offset_is_every_levels():
+    found = design("choice ~ 1 + offset(x)")
+    for part in found.parameters:
+        np.testing.assert_array_equal(part.offset, frame()["x"])
+    assert not found.offset.any()
+    shifted = resolve_priors(found, Family("categorical").with_levels(found.response_levels))
+    plain = priors("choice ~ 1")
+    mean = float(frame()["x"].mean())
+    for a, b in zip(shifted.parameters, plain.parameters, strict=True):
+        assert a.coef[0].values[0] == pytest.approx(b.coef[0].values[0] - mean)
 
 
 BAD = {
