@@ -21,7 +21,7 @@ from hiermodels.bambi_bridge.names import COMPLEMENTS, bambi_name
 from hiermodels.errors import EngineError, FormulaError, HierModelsError
 from hiermodels.fitting.generative import build_generative
 from hiermodels.spec.distributions import as_prior
-from hiermodels.spec.family_table import REFUSED, TABLE
+from hiermodels.spec.family_table import TABLE
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 # The density as it is written: compiling it is what takes time here.
@@ -312,8 +312,8 @@ def test_a_formula_that_bambi_reads_without_its_groups_is_an_error(bmb):
 def test_the_table_has_every_family_of_bambis_with_its_links_and_parameters(bmb):
     from bambi.defaults.families import BUILTIN_FAMILIES, get_builtin_family
 
-    assert set(BUILTIN_FAMILIES) == (set(TABLE) | set(REFUSED))
-    for name in set(BUILTIN_FAMILIES) - set(REFUSED):
+    assert set(BUILTIN_FAMILIES) == set(TABLE)
+    for name in BUILTIN_FAMILIES:
         theirs = get_builtin_family(name)
         ours = hm.Family(name)
         parent = theirs.likelihood.parent
@@ -331,13 +331,18 @@ def test_the_table_has_every_family_of_bambis_with_its_links_and_parameters(bmb)
                 assert hm.Prior(prior.name, **arguments) == as_prior(own.default)
 
 
-@pytest.mark.parametrize("name", sorted(REFUSED))
-def test_families_of_several_columns_are_refused_with_the_reason(name, bmb):
+@pytest.mark.parametrize("name", ["categorical", "multinomial", "dirichlet_multinomial"])
+def test_families_by_level_are_known_and_not_handed_over(name, bmb):
     from bambi.defaults.families import get_builtin_family
 
-    for family in (name, get_builtin_family(name)):
-        with pytest.raises(HierModelsError, match=r"family='\w+' (needs a linear|has a column)"):
-            hm.Model("y ~ x", frame(), family)
+    data = frame().assign(a=1, b=2, level=np.resize(list("uvw"), len(frame())))
+    formula = "level ~ x" if name == "categorical" else "c(a, b) ~ x"
+    model = hm.Model(formula, data, get_builtin_family(name))
+    assert model.family.name == name
+    with pytest.raises(EngineError, match="priors of each level's own coefficients"):
+        hm.to_bambi(model)
+    with pytest.raises(EngineError, match="are not taken over"):
+        hm.from_bambi(bmb.Model(formula, data, family=name))
 
 
 def test_a_family_of_ones_own(bmb):

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from hiermodels.answers.fitted import Fitted, dataset, drawn
+from hiermodels.answers.rows import all_groups
 from hiermodels.fitting.diagnostics import Diagnosis, diagnose_draws
 
 __all__ = ["Diagnosis", "diagnose", "grouping"]
@@ -43,7 +44,7 @@ def grouping(fit: Fitted) -> pd.DataFrame:
     """
     columns = ["group", "effects", "levels", "rows_min", "rows_median", "rows_max"]
     rows = []
-    for g in fit.model.design.groups:
+    for g in all_groups(fit.model.design).values():
         count = np.asarray(g.n_rows)
         row = (g.name, ", ".join(g.coefs), len(g.levels))
         rows.append((*row, int(count.min()), float(np.median(count)), int(count.max())))

@@ -17,8 +17,15 @@ from hiermodels.answers.predictors import (
 from hiermodels.answers.residual_rows import draw_residual_rows, residual_rows, residual_sds
 from hiermodels.answers.rows import Rows, parameter_designs
 from hiermodels.engines.bounded_responses import draw_truncated
+from hiermodels.engines.response_levels import BY_LEVEL, level_parameters
 from hiermodels.engines.response_links import mean
-from hiermodels.engines.responses import PARAMETERS, WITH_TRIALS, draw_response, mean_response
+from hiermodels.engines.responses import (
+    PARAMETERS,
+    WITH_TRIALS,
+    draw_response,
+    mean_response,
+    parameter_names,
+)
 from hiermodels.errors import FitError
 from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family
@@ -32,7 +39,9 @@ _OF_THE_MEAN = ("zi", "cutpoints")
 
 def needed_parameters(family: Family, kind: str) -> tuple[str, ...]:
     """Return the family's further parameters that a kind of prediction depends on."""
-    names = PARAMETERS.get(family.name, ())
+    names = parameter_names(family)
+    if family.name in BY_LEVEL:
+        return names
     if kind == "linear":
         return ()
     return tuple(name for name in names if kind == "response" or name in _OF_THE_MEAN)
@@ -61,6 +70,12 @@ def expected_draws(
     if family.name not in PARAMETERS:
         return _of_link(model, posterior, rows, take, effects, eta)
     names = needed_parameters(family, "expected")
+    if effects.averaged and family.name in BY_LEVEL:
+        raise FitError(
+            f"average_groups integrates effects out of one linear predictor, and family="
+            f"{family.name!r} has one for each level ({', '.join(level_parameters(family))}). Draw "
+            "groups instead: new labels and new_levels='draw', or groups='none' for a typical one."
+        )
     if not effects.averaged:
         values = parameter_draws(design, posterior, rows, take, effects, names)
         return Average(mean_response(family, eta, values, rows.trials), 0.0)
@@ -222,7 +237,7 @@ def _values(
     family: Family,
 ) -> Mapping[str, Floats]:
     """Return draws of all further parameters."""
-    return parameter_draws(design, posterior, rows, take, effects, PARAMETERS[family.name])
+    return parameter_draws(design, posterior, rows, take, effects, parameter_names(family))
 
 
 def _total_sd(design: Design, sigma: Floats, rows: slice) -> Floats:

@@ -130,11 +130,13 @@ def find_group(fit: Fitted, name: str | None = None) -> tuple[int, Group]:
     Raises
     ------
     FitError
-        The model has no groups, or none of this name; or there are no draws.
+        The model has no groups, or none of this name, or a linear predictor for each level of the
+        response; or there are no draws.
     """
     drawn(fit)
     groups = fit.model.design.groups
     if not groups:
+        check_one_mean(fit, "this")
         raise FitError(
             f"the model {fit.model.formula} has no groups: group effects need a term "
             "such as (1 | g) in the formula"
@@ -146,6 +148,18 @@ def find_group(fit: Fitted, name: str | None = None) -> tuple[int, Group]:
             return k, group
     known = ", ".join(g.name for g in groups)
     raise FitError(f"got group {name!r}; the model's groups are {known}")
+
+
+def check_one_mean(fit: Fitted, function: str) -> None:
+    """Raise FitError where each level of the response has a linear predictor of its own."""
+    family = fit.model.family
+    if family.by_level:
+        names = ", ".join(own.name for own in family.parameters)
+        raise FitError(
+            f"{function} is defined for one linear predictor, and family={family.name!r} has one "
+            f"for each level: {names}. fit.ranef(), fit.coef(), fit.varcorr(), hm.predict(), "
+            "hm.comparisons() and hm.loo() have them all."
+        )
 
 
 def has_own_rows(fit: Fitted, group: Group) -> bool:

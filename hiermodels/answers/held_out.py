@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from hiermodels.answers.rows import all_groups, first_term
 from hiermodels.errors import FitError
 from hiermodels.spec.design import Design
 from hiermodels.spec.frame import as_groups, combine_groups
@@ -80,10 +81,10 @@ def levels_of(design: Design, group: str | None) -> tuple[str, Ints, tuple[str, 
         several of its levels.
     """
     group = _chosen(design, group)
-    known = {own.name: own for own in design.groups}
+    known = all_groups(design)
     columns = [str(name) for name in design.data.columns]
     if group in known:
-        if any(design.terms[k].members is not None for k in known[group].terms):
+        if first_term(design, known[group]).members is not None:
             raise FitError(
                 f"a row belongs to several levels of {group}, so that its levels cannot be dealt "
                 "to folds; use hm.logo(), which leaves all rows of a level out, or hm.kfold() "
@@ -103,7 +104,7 @@ def _chosen(design: Design, group: str | None) -> str:
     """Return the grouping asked for, by default the only one."""
     if group is not None:
         return group
-    known = [own.name for own in design.groups]
+    known = list(all_groups(design))
     if len(known) != 1:
         raise FitError(
             f"the model has {len(known) or 'no'} groupings"

@@ -110,7 +110,7 @@ def raw_coefficients(posterior: xr.Dataset, part: Predictor, parameter: str = ""
     raw = np.empty(found.shape)
     order = [k for k in range(len(part.coefs)) if k != part.intercept]
     raw[..., order if part.intercept is None else [part.intercept, *order]] = found
-    return raw.reshape(-1, raw.shape[-1])
+    return raw.reshape(raw.shape[0] * raw.shape[1], raw.shape[-1])
 
 
 def shrunk(priors: Sequence[Prior]) -> bool:

@@ -170,6 +170,12 @@ def check_model(
     >>> hm.check(fit).unexpected  # doctest: +SKIP
     """
     design, family = fit.model.design, fit.model.family
+    if family.response == "counts":
+        raise FitError(
+            f"check() looks at one number a row, and family={family.name!r} has a count for each "
+            "of several categories. hm.predict(fit, kind='response') simulates them, hm.loo(fit) "
+            "has what each row adds."
+        )
     if isinstance(draws, bool) or not isinstance(draws, int) or draws < _FEWEST:
         raise FitError(f"got draws={draws!r}; give a whole number of at least {_FEWEST}.")
     need_each_row(fit, "check()")

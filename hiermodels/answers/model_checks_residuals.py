@@ -24,7 +24,13 @@ _CURES = {
     "binary": "another link, or predictors on a curve, may describe it",
     "ordered": "another link, or predictors on a curve, may describe it",
 }
-_KINDS = {"binary": "binary", "trials": "count", "count": "count", "ordered": "ordered"}
+_KINDS = {
+    "binary": "binary",
+    "trials": "count",
+    "count": "count",
+    "ordered": "ordered",
+    "levels": "ordered",
+}
 
 
 @dataclass(frozen=True, eq=False)

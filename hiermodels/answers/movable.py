@@ -82,7 +82,8 @@ def movable_blocks(fit: Fitted) -> tuple[tuple[Block, ...], tuple[str, ...]]:
 def coefficient_block(posterior: xr.Dataset) -> Block:
     """Return the population coefficients."""
     names, draws = population(posterior)
-    flat = draws.reshape(-1, len(names))
+    # where the mean has no coefficients nothing says how many rows there are
+    flat = draws.reshape(draws.shape[0] * draws.shape[1], len(names))
     labels = tuple(name if name == INTERCEPT else indexed("b", name) for name in names)
     return Block("coefficient", labels, flat, np.arange(len(flat)))
 

@@ -11,7 +11,7 @@ from hiermodels.answers.fitted import Fitted, dataset
 from hiermodels.answers.predictors import GroupEffects, linear_draws, parameter_draws
 from hiermodels.answers.residual_rows import residual_sds
 from hiermodels.answers.rows import Rows, all_groups, own_rows, parameter_designs
-from hiermodels.engines.responses import PARAMETERS
+from hiermodels.engines.responses import parameter_names
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
@@ -59,7 +59,7 @@ def predictor_draws(
         Draws of group effects are needed and were not kept.
     """
     design, posterior = fit.model.design, dataset(fit, "posterior")
-    names = PARAMETERS.get(fit.model.family.name, ())
+    names = parameter_names(fit.model.family)
     formulas = [own.name for own in parameter_designs(design)]
     every = frozenset(all_groups(design))
     found = own_rows(design, ["", *formulas], every)

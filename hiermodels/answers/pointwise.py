@@ -17,7 +17,7 @@ from hiermodels.answers.rows import RowLevels, Rows, all_groups, own_rows, param
 from hiermodels.engines.choice import choose_engine
 from hiermodels.engines.integrable import unsupported
 from hiermodels.engines.leave_out import row_terms
-from hiermodels.engines.responses import PARAMETERS
+from hiermodels.engines.responses import parameter_names
 from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.generative import OBS
 from hiermodels.fitting.model import Model
@@ -163,7 +163,7 @@ def density(
 
     Of censored rows these are log probabilities.
     """
-    names = PARAMETERS[model.family.name]
+    names = parameter_names(model.family)
     found = dict(parameter_draws(design, posterior, rows, take, effects, names))
     linear = [own.name for own in parameter_designs(design)]
     if design.residual is not None and "sigma" not in linear:

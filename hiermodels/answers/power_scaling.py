@@ -16,6 +16,7 @@ from arviz_stats.psense import psense
 from hiermodels.answers.joint_likelihood import joint_log_likelihood
 from hiermodels.answers.log_priors import LogPriors
 from hiermodels.answers.movable import Block
+from hiermodels.engines.responses import PARAMETERS
 from hiermodels.errors import FitError
 from hiermodels.fitting.fit import Fit
 
@@ -97,7 +98,7 @@ def _sense(tree: xr.DataTree, group: str, names: list[str]) -> Floats:
 def _likelihood(fit: Fit) -> tuple[Floats | None, tuple[str, ...]]:
     """Return log p(y | b, beta, theta) by draw (S,), or why it is not known."""
     model, posterior = fit.model, fit.posterior
-    if not model.family.has_kernel:
+    if model.family.name not in PARAMETERS:
         why = f"the family {model.family.name} has no density of single rows here"
         return None, (f"The likelihood is not power-scaled: {why}.",)
     take = np.arange(posterior.sizes["chain"] * posterior.sizes["draw"])

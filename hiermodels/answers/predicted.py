@@ -17,8 +17,9 @@ class Prediction:
     Attributes
     ----------
     draws : xarray.DataArray
-        Dims (chain, draw, obs); expected responses of an ordinal family have a last dim
-        ``category``, its responses are codes 0, 1, ... of ``attrs["categories"]``.
+        Dims (chain, draw, obs); expected responses of categories have a last dim ``category``,
+        and responses are codes 0, 1, ... of ``attrs["categories"]``; counts by category have that
+        dim too.
     data : pandas.DataFrame
         The rows.
     kind : {"expected", "response", "linear"}
@@ -75,7 +76,7 @@ class Prediction:
         return pd.concat([own.iloc[np.arange(len(own)).repeat(count)], table], axis=1)
 
     def _shares(self) -> xr.DataArray:
-        """Return the draws; of ordinal responses whether each category was drawn."""
+        """Return the draws; of categories whether each was drawn."""
         labels = self.draws.attrs.get("categories")
         if not labels:
             return self.draws

@@ -21,7 +21,8 @@ from hiermodels.answers.predicted import Prediction, check_interval
 from hiermodels.answers.predictors import GroupEffects, linear_draws
 from hiermodels.answers.residual_rows import residual_rows, residual_sds
 from hiermodels.answers.rows import Rows, all_groups, new_rows, own_rows, parameter_designs
-from hiermodels.engines.responses import CATEGORICAL, PARAMETERS
+from hiermodels.engines.response_levels import level_parameters
+from hiermodels.engines.responses import CATEGORICAL, parameter_names
 from hiermodels.errors import FitError
 
 Floats = npt.NDArray[np.float64]
@@ -74,7 +75,8 @@ def predict(
         typical group (``groups="none"``).
     parameter : str, optional
         Predict this parameter of the family, such as ``"sigma"`` or ``"shape"``, in place of the
-        response: its value for ``"expected"``, its linear predictor for ``"linear"``.
+        response: its value for ``"expected"``, its linear predictor for ``"linear"``. A level's
+        linear predictor is ``"mu_<level>"``.
     interval : float
         Probability of the equal-tailed intervals of :meth:`Prediction.to_frame`.
     draws : int, optional
@@ -99,7 +101,11 @@ def predict(
     Notes
     -----
     With ``trials(n)`` predictions are numbers of successes, of the new data's ``n``; where they
-    have no such column each row is one trial. Likelihood weights do not change predictions.
+    have no such column each row is one trial. Of categories, ordered or not, the expected response
+    is the probability of each, of counts by category each one's expected count, of as many as the
+    new data's columns hold together, or of one; ``kind="linear"`` has the linear predictor of each
+    level that has one. Both have a last dim ``category``. Likelihood weights do not change
+    predictions.
     Responses of models with ``ar()``, ``cosy()`` or ``unstr()`` are drawn from the joint normal of
     the rows of each series, as of a new series: residuals that the fit has seen are not carried
     on. Expected values of a t distribution are its locations; under ``trunc()`` expected values
@@ -147,7 +153,7 @@ def predict(
     coords["obs"] = np.arange(rows.n)
     if values.ndim > 2:
         dims = (*dims, "category")
-        coords["category"] = list(_categories(fit, values.shape[-1]))
+        coords["category"] = list(_categories(fit, values.shape[-1], kind))
     array = xr.DataArray(values.reshape(sizes), dims=dims, coords=coords, name=kind)
     if kind == "response" and fit.model.family.name in CATEGORICAL:
         array.attrs["categories"] = list(design.response_levels)
@@ -240,7 +246,7 @@ def _predictors(fit: Fitted, kind: Kind, parameter: str | None) -> list[str]:
     if parameter is None:
         needed = needed_parameters(fit.model.family, kind)
         return ["", *(name for name in with_formula if name in needed)]
-    known = [name for name in PARAMETERS.get(fit.model.family.name, ()) if name != "cutpoints"]
+    known = [name for name in parameter_names(fit.model.family) if name != "cutpoints"]
     if parameter not in known:
         raise FitError(
             f"got parameter={parameter!r}; the family {fit.model.family.name} has "
@@ -299,8 +305,10 @@ def _values(
     parameter: str | None,
 ) -> tuple[Floats, tuple[str, ...]]:
     """Return draws (S, m) or (S, m, K), and what is to be said of them."""
+    family = fit.model.family
     categories = len(fit.model.design.response_levels) or 1
-    size = 8 * len(take) * rows.n * (categories if fit.model.family.name in CATEGORICAL else 1)
+    several = family.name in CATEGORICAL or family.by_level
+    size = 8 * len(take) * rows.n * (categories if several else 1)
     if size > _LARGEST:
         raise FitError(
             f"{len(take):,} draws of {rows.n:,} rows are {size / 1e9:.1f} GB. Predict fewer rows "
@@ -320,6 +328,10 @@ def _values(
             found = parameter_average(design, posterior, some, take, effects, parameter)
             part = np.broadcast_to(found.value, (len(take), some.n))
             error = max(error, found.error)
+        elif kind == "linear" and parameter is None and fit.model.family.by_level:
+            names = level_parameters(fit.model.family)
+            own = [linear_draws(design, posterior, some, take, effects, name) for name in names]
+            part = np.stack(own, axis=-1)
         elif kind == "linear":
             part = linear_draws(design, posterior, some, take, effects, parameter or "")
         else:
@@ -354,9 +366,11 @@ def _new_level_notes(rows: Rows, effects: GroupEffects) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _categories(fit: Fitted, count: int) -> tuple[str, ...]:
-    """Return the names of the response's categories."""
+def _categories(fit: Fitted, count: int, kind: Kind) -> tuple[str, ...]:
+    """Return the names of the response's categories, or of those with a linear predictor."""
     levels = fit.model.design.response_levels
+    if kind == "linear":
+        levels = fit.model.family.levels
     return levels if len(levels) == count else tuple(str(k) for k in range(count))
 
 

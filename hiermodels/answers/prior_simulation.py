@@ -1,6 +1,6 @@
 """Data sets that the priors think possible, before any data are looked at."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,12 @@ from hiermodels.answers.drawn_priors import prior_draws
 from hiermodels.answers.fitted import find_group
 from hiermodels.answers.lines import held_rows_of, line_predictor
 from hiermodels.answers.prediction import predict
+from hiermodels.engines.responses import PARAMETERS
 from hiermodels.errors import FitError
 from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.generative import OBS
 from hiermodels.fitting.model import Model
+from hiermodels.spec.names import CATEGORY_DIM
 
 Floats = npt.NDArray[np.float64]
 
@@ -44,23 +46,27 @@ class PriorPredictive:
         level, x, mean; its ``attrs`` name group and predictor. None where there is none.
     words : tuple of str
         What is wild about the priors.
+    categories : tuple of str
+        Of a response by level its levels, of whose shares the table is; codes count from 0.
     """
 
     idata: xr.DataTree
     table: pd.DataFrame
     lines: pd.DataFrame | None
     words: tuple[str, ...]
+    categories: tuple[str, ...] = ()
 
     @property
     def simulated(self) -> Floats:
-        """The simulated data sets (S, n)."""
+        """The simulated data sets (S, n), of counts by category (S, n, K)."""
         found = self.idata["prior_predictive"].to_dataset()
         (name,) = found.data_vars
-        return np.asarray(found[name].values.reshape(-1, found.sizes[OBS]), dtype=np.float64)
+        values = found[name].values
+        return np.asarray(values.reshape(-1, *values.shape[2:]), dtype=np.float64)
 
     @property
     def observed(self) -> Floats:
-        """The observed responses (n,)."""
+        """The observed responses (n,), counts by category (n, K)."""
         found = self.idata["observed_data"].to_dataset()
         (name,) = found.data_vars
         return np.asarray(found[name].values, dtype=np.float64)
@@ -119,21 +125,28 @@ def simulate_from_priors(
     """
     check_model(model, draws)
     rng = np.random.default_rng(seed)
-    if model.family.has_kernel:
+    if model.family.name in PARAMETERS:
         prior, simulated = _ours(model, draws, rng)
         lines = _lines(model, prior, x)
     else:
         prior, simulated = _by_pymc(model, draws, rng)
         lines = None
-    name = "y"
+    name, y = "y", model.design.y
+    dims = (OBS, CATEGORY_DIM)[: y.ndim]
+    coords = {CATEGORY_DIM: list(model.design.response_levels)} if y.ndim > 1 else {}
+    prior_predictive = {name: (("chain", "draw", *dims), simulated[None])}
     tree = xr.DataTree.from_dict(
         {
             "prior": prior,
-            "prior_predictive": xr.Dataset({name: (("chain", "draw", OBS), simulated[None])}),
-            "observed_data": xr.Dataset({name: (OBS, model.design.y)}),
+            "prior_predictive": xr.Dataset(prior_predictive, coords),
+            "observed_data": xr.Dataset({name: (dims, y)}, coords),
         }
     )
-    table = _statistics(simulated, model.design.y)
+    if model.family.by_level:
+        levels = model.design.response_levels
+        table = _described(_shares(levels, y.ndim > 1), simulated, y)
+        return PriorPredictive(tree, table, lines, _outside(table), levels)
+    table = _statistics(simulated, y)
     return PriorPredictive(tree, table, lines, _words(table))
 
 
@@ -196,7 +209,7 @@ def _by_pymc(model: Model, draws: int, rng: np.random.Generator) -> tuple[xr.Dat
 def _lines(model: Model, prior: xr.Dataset, x: str | None) -> pd.DataFrame | None:
     """Return the expected responses of some groups along a predictor, under some draws."""
     design = model.design
-    if not design.groups or model.family.ordinal:
+    if not design.groups or model.family.ordinal or model.family.by_level:
         return None
     few = prior.isel(draw=slice(0, LINE_DRAWS))
     fit = Fit(model, xr.DataTree.from_dict({"posterior": few}))
@@ -230,7 +243,7 @@ def _lines(model: Model, prior: xr.Dataset, x: str | None) -> pd.DataFrame | Non
 
 
 def _statistics(simulated: Floats, observed: Floats) -> pd.DataFrame:
-    """Return statistics of data sets, observed and simulated."""
+    """Return statistics of data sets of numbers, observed and simulated."""
     whole = bool(np.all(observed == np.round(observed)))
     made: dict[str, Callable[[Floats], Any]] = {
         "mean": lambda y: np.mean(y, axis=-1),
@@ -240,6 +253,24 @@ def _statistics(simulated: Floats, observed: Floats) -> pd.DataFrame:
     }
     if whole and float(observed.min()) >= 0:
         made["share of zeros"] = lambda y: np.mean(y == 0, axis=-1)
+    return _described(made, simulated, observed)
+
+
+def _shares(levels: Sequence[str], counts: bool) -> dict[str, Callable[[Floats], Any]]:
+    """Return each level's share of rows, or of all counts, as functions of data sets."""
+
+    def share(k: int) -> Callable[[Floats], Any]:
+        if counts:
+            return lambda y: np.sum(y[..., k], axis=-1) / np.sum(y, axis=(-2, -1))
+        return lambda y: np.mean(y == k, axis=-1)
+
+    return {f"share of {level}": share(k) for k, level in enumerate(levels)}
+
+
+def _described(
+    made: Mapping[str, Callable[[Floats], Any]], simulated: Floats, observed: Floats
+) -> pd.DataFrame:
+    """Return the table of statistics of data sets, observed and simulated."""
     rows = {}
     with np.errstate(all="ignore"):
         for name, function in made.items():
@@ -261,10 +292,15 @@ def _words(table: pd.DataFrame) -> tuple[str, ...]:
             f"Wild: half the data sets spread more than {_WILD:g} times as far as the observed one "
             f"(sd {sd['prior_median']:.3g} against {sd['observed']:.3g})."
         )
+    return (*found, *_outside(table))
+
+
+def _outside(table: pd.DataFrame) -> tuple[str, ...]:
+    """Return which statistics no simulated data set reaches."""
     outside = [name for name, row in table.iterrows() if not 0.0 < row["rank"] < 1.0]
-    if outside:
-        found.append(
-            f"The observed {', '.join(map(str, outside))} lies outside all that was simulated: "
-            "the priors hold such data for next to impossible."
-        )
-    return tuple(found)
+    if not outside:
+        return ()
+    return (
+        f"The observed {', '.join(map(str, outside))} lies outside all that was simulated: "
+        "the priors hold such data for next to impossible.",
+    )

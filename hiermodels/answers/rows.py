@@ -278,10 +278,30 @@ def _subpopulations(frame: pd.DataFrame, group: Group, by: Any, index: Ints, kno
     return found
 
 
+def _totals(design: Design, frame: pd.DataFrame) -> tuple[Floats, tuple[str, ...]]:
+    """Return the sums of new rows' counts by category; 1 where a column is absent."""
+    response = design.formula.response
+    if not all(name in frame.columns for name in response.columns):
+        note = f"the data have no columns for {response.label}: expectations are of one count a row"
+        return np.ones(len(frame)), (note,)
+    columns = {n: as_predictor(needed_column(frame, n), n) for n in response.columns}
+    counts = [evaluate_number(own, columns, "count") for own in design.formula.counts]
+    total = np.sum(counts, axis=0)
+    bad = np.flatnonzero((np.min(counts, axis=0) < 0) | (total != np.round(total)))
+    if bad.size:
+        raise DataError(
+            f"The counts {response.label} are negative or no whole numbers at "
+            f"{row_label(frame.index, int(bad[0]))}."
+        )
+    return np.asarray(total, dtype=np.float64), ()
+
+
 def _trials(design: Design, frame: pd.DataFrame) -> tuple[Floats | None, tuple[str, ...]]:
     """Return the numbers of trials of new rows; 1 where the column is absent."""
     if design.trials is None:
         return None, ()
+    if design.formula.counts:
+        return _totals(design, frame)
     expression = design.formula.additions["trials"].expression
     if not expression.columns:
         return np.full(len(frame), design.trials[0]), ()

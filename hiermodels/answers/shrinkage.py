@@ -28,7 +28,7 @@ from hiermodels.answers.own_rows import predictor_draws
 from hiermodels.answers.product_rows import with_product_rows
 from hiermodels.answers.roots import covariance_roots, draw_positions
 from hiermodels.answers.scoring import Rows
-from hiermodels.engines.responses import PARAMETERS
+from hiermodels.engines.responses import parameter_names
 from hiermodels.errors import FitError
 from hiermodels.spec.design import Group
 
@@ -91,7 +91,7 @@ def rest(fit: Fitted, group: Group) -> Floats:
 def _rows(fit: Fitted) -> Rows:
     """Return the response with its precisions; further parameters at their posterior means."""
     design, family = fit.model.design, fit.model.family
-    names = tuple(name for name in PARAMETERS.get(family.name, ()) if name != "nu")
+    names = tuple(name for name in parameter_names(family) if name != "nu")
     if family.name == "gaussian" and "sigma" not in [own.name for own in design.parameters]:
         return response_rows(design, family, residual_sd(fit))
     if not names:

@@ -15,15 +15,16 @@ from hiermodels.answers.new_levels import covariance_factor
 from hiermodels.answers.predictors import GroupEffects, linear_draws, parameter_draws
 from hiermodels.answers.residual_rows import draw_residual_rows, residual_sds
 from hiermodels.answers.rows import Linear, all_groups, own_rows, parameter_designs, predictor_of
+from hiermodels.answers.stand_ins import with_stand_in
 from hiermodels.answers.vocabulary import Variable, variables
 from hiermodels.engines.bounded_responses import draw_truncated
-from hiermodels.engines.responses import PARAMETERS, draw_response
+from hiermodels.engines.responses import draw_response, parameter_names
 from hiermodels.errors import DataError, FitError
 from hiermodels.spec.additions import Truncation, read_bounds
 from hiermodels.spec.design import Design, Group, build_design
 from hiermodels.spec.families import Family, as_family
 from hiermodels.spec.formula import ModelFormula, parse_formula
-from hiermodels.spec.names import effect_name, indexed, nu_name
+from hiermodels.spec.names import coef_dim, effect_name, nu_name
 
 Floats = npt.NDArray[np.float64]
 _ONE = np.zeros(1, dtype=np.intp)
@@ -38,7 +39,7 @@ def simulate_response(
     link: str | None = None,
     covariances: Mapping[str, Any] | None = None,
     seed: int | None = None,
-) -> "pd.Series[float]":
+) -> "pd.Series[Any] | pd.DataFrame":
     """Draw a response from a model at given parameters.
 
     Parameters
@@ -55,7 +56,9 @@ def simulate_response(
         parameters; ``ar``, ``cosy``, ``cor_residual``. Elements may be named too:
         ``"sd_Subject[Days]"``. Of ``gr(g, by=h)`` ``sd_<g>`` has a line for each subpopulation
         and ``cor_<g>`` a matrix or number, or both are mappings by it. ``r_<g>`` (levels, effects)
-        fixes the group effects, which are drawn else.
+        fixes the group effects, which are drawn else. For ``"categorical"`` ``levels`` are the
+        response's, the reference first, and for counts by category ``trials`` the rows' totals;
+        by default they are those of the data.
     family : str or Family
     link : str, optional
     covariances : dict of str to pandas.DataFrame or array, optional
@@ -66,7 +69,8 @@ def simulate_response(
     Returns
     -------
     pandas.Series
-        Indexed as the data, named as the response; for an ordered response categories from 1.
+        Indexed as the data, named as the response; for an ordered response categories from 1, for
+        levels a categorical. A pandas.DataFrame of counts by category.
         Within the bounds of ``trunc()``; under ``cens()`` the response before it is censored.
 
     Raises
@@ -88,18 +92,26 @@ def simulate_response(
     ((180,), 'Reaction')
     """
     parsed = formula if isinstance(formula, ModelFormula) else parse_formula(formula)
+    parsed = parsed.written or parsed
     chosen = as_family(family, link)
     if not isinstance(data, pd.DataFrame):
         raise DataError(f"data must be a pandas DataFrame; got {type(data).__name__}.")
-    frame = _with_response(parsed, data.reset_index(drop=True), chosen, params)
+    frame, given = with_stand_in(parsed, data.reset_index(drop=True), chosen, params)
     # bounds are kept by the draw; what the design gets in place of the response knows none
     others = {k: v for k, v in parsed.additions.items() if k not in ("cens", "trunc")}
     design = build_design(replace(parsed, additions=others), frame, chosen, covariances)
+    chosen = chosen.with_levels(design.response_levels)
     bounds = read_bounds(parsed, frame.loc[design.data.index])
     rng = np.random.default_rng(seed)
-    values = draw_from(design, chosen, parameter_point(design, chosen, params, rng), rng, bounds)
-    out = np.full(len(frame), np.nan)
+    values = draw_from(design, chosen, parameter_point(design, chosen, given, rng), rng, bounds)
+    out = np.full((len(frame), *values.shape[1:]), np.nan)
     out[design.data.index.to_numpy()] = values
+    if chosen.response == "counts":
+        return pd.DataFrame(out, index=data.index, columns=list(design.response_levels))
+    if chosen.response == "levels":
+        codes = np.where(np.isnan(out), -1, out).astype(np.intp)
+        drawn = pd.Categorical.from_codes(codes, pd.Index(design.response_levels))
+        return pd.Series(drawn, index=data.index, name=design.response)
     return pd.Series(out, index=data.index, name=design.response)
 
 
@@ -110,7 +122,7 @@ def draw_from(
     rng: np.random.Generator,
     bounds: Truncation | None = None,
 ) -> Floats:
-    """Draw the response of every row at a posterior of one draw, (n,).
+    """Draw the response of every row at a posterior of one draw, (n,) or (n, K).
 
     Parameters
     ----------
@@ -148,7 +160,7 @@ def draw_from(
             )
         values: Mapping[str, Floats] = {"sigma": residual_sds(design, point, _ONE)}
     else:
-        names = PARAMETERS.get(family.name, ())
+        names = parameter_names(family)
         values = parameter_draws(design, point, rows, _ONE, effects, names)
     if bounds is not None:
         within = (bounds.lower, bounds.upper)
@@ -210,7 +222,7 @@ def _drawn_effects(
             if name in point:
                 continue
             values = _effects_of(point, linear, group, parameter, rng)
-            dims = ("chain", "draw", group.name, f"{group.name}_coef")
+            dims = ("chain", "draw", group.name, coef_dim(group.name, parameter))
             coords = {group.name: list(group.levels), dims[3]: list(group.coefs)}
             found[name] = xr.DataArray(values[None, None], dims=dims, coords=coords)
     return found
@@ -232,37 +244,3 @@ def _effects_of(
         nu = float(point[name].values[0, 0])
         values = values * np.sqrt(nu / rng.chisquare(nu, len(values)))[:, None]
     return np.asarray(values)
-
-
-# --- a response that fits the family ----------------------------------------------------------
-
-
-def _with_response(
-    formula: ModelFormula, data: pd.DataFrame, family: Family, params: Mapping[str, Any]
-) -> pd.DataFrame:
-    """Return the data with a stand-in for the response, which the design needs and nothing uses."""
-    right = {name for expression in formula.factors.values() for name in expression.columns}
-    right |= {name for bar in formula.bars for name in bar.group}
-    right |= {name for offset in formula.offsets for name in offset.columns}
-    frame = data.copy()
-    for name in formula.response.columns:
-        if name not in right:
-            frame[name] = _stand_in(family, len(frame), params)
-    return frame
-
-
-def _stand_in(family: Family, n: int, params: Mapping[str, Any]) -> Any:
-    """Return values that the family allows, not all the same."""
-    turn = np.arange(n)
-    if family.name == "cumulative":
-        own = 0  # cutpoints by their own names
-        while indexed("cutpoints", f"{own + 1}|{own + 2}") in params:
-            own += 1
-        count = (np.size(params["cutpoints"]) if "cutpoints" in params else own) + 1
-        labels = [str(k + 1) for k in range(count)]
-        return pd.Categorical([labels[k] for k in turn % count], categories=labels, ordered=True)
-    if family.name == "beta":
-        return 0.25 + 0.5 * (turn % 2)
-    if family.name in ("gaussian", "t", "gamma"):
-        return 1.0 + turn % 2
-    return turn % 2

@@ -17,7 +17,7 @@ from hiermodels.answers.fitted import Fitted
 from hiermodels.answers.new_levels import NewLevels
 from hiermodels.answers.predicted import check_interval
 from hiermodels.answers.prediction import chosen_draws, fresh_seed, posterior_of, predict
-from hiermodels.engines.responses import PARAMETERS, log_likelihood
+from hiermodels.engines.responses import log_likelihood, parameter_names
 from hiermodels.errors import DataError, FitError
 from hiermodels.spec.additions import read_additions
 from hiermodels.spec.coding import evaluate
@@ -80,7 +80,8 @@ def predict_to(
     Raises
     ------
     FitError
-        An argument is not among those allowed, or draws of the group effects were not kept.
+        An argument is not among those allowed, draws of the group effects were not kept, or the
+        response is a category.
     DataError
         The source cannot be read, lacks a column, or has a level that the fit has not seen.
 
@@ -96,6 +97,12 @@ def predict_to(
         if own not in EVERYTHING:
             raise FitError(f"got what={own!r}; allowed are {', '.join(map(repr, EVERYTHING))}.")
     check_interval(interval)
+    family = fit.model.family
+    if family.ordinal or family.by_level:
+        raise FitError(
+            f"predict_to() writes one expectation a row, and family={family.name!r} has one for "
+            "each category. Use hm.predict(fit, rows) on some rows at a time."
+        )
     chosen_draws(posterior_of(fit), draws)
     stream = open_stream(
         pa.Table.from_pandas(source) if isinstance(source, pd.DataFrame) else source
@@ -200,7 +207,7 @@ class _Maker:
         posterior = posterior_of(self.fit)
         take, _ = chosen_draws(posterior, self.draws)
         found: dict[str, Floats] = {}
-        for name in PARAMETERS[model.family.name]:
+        for name in parameter_names(model.family):
             if name == "sigma":
                 found[name] = self._sigma(frame, additions)
             else:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hiermodels.answers.rows import parameter_designs, predictor_of
-from hiermodels.engines.responses import PARAMETERS
+from hiermodels.engines.responses import parameter_names
 from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family
 from hiermodels.spec.names import (
@@ -68,7 +68,7 @@ def variables(design: Design, family: Family) -> tuple[Variable, ...]:
         found += _linear(design, parameter)
     found += _residual(design, formulas)
     known = {variable.name for variable in found}
-    for name in PARAMETERS.get(family.name, ()):
+    for name in parameter_names(family):
         if name in formulas or name in known or (name == "sigma" and design.residual is not None):
             continue
         labels: tuple[tuple[str, tuple[str, ...]], ...] = ()

@@ -58,7 +58,8 @@ def to_bambi(model: Model, drop_correlations: bool = False) -> Any:
     ------
     EngineError
         Bambi cannot express the model: correlated group effects or residuals, known variances, a
-        covariance between levels, a sd per stratum, or a family of the user's own.
+        covariance between levels, a sd per stratum, a linear predictor for each level of the
+        response, or a family of the user's own.
 
     Examples
     --------
@@ -101,6 +102,11 @@ def _check_expressible(design: Design, family: Family) -> None:
     """Raise EngineError at what Bambi has no words for."""
     if family.own is not None:
         raise _cannot("a model by a record of your own family", "Give Bambi the family itself.")
+    if family.by_level:
+        raise _cannot(
+            f"family={family.name!r} with priors of each level's own coefficients",
+            "Write its formula for Bambi by hand, with a prior for all levels together.",
+        )
     for name in ("precision", "se"):
         if getattr(design, name) is not None:
             raise _cannot(f"{name}()", "Leave it out, or fit the model here.")

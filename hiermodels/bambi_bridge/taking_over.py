@@ -67,6 +67,12 @@ def from_bambi(bmb_model: Any) -> Model:
     """
     _check_known(bmb_model)
     family = as_family(bmb_model.family)
+    if family.by_level:
+        raise EngineError(
+            f"Models of Bambi's with family={family.name!r} are not taken over: its priors are of "
+            "all levels together, and here each level has its own. Write hm.Model(formula, data, "
+            f"family={family.name!r}, priors=...)."
+        )
     components = bmb_model._components
     model = Model(
         _formulas(bmb_model, family), bmb_model.data, family, _required(bmb_model, family)

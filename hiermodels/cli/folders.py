@@ -19,7 +19,9 @@ TABLES = ("fixef", "varcorr", "correlations", "ranef", "coef")
 
 def tables_of(fit: "hm.Fit") -> dict[str, pd.DataFrame]:
     """Return the tables of a fit by name; without groups, the coefficients alone."""
-    names = TABLES if fit.model.design.groups else TABLES[:1]
+    design = fit.model.design
+    grouped = design.groups or any(part.groups for part in design.parameters)
+    names = TABLES if grouped else TABLES[:1]
     return {name: getattr(fit, name)() for name in names}
 
 

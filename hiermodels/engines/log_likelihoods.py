@@ -1,4 +1,4 @@
-"""Pointwise log likelihoods of every family with a kernel, as plain array functions.
+"""Pointwise log likelihoods of families with a kernel and of those by level, as array functions.
 
 They start from the linear predictor rather than the mean, so that they stay exact where a mean
 rounds to 0, 1 or infinity. The samplers have kernels of their own; these serve whatever looks at a
@@ -11,6 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from hiermodels.engines.response_levels import (
+    categorical,
+    dirichlet_multinomial,
+    multinomial,
+)
 from hiermodels.engines.response_links import (
     LinkedFamily,
     cumulative_log_probabilities,
@@ -155,5 +160,8 @@ LOG_LIKELIHOODS: dict[str, LogLikelihood] = {
     "cumulative": _cumulative,
     "zero_inflated_poisson": _zero_inflated(_poisson),
     "zero_inflated_negativebinomial": _zero_inflated(_negativebinomial),
+    "categorical": categorical,
+    "multinomial": multinomial,
+    "dirichlet_multinomial": dirichlet_multinomial,
 }
 """By family, from ``(family, y, eta, parameters, trials)`` to the pointwise log likelihood."""

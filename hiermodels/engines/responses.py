@@ -4,7 +4,7 @@ Every function takes the family (anything with ``name`` and ``link``), the linea
 the other parameters on the response scale. Everything broadcasts, rows last: a linear predictor
 of shape (draws, rows) goes with a parameter of shape (draws, 1), (draws, rows) or (). The cutpoints
 of the cumulative family have the shape (draws, K - 1), without an axis of rows; its response is the
-code of a category, 0 to K - 1.
+code of a category, 0 to K - 1, as that of the categorical family; counts by category are (n, K).
 """
 
 from collections.abc import Callable, Mapping
@@ -13,6 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hiermodels.engines.log_likelihoods import LOG_LIKELIHOODS
+from hiermodels.engines.response_levels import (
+    BY_LEVEL,
+    draw_levels,
+    level_mean,
+    level_parameters,
+    level_variance,
+)
 from hiermodels.engines.response_links import (
     LinkedFamily,
     complement,
@@ -37,11 +44,14 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     "cumulative": ("cutpoints",),
     "zero_inflated_poisson": ("zi",),
     "zero_inflated_negativebinomial": ("shape", "zi"),
+    "categorical": (),
+    "multinomial": (),
+    "dirichlet_multinomial": (),
 }
-"""The parameters of each family besides its mean."""
+"""The parameters of each family besides its mean; see :func:`parameter_names`."""
 
-CATEGORICAL: frozenset[str] = frozenset({"cumulative"})
-"""Families whose mean is a probability for each category."""
+CATEGORICAL: frozenset[str] = frozenset({"cumulative", "categorical"})
+"""Families whose mean is a probability for each category, and whose response is a code."""
 
 WITH_TRIALS: frozenset[str] = frozenset({"binomial", "beta_binomial"})
 """Families that count successes in a number of trials."""
@@ -49,6 +59,27 @@ WITH_TRIALS: frozenset[str] = frozenset({"binomial", "beta_binomial"})
 # Beyond it NumPy cannot draw, and the normal distribution is the Poisson's to 8 digits.
 _LARGE_COUNT = 1e15
 _TINY = float(np.finfo(np.float64).tiny)
+
+
+def parameter_names(family: LinkedFamily) -> tuple[str, ...]:
+    """Return the parameters of a family besides its mean, the levels' linear predictors included.
+
+    Parameters
+    ----------
+    family : Family
+
+    Returns
+    -------
+    tuple of str
+        Empty too for a family without a response distribution here.
+
+    Examples
+    --------
+    >>> from hiermodels import Family
+    >>> parameter_names(Family("categorical").with_levels(["a", "b", "c"]))
+    ('mu_b', 'mu_c')
+    """
+    return (*PARAMETERS.get(family.name, ()), *level_parameters(family))
 
 
 def log_likelihood(
@@ -65,7 +96,8 @@ def log_likelihood(
     ----------
     family : Family
     y : array_like (n,)
-        In the family's support; for ``cumulative`` codes 0 to K - 1.
+        In the family's support; for ``cumulative`` and ``categorical`` codes 0 to K - 1; counts by
+        category (n, K).
     eta : array_like (..., n)
         The linear predictor of the mean.
     parameters : mapping of str to array_like
@@ -122,7 +154,8 @@ def mean_response(
     ndarray (..., n)
         With ``trials`` the expected number of successes; for zero-inflated families the zeros are
         counted in; for ``t`` the location, which is the mean where ``nu`` is above 1. For
-        ``cumulative`` the probability of each category, (..., n, K).
+        ``cumulative`` and ``categorical`` the probability of each category, for counts by
+        category their expectations, (..., n, K).
 
     Examples
     --------
@@ -131,8 +164,10 @@ def mean_response(
     [5.0]
     """
     needed = [name for name in PARAMETERS.get(family.name, ()) if name in ("zi", "cutpoints")]
-    values = _checked(family, parameters, needed)
+    values = _checked(family, parameters, [*needed, *level_parameters(family)])
     eta = _floats(eta)
+    if family.name in BY_LEVEL:
+        return level_mean(family, eta, values, _floats(1.0 if trials is None else trials))
     if family.name in CATEGORICAL:
         return np.exp(cumulative_log_probabilities(family, eta, values["cutpoints"]))
     mu = mean(family, eta)
@@ -157,8 +192,8 @@ def variance_response(
     Returns
     -------
     ndarray (..., n)
-        Infinite for ``t`` with ``nu`` of at most 2. For ``cumulative`` the variance of each
-        category's indicator, (..., n, K).
+        Infinite for ``t`` with ``nu`` of at most 2. For ``cumulative`` and ``categorical`` the
+        variance of each category's indicator, for counts by category of each, (..., n, K).
 
     Examples
     --------
@@ -168,6 +203,8 @@ def variance_response(
     """
     values = _checked(family, parameters)
     eta = _floats(eta)
+    if family.name in BY_LEVEL:
+        return level_variance(family, eta, values, _floats(1.0 if trials is None else trials))
     if family.name in CATEGORICAL:
         p = np.exp(cumulative_log_probabilities(family, eta, values["cutpoints"]))
         return np.asarray(p * (1.0 - p))
@@ -195,7 +232,8 @@ def draw_response(
     Returns
     -------
     ndarray (..., n)
-        Counts and codes of categories are whole numbers, as float64.
+        Counts and codes of categories are whole numbers, as float64; counts by category
+        (..., n, K).
 
     Examples
     --------
@@ -208,6 +246,8 @@ def draw_response(
     values = _checked(family, parameters)
     eta = _floats(eta)
     n = np.asarray(1.0 if trials is None else trials, dtype=np.float64)
+    if family.name in BY_LEVEL:
+        return draw_levels(family, eta, values, n, rng)
     if family.name in CATEGORICAL:
         return _draw_category(family, eta, values, rng)
     shape = np.broadcast_shapes(eta.shape, n.shape, *(value.shape for value in values.values()))
@@ -236,7 +276,7 @@ def _checked(
             f"The family {family.name!r} has no response distribution here; known are "
             f"{', '.join(PARAMETERS)}."
         )
-    names = PARAMETERS[family.name] if needed is None else needed
+    names = parameter_names(family) if needed is None else needed
     missing = [name for name in names if name not in parameters]
     if missing:
         raise EngineError(

@@ -122,7 +122,7 @@ def _check(model: object, method: str) -> str:
     reason = not_integrable(model.design)
     if reason is not None:
         raise EngineError(f"mle() cannot estimate this model: {reason}. Use model.fit().")
-    if model.design.parameters:
+    if model.design.parameters and not model.family.by_level:
         raise EngineError(
             f"mle() takes no formula for {model.design.parameters[0].name} with coefficients of "
             "its own here. Use model.fit()."

@@ -186,9 +186,11 @@ class Fit:
         Raises
         ------
         FitError
-            Where the group effects were left out of the posterior, being beyond ``memory``.
+            Where the group effects were left out of the posterior, being beyond ``memory``; or
+            each row has an expectation for every category (:func:`hiermodels.predict`).
         """
         design = self.model.design
+        self._check_one_mean("fitted")
         low, high = tails(prob)
         found = np.empty((design.n, 4))
         total = self.posterior.sizes["chain"] * self.posterior.sizes["draw"]
@@ -211,9 +213,19 @@ class Fit:
             As for :meth:`fitted`.
         """
         design = self.model.design
+        self._check_one_mean("residuals")
         mean = self.fitted()["mean"].to_numpy()
         first = 1.0 if self.model.family.ordinal else 0.0
         return pd.Series(design.y + first - mean, index=design.data.index, name="residual")
+
+    def _check_one_mean(self, function: str) -> None:
+        """Raise FitError where rows have no one expectation."""
+        family = self.model.family
+        if family.by_level:
+            raise FitError(
+                f"{function}() gives one number a row, and family={family.name!r} has one for each "
+                f"of {', '.join(self.model.design.response_levels)}: hm.predict(fit).to_frame()."
+            )
 
     # --- keeping
 

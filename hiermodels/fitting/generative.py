@@ -27,6 +27,7 @@ from hiermodels.fitting.graph_response import OBS, add_response
 from hiermodels.fitting.graph_shrinkage import add_shares
 from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family
+from hiermodels.spec.names import CATEGORY_DIM
 from hiermodels.spec.priors import ResolvedPriors
 from hiermodels.spec.shares import Shares, find_shares
 
@@ -93,6 +94,8 @@ def build_generative(
     """
     coords: Coords = {OBS: np.arange(design.n)}
     coords |= part_coords(design) | residual_coords(design.residual) | parameter_coords(design)
+    if design.formula.counts:
+        coords[CATEGORY_DIM] = design.response_levels
     with pm.Model(coords=coords) as model:
         shares = find_shares(priors)
         if shares is not None and shares.residual:

@@ -2,7 +2,8 @@
 
 A density takes the response, the linear predictor and the further parameters, each (n,) or one
 value: positive parameters by their logarithms, probabilities by their log odds, cutpoints as they
-are. What PyMC's own densities would lose far out is kept: mean and parameters enter as logarithms,
+are. Of a response by level one input holds the linear predictors of all levels (n, K). What PyMC's
+own densities would lose far out is kept: mean and parameters enter as logarithms,
 gamma functions in combinations that do not cancel.
 """
 
@@ -26,6 +27,11 @@ from hiermodels.fitting.graph_functions import (
     log_success,
     mean_of,
     stirling_rest,
+)
+from hiermodels.fitting.graph_levels import (
+    categorical_density,
+    dirichlet_multinomial_density,
+    multinomial_density,
 )
 from hiermodels.spec.families import Family
 
@@ -70,6 +76,11 @@ def row_density(family: Family, trials: np.ndarray | None) -> RowDensity:
         "beta": lambda: _beta(link),
         "cumulative": lambda: _cumulative(link),
         "sratio": lambda: _stopping_ratio(link),
+        "categorical": lambda: RowDensity(*categorical_density(), signature="(k)->()"),
+        "multinomial": lambda: RowDensity(*multinomial_density(trials), signature="(k)->(k)"),
+        "dirichlet_multinomial": lambda: RowDensity(
+            *dirichlet_multinomial_density(trials), signature="(k)->(k)"
+        ),
         "zero_inflated_poisson": lambda: _zero_inflated(_poisson(link)),
         "zero_inflated_negativebinomial": lambda: _zero_inflated(_negative_binomial(link)),
     }

@@ -11,11 +11,13 @@ from hiermodels.fitting.graph_bounds import log_rows
 from hiermodels.fitting.graph_densities import RowDensity, row_density
 from hiermodels.fitting.graph_families import plain_distribution
 from hiermodels.fitting.graph_functions import log_odds, mean_of
+from hiermodels.fitting.graph_levels import level_predictors
 from hiermodels.fitting.graph_parameters import ParameterValue
 from hiermodels.fitting.graph_parts import data, free_name
 from hiermodels.fitting.graph_residual import add_correlated, row_sd
 from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family
+from hiermodels.spec.names import CATEGORY_DIM
 
 OBS = "obs"
 
@@ -52,6 +54,8 @@ def add_response(
             add_correlated(name, design, eta, rows, correlation)
             return
         inputs = [eta, rows]
+    elif family.by_level:
+        inputs = [level_predictors(family, eta, parameters)]
     elif not family.has_kernel and not family.ordinal:
         _add_plain(name, design, *plain_distribution(family, design.trials, eta, parameters))
         return
@@ -120,6 +124,6 @@ def _add_custom(
         dist=draw,
         signature=density.signature,
         observed=design.y,
-        dims=OBS,
+        dims=(OBS, CATEGORY_DIM) if design.formula.counts else OBS,
         class_name="".join(word.capitalize() for word in family.name.split("_")),
     )

@@ -20,6 +20,7 @@ from hiermodels.spec.distributions import as_prior
 from hiermodels.spec.families import Family, as_family
 from hiermodels.spec.formula import ModelFormula, parse_formula
 from hiermodels.spec.frame import Dropped
+from hiermodels.spec.names import of_parameter
 from hiermodels.spec.rowless import product_rows
 
 
@@ -107,7 +108,8 @@ def _model(tree: xr.DataTree, path: str | Path, data: pd.DataFrame | None, given
         )
     _check_same(tree, design, path)
     design = replace(design, dropped=_dropped(attrs))
-    return _as_it_was(tree, formula, family, design)
+    family = family.with_levels(design.response_levels)
+    return _as_it_was(tree, design.formula, family, design)
 
 
 def _counted(tree: xr.DataTree, frame: pd.DataFrame) -> tuple[pd.DataFrame, str | None]:
@@ -149,6 +151,15 @@ def _as_it_was(tree: xr.DataTree, formula: ModelFormula, family: Family, design:
     )
 
 
+def _lost_level(design: Design, posterior: xr.Dataset) -> str:
+    """Return the first level's linear predictor that the draws do not have; empty without one."""
+    for part in design.parameters:
+        dim = of_parameter(part.name, "coef")
+        if part.slopes and (dim not in posterior or list(posterior[dim].values) != [*part.slopes]):
+            return part.name
+    return ""
+
+
 def _check_same(tree: xr.DataTree, design: Design, path: str | Path) -> None:
     """Raise FitError where the design is not that of the draws."""
     name = archive.response_name(design)
@@ -159,6 +170,8 @@ def _check_same(tree: xr.DataTree, design: Design, path: str | Path) -> None:
         difference = f"{design.n} complete rows, where the fit used {observed.sizes['obs']}"
     elif name not in observed or not np.array_equal(design.y, observed[name].values):
         difference = f"another response {design.response}"
+    elif design.by_level and (lost := _lost_level(design, posterior)):
+        difference = f"another coefficient of {lost}"
     elif design.slopes and list(posterior["coef"].values) != list(design.slopes):
         difference = f"the coefficients {', '.join(design.slopes)}"
     else:

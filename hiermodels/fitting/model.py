@@ -60,8 +60,8 @@ class Model:
         ``"gaussian"``, ``"t"``, ``"bernoulli"``, ``"binomial"``, ``"beta_binomial"``,
         ``"poisson"``, ``"negativebinomial"``, ``"gamma"``, ``"beta"``, ``"cumulative"``,
         ``"zero_inflated_poisson"`` or ``"zero_inflated_negativebinomial"``, which have compiled
-        kernels; the others of Bambi's that have one response and one mean, such as ``"weibull"``
-        or ``"hurdle_poisson"`` (see :class:`Family`), which are compiled by PyMC; or a Family of
+        kernels; the others of Bambi's, such as ``"weibull"``, ``"hurdle_poisson"`` or
+        ``"categorical"`` (see :class:`Family`), which are compiled by PyMC; or a Family of
         Bambi's, a user's own too.
     priors : dict, optional
         By name of the posterior or of a coefficient: ``{"sd": "HalfNormal(sigma=2)"}``; see
@@ -124,6 +124,7 @@ class Model:
         parsed = formula if isinstance(formula, ModelFormula) else parse_formula(formula)
         chosen = as_family(family, link)
         design = read_design(parsed, data, chosen, covariances, parse_memory(memory), progress)
+        chosen = chosen.with_levels(design.response_levels)
         resolved = resolve_priors(design, chosen, priors)
         user = {key: as_prior(value) for key, value in (priors or {}).items()}
         check_centred(design, centred)
@@ -330,7 +331,8 @@ class Model:
         Parameters
         ----------
         y : array_like (n,)
-            As ``design.y`` holds it: after transformations, categories by number from 0.
+            As ``design.y`` holds it: after transformations, categories by number from 0, counts
+            by category (n, K).
 
         Raises
         ------

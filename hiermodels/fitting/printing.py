@@ -21,6 +21,8 @@ def notes(design: Design) -> list[str]:
         found.append(f"{design.dropped}.")
     if design.thresholds:
         found.append(f"{design.response}: categories {' < '.join(design.response_levels)}.")
+    elif design.by_level:
+        found.append(f"{design.response}: {_levels(design)}.")
     elif design.response_levels:
         failure, success = design.response_levels
         found.append(f"{design.response}: success is {success!r}, failure is {failure!r}.")
@@ -38,6 +40,14 @@ def notes(design: Design) -> list[str]:
     if design.residual is not None and design.residual.note:
         found.append(design.residual.note)
     return found
+
+
+def _levels(design: Design) -> str:
+    """Return a response's levels, and what their linear predictors stand for."""
+    first, *others = design.response_levels
+    if len(design.parameters) > len(others):
+        return f"counts of {', '.join(design.response_levels)}, each with a linear predictor"
+    return f"reference {first!r}; log odds against it of {', '.join(map(repr, others))}"
 
 
 def _count(part: Predictor) -> str:
@@ -102,11 +112,11 @@ def model_text(
     head = [
         f"Model: {formula}",
         f"Family: {family.name} ({family.link} link)",
-        f"Data: {design.n:,} rows, {_count(design)}",
+        f"Data: {design.n:,} rows{'' if design.by_level else f', {_count(design)}'}",
         *(f"Note: {note}" for note in notes(design)),
         *(_group_text(group) for group in design.groups),
     ]
-    if not design.groups:
+    if not design.groups and not design.by_level:
         nothing = "none (a plain regression)" if not design.parameters else "none of the mean"
         head.append(f"Groups: {nothing}")
     for part in design.parameters:

@@ -16,6 +16,7 @@ from hiermodels.fitting.products_archive import products_to_datasets
 from hiermodels.fitting.publishing import publish
 from hiermodels.fitting.sampling import Draws
 from hiermodels.spec.design import Design
+from hiermodels.spec.names import CATEGORY_DIM
 from hiermodels.spec.rowless import RowlessDesign
 from hiermodels.spec.whole import Counted
 
@@ -40,7 +41,8 @@ def fit_tree(model: "Model", drawn: Draws, limit: int, seed: int) -> xr.DataTree
     if isinstance(design, RowlessDesign):
         groups |= products_to_datasets(design)
     else:
-        observed = {archive.response_name(design): (OBS, design.y)}
+        dims = (OBS, CATEGORY_DIM) if design.formula.counts else (OBS,)
+        observed = {archive.response_name(design): (dims, design.y)}
         groups["observed_data"] = xr.Dataset(observed)
         groups["constant_data"] = _constant_data(design)
         if int(design.data.memory_usage(deep=True).sum()) <= limit:

@@ -20,20 +20,19 @@ from hiermodels.spec.additions import (
     read_truncation,
 )
 from hiermodels.spec.checks import check_groups, check_partitions
-from hiermodels.spec.coding import evaluate
+from hiermodels.spec.design_response import check_counted, read_levels, read_response
 from hiermodels.spec.encoding import Encoding
 from hiermodels.spec.families import Family
 from hiermodels.spec.formula import ModelFormula, ParameterFormula
-from hiermodels.spec.frame import Dropped, as_predictor, complete_rows, is_boolean
-from hiermodels.spec.functions import as_boolean_factor
+from hiermodels.spec.frame import Dropped, complete_rows
 from hiermodels.spec.grouping import Covariances
+from hiermodels.spec.level_formulas import formula_by_level
 from hiermodels.spec.matrices import Column, Matrix
-from hiermodels.spec.names import check_group_names
+from hiermodels.spec.names import CATEGORY_DIM, check_group_names
 from hiermodels.spec.predictor_coding import Coded, code_predictor
 from hiermodels.spec.predictors import Group, ParameterDesign, Term, intercept_position
 from hiermodels.spec.reading import Reading
 from hiermodels.spec.residual import Additions, Residual, build_residual
-from hiermodels.spec.responses import Response, as_response
 from hiermodels.spec.terms import Bar, GroupStructure
 from hiermodels.spec.whole import Counted, Stands, Whole
 
@@ -62,9 +61,11 @@ class Design:
     response : str
         Name of the response, such as ``"log(y)"``.
     response_levels : tuple of str
-        For a factor response: failure, success; for an ordinal one the categories in order.
+        For a factor response: failure, success; for an ordinal one the categories in order; of
+        categories without an order all of them, the reference first; of counts their columns.
     y : ndarray (n,)
-        For an ordinal response the number of the category, from 0.
+        For an ordinal or categorical response the number of the category, from 0; for counts by
+        category (n, K).
     matrix, centred : Matrix
         Population columns with the intercept's, raw and with numeric predictors centred; ``X`` and
         ``X_centred`` are the arrays.
@@ -74,6 +75,7 @@ class Design:
     offset : ndarray (n,)
         On the link scale; zeros without offsets.
     trials, weights, precision, se : ndarray (n,) or None
+        The trials of counts by category are the rows' sums.
     se_with_sigma : bool
         Whether a residual sd is estimated besides known standard errors.
     terms : tuple of Term
@@ -160,6 +162,11 @@ class Design:
         return tuple(c.name for c in self.columns if c.parts)
 
     @property
+    def by_level(self) -> bool:
+        """Whether each level of the response has a linear predictor: one of :attr:`parameters`."""
+        return self.formula.written is not None
+
+    @property
     def threshold_labels(self) -> tuple[str, ...]:
         """What the cutpoints are called: ``"low|mid"`` between neighbouring categories."""
         if not self.thresholds:
@@ -203,13 +210,19 @@ def build_design(
     DataError
         The data do not fit the formula or the family; the message names column and row.
     """
+    check_counted(formula, family)
+    if family.by_level:
+        levels = read_levels(formula, family, data)
+        family = family.with_levels(levels)
+        formula = formula_by_level(formula, family)
     parameter_formulas = _parameter_formulas(formula, family)
     every_bar = (*formula.bars, *(bar for own in parameter_formulas for bar in own.bars))
     check_groups(every_bar)
     known = _check_covariances(covariances, every_bar)
     check_group_names(
         tuple(dict.fromkeys(bar.group_name for bar in every_bar)),
-        tuple(own.name for own in family.parameters),
+        # counts by category have a dim of that name
+        (*(own.name for own in family.parameters), *((CATEGORY_DIM,) if formula.counts else ())),
         tuple(dict.fromkeys(bar.structure.by for bar in every_bar if bar.structure.by)),
     )
     kept, dropped = complete_rows(formula, data)
@@ -228,7 +241,7 @@ def build_design(
         whole=whole,
     )
     additions = read_additions(formula, family, kept)
-    response = _response(formula, family, kept, additions.trials)
+    response = read_response(formula, family, kept, additions.trials)
     links = {own.name: own.link for own in family.parameters}
     blocks: list[tuple[ParameterDesign, Encoding]] = []
     for own in parameter_formulas:
@@ -253,7 +266,7 @@ def build_design(
         coefs=tuple(column.name for column in coded.matrix.columns),
         T=coded.T,
         offset=coded.offset,
-        trials=additions.trials,
+        trials=response.y.sum(axis=1) if formula.counts else additions.trials,
         weights=additions.weights,
         precision=additions.precision,
         se=additions.se,
@@ -347,20 +360,6 @@ def _parameter(
         coded.groups,
     )
     return design, coded.encoding
-
-
-def _response(
-    formula: ModelFormula, family: Family, kept: pd.DataFrame, trials: Array | None
-) -> Response:
-    columns = {
-        # truth values keep both levels here, so that a response without failures is allowed
-        name: as_boolean_factor(kept[name])
-        if is_boolean(kept[name])
-        else as_predictor(kept[name], name)
-        for name in formula.response.columns
-    }
-    values = evaluate(formula.response, columns, {})
-    return as_response(values, formula.response.label, family, trials, kept.index)
 
 
 def known_covariances(design: Design) -> dict[str, pd.DataFrame]:

@@ -4,13 +4,14 @@ Names are Bambi's with brms's as aliases; parameters have brms's names and meani
 """
 
 import difflib
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hiermodels.errors import HierModelsError
 from hiermodels.spec.family_table import (
     ALIASES,
-    REFUSED,
+    LEVEL,
     TABLE,
     Entry,
     FamilyParameter,
@@ -18,6 +19,7 @@ from hiermodels.spec.family_table import (
     ResponseKind,
 )
 from hiermodels.spec.links import LINKS
+from hiermodels.spec.names import level_parameter
 from hiermodels.spec.own_families import OwnFamily, own_family
 
 __all__ = [
@@ -46,15 +48,21 @@ class Family:
         kernels; or, run as PyMC graphs, ``"asymmetriclaplace"``, ``"exgaussian"``,
         ``"exponential"``, ``"hurdle_gamma"``, ``"hurdle_lognormal"``,
         ``"hurdle_negativebinomial"``, ``"hurdle_poisson"``, ``"laplace"``, ``"lognormal"``,
-        ``"sratio"``, ``"vonmises"``, ``"wald"``, ``"weibull"`` or ``"zero_inflated_binomial"``.
+        ``"sratio"``, ``"vonmises"``, ``"wald"``, ``"weibull"``, ``"zero_inflated_binomial"``,
+        ``"categorical"``, ``"multinomial"`` or ``"dirichlet_multinomial"``.
         brms's names (``"student"``, ``"negbinomial"``, ...) are read too.
     link : str
         Name of the link: linear predictor = link(mean). Of a zero-inflated family mu is the mean
         of the counts without the added zeros; of ``"cumulative"`` the inverse link is the
         distribution function of the latent response. A hurdle family's mu is that of the
-        distribution without the hurdle; of a log-normal one it is the mean of log y.
+        distribution without the hurdle; of a log-normal one it is the mean of log y. Under
+        ``"softmax"`` linear predictors are log odds against the first level.
     own : OwnFamily or None
         A user's own family, made by :func:`as_family` of Bambi's ``Family``.
+    levels : tuple of str
+        The levels of a response that have a linear predictor each, once a model knows them: all
+        but the first of ``"categorical"`` and ``"multinomial"``, all of
+        ``"dirichlet_multinomial"``. Empty for every other family.
 
     Examples
     --------
@@ -68,6 +76,7 @@ class Family:
     name: str
     link: str = ""
     own: OwnFamily | None = field(default=None, compare=False, repr=False)
+    levels: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         """Check the names, and fill in the family's usual link."""
@@ -92,14 +101,40 @@ class Family:
 
     @property
     def parameters(self) -> tuple[FamilyParameter, ...]:
-        """The parameters besides the mean, in the order of the posterior."""
-        return self._entry.parameters
+        """The parameters besides the mean, in the order of the posterior.
+
+        Of a family by level these are the linear predictors of :attr:`levels`.
+        """
+        by_level = (
+            FamilyParameter(level_parameter(level), self._level_link, "real", True, LEVEL)
+            for level in self.levels
+        )
+        return (*self._entry.parameters, *by_level)
+
+    @property
+    def _level_link(self) -> str:
+        """The link of a level's own linear predictor."""
+        return "log" if self.link == "log" else "identity"
+
+    @property
+    def by_level(self) -> bool:
+        """Whether each level of the response has a linear predictor, rather than the mean."""
+        return self.response in ("levels", "counts")
+
+    def with_levels(self, response_levels: Sequence[str]) -> "Family":
+        """Return the family of a response with these levels; itself unless it is by level."""
+        if not self.by_level:
+            return self
+        # under the softmax link the first level's predictor is zero
+        own = response_levels[1:] if self.link == "softmax" else response_levels
+        return replace(self, levels=tuple(own))
 
     @property
     def response(self) -> ResponseKind:
         """What a response must be: real, positive, unit (0 to 1), binary, trials, count, ordered.
 
-        ``"trials"`` are counts of successes that need ``trials(n)``.
+        ``"trials"`` are counts of successes that need ``trials(n)``, ``"levels"`` categories
+        without an order, ``"counts"`` a column of counts for each of them.
         """
         return self._entry.response
 
@@ -142,19 +177,28 @@ class Family:
         """Return the linear predictor at a mean; same shape."""
         if self.own is not None:
             return self.own.link(mu)
+        self._check_elementwise()
         return LINKS[self.link][0](mu)
 
     def linkinv(self, eta: Any) -> Any:
         """Return the mean at a linear predictor; same shape."""
         if self.own is not None:
             return self.own.linkinv(eta)
+        self._check_elementwise()
         return LINKS[self.link][1](eta)
+
+    def _check_elementwise(self) -> None:
+        """Raise HierModelsError where a mean hangs on the linear predictors of all levels."""
+        if self.by_level:
+            raise HierModelsError(
+                f"The means of family={self.name!r} are functions of all levels' linear "
+                "predictors together, so that no link stands for one of them. hm.predict() gives "
+                "them."
+            )
 
 
 def _unknown(name: Any) -> str:
     """Return what is said of a family that is not known."""
-    if isinstance(name, str) and name in REFUSED:
-        return REFUSED[name]
     close = difflib.get_close_matches(str(name).lower(), [*TABLE, *ALIASES], n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return f"The family {name!r} is not known; allowed are {', '.join(TABLE)}.{hint}"

@@ -16,6 +16,8 @@ ResponseKind = Literal[
     "trials",
     "count",
     "ordered",
+    "levels",
+    "counts",
     "any",
 ]
 ParameterSupport = Literal["positive", "unit", "real", "any"]
@@ -26,6 +28,8 @@ UNORDERED = "each, in any order"
 """Cutpoints that need not increase, with the default prior of cutpoints."""
 GIVEN = "given"
 """There is no default prior: the user gives one."""
+LEVEL = "level"
+"""A level's linear predictor, with the default priors of a Bernoulli response's."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,9 @@ _GRAPHS: dict[str, Entry] = {
         ("von_mises",),
         kernel=False,
     ),
+    "categorical": Entry(("softmax",), "levels", kernel=False),
+    "multinomial": Entry(("softmax",), "counts", kernel=False),
+    "dirichlet_multinomial": Entry(("log",), "counts", kernel=False),
     "wald": Entry(
         ("inverse_squared", "inverse", "identity", "log"),
         "positive",
@@ -177,22 +184,3 @@ TABLE: dict[str, Entry] = _KERNELS | _GRAPHS
 """Every family by its name, which is Bambi's."""
 ALIASES: dict[str, str] = {alias: name for name, entry in TABLE.items() for alias in entry.aliases}
 """Other names, brms's among them."""
-
-REFUSED: dict[str, str] = {
-    "categorical": (
-        "family='categorical' needs a linear predictor for every category but one, and a formula "
-        "here has one for the mean. For two categories use family='bernoulli', for ordered ones "
-        "'cumulative' or 'sratio'; or fit each category against the reference by 'bernoulli'."
-    ),
-    "multinomial": (
-        "family='multinomial' has a column of the response for every category, and a formula "
-        "here has one. Use family='poisson' on counts in long form with a factor of the "
-        "categories and a group effect for each unit, or 'binomial' for two categories."
-    ),
-    "dirichlet_multinomial": (
-        "family='dirichlet_multinomial' has a column of the response for every category, and a "
-        "formula here has one. For two categories use family='beta_binomial'; for more use "
-        "'negativebinomial' on counts in long form with a factor of the categories."
-    ),
-}
-"""Families of Bambi's that a formula with one response and one mean cannot express."""

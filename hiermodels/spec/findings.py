@@ -67,7 +67,9 @@ def find_in_design(design: Design, family: Family) -> Findings:
     else:
         found += list(_in_rows(design, family, parts))
     order = {code: k for k, code in enumerate(KINDS)}
-    return Findings(tuple(sorted(found, key=lambda finding: order[finding.code])), skipped)
+    # levels of a response with one right side say the same
+    told = dict.fromkeys(sorted(found, key=lambda finding: order[finding.code]))
+    return Findings(tuple(told), skipped)
 
 
 def _unseen(whole: Whole | Counted) -> str:
@@ -86,7 +88,7 @@ def _unseen(whole: Whole | Counted) -> str:
 def _in_rows(design: Design, family: Family, parts: tuple[Predictor, ...]) -> Iterator[Finding]:
     """Yield what takes passes over the rows to be seen."""
     # a Poisson count has no variance that a cell's could be taken for
-    dispersed = family.name not in ("poisson", "binomial")
+    dispersed = family.name not in ("poisson", "binomial", "multinomial")
     yield from reused_labels(design)
     yield from crossed_nesting(design)
     for part in parts:

@@ -125,7 +125,7 @@ def _two_slopes(name: str, group: str, slopes: tuple[float, float], se: float) -
 
 def _response(design: Design, family: Family) -> Array | None:
     """Return the response on about the scale of the link; None where that has no meaning."""
-    if family.ordinal or design.censoring is not None:
+    if family.ordinal or family.by_level or design.censoring is not None:
         return None
     y = design.y if design.trials is None else design.y / design.trials
     if family.link == "log":

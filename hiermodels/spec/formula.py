@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hiermodels.errors import FormulaError
+from hiermodels.spec.count_columns import names_counts, read_counts
 from hiermodels.spec.expressions import Expression, check_expression, column_expression
 from hiermodels.spec.residual_terms import ResidualTerm
 from hiermodels.spec.right_side import SPLITS, Reader
@@ -106,6 +107,11 @@ class ModelFormula:
         ``ar(time, g)``, ``cosy(g)`` or ``unstr(time, g)``.
     parameters : dict of str to ParameterFormula
         The formulas for parameters, by name, in the order written.
+    counts : tuple of Expression
+        Of a response ``c(a, b)`` its columns of counts.
+    written : ModelFormula or None
+        Of a formula whose right side went to the linear predictors of a response's levels: the
+        formula before that.
     """
 
     text: str
@@ -117,6 +123,8 @@ class ModelFormula:
     factors: dict[str, Expression]
     residual: ResidualTerm | None = None
     parameters: dict[str, ParameterFormula] = field(default_factory=dict)
+    counts: tuple[Expression, ...] = ()
+    written: "ModelFormula | None" = None
 
     def __str__(self) -> str:
         """Return the formula as written."""
@@ -172,7 +180,7 @@ def parse_formula(formula: str | Sequence[str]) -> ModelFormula:
     """
     text, *others = _formulas(formula)
     tokens, tilde = _split_sides(text)
-    response, additions = _read_response(text, tokens[:tilde], tokens[tilde])
+    response, additions, counts = _read_response(text, tokens[:tilde], tokens[tilde])
     right = Reader(text, tokens[tilde + 1 :], len(text)).right_side()
     parameters = _read_parameters(others)
     written = [text, *(own.text for own in parameters.values())]
@@ -186,6 +194,7 @@ def parse_formula(formula: str | Sequence[str]) -> ModelFormula:
         factors=right.factors,
         residual=right.residual,
         parameters=parameters,
+        counts=counts,
     )
 
 
@@ -263,8 +272,8 @@ def _read_parameters(texts: Sequence[str]) -> dict[str, ParameterFormula]:
 
 def _read_response(
     text: str, tokens: Sequence[Token], tilde: Token
-) -> tuple[Expression, dict[str, Addition]]:
-    """Return the response and its additions from the tokens before ``~``."""
+) -> tuple[Expression, dict[str, Addition], tuple[Expression, ...]]:
+    """Return the response, its additions and its columns of counts: what stands before ``~``."""
     if not tokens:
         formula_error(
             text, tilde.start, tilde.end, "Nothing stands before '~': name the response column."
@@ -283,7 +292,10 @@ def _read_response(
     if not left:
         formula_error(text, tokens[0].start, tokens[0].end, "Name the response before the '|'.")
     start, end = left[0].start, left[-1].end
-    if len(left) == 1 and left[0].kind in ("name", "quoted"):
+    counts: tuple[Expression, ...] = ()
+    if len(left) == 1 and names_counts(left[0]):
+        response, counts = read_counts(text, left[0])
+    elif len(left) == 1 and left[0].kind in ("name", "quoted"):
         response = column_expression(text, left[0].text, start, end)
     else:
         response = check_expression(text, start, end)
@@ -292,7 +304,7 @@ def _read_response(
     additions: dict[str, Addition] = {}
     if split is not None:
         _read_additions(text, tokens[split + 1 :], tokens[split], additions)
-    return response, additions
+    return response, additions, counts
 
 
 def _read_additions(

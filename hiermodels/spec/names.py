@@ -1,5 +1,6 @@
 """The one vocabulary of variables and dims, and the names that a grouping may not take."""
 
+import re
 from collections.abc import Sequence
 
 from hiermodels.errors import DataError
@@ -55,6 +56,12 @@ CUTPOINT_DIM = "cutpoint"
 R2, SHARE, SHARE_DIM = "R2", "R2_share", "R2_part"
 #: Of a horseshoe: the overall scale, the slab's, the coefficients' own, and their dim.
 OVERALL, SLAB, LOCAL, SHRUNK_DIM = "b_overall", "b_slab", "b_local", "b_shrunk"
+CATEGORY_DIM = "category"
+
+
+def level_parameter(level: str) -> str:
+    """Return what a response level's linear predictor is called: ``mu_<level>``."""
+    return "mu_" + re.sub(r"\W", "_", level)
 
 
 def of_parameter(parameter: str, name: str) -> str:

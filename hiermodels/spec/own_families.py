@@ -9,7 +9,6 @@ from hiermodels.spec.distributions import as_prior
 from hiermodels.spec.family_table import (
     ALIASES,
     GIVEN,
-    REFUSED,
     TABLE,
     Entry,
     FamilyParameter,
@@ -32,6 +31,8 @@ _LIKELIHOODS = {
     "bernoulli": "Bernoulli",
     "beta": "Beta",
     "beta_binomial": "BetaBinomial",
+    "categorical": "Categorical",
+    "dirichlet_multinomial": "DirichletMultinomial",
     "binomial": "Binomial",
     "cumulative": "Cumulative",
     "exgaussian": "ExGaussian",
@@ -43,6 +44,7 @@ _LIKELIHOODS = {
     "hurdle_negativebinomial": "HurdleNegativeBinomial",
     "hurdle_poisson": "HurdlePoisson",
     "laplace": "Laplace",
+    "multinomial": "Multinomial",
     "lognormal": "LogNormal",
     "negativebinomial": "NegativeBinomial",
     "poisson": "Poisson",
@@ -112,13 +114,10 @@ def own_family(family: Any, link: str | None) -> OwnFamily | None:
     )
     if same and likelihood.dist is None and not custom:
         return None
-    if family.name in REFUSED or hasattr(family, "transform_backend_eta"):
+    if hasattr(family, "transform_backend_eta"):
         raise HierModelsError(
-            REFUSED.get(
-                family.name,
-                f"The family {family.name!r} changes its linear predictor, which only Bambi's "
-                "own models do. Give a family whose mean is the inverse link of it.",
-            )
+            f"The family {family.name!r} changes its linear predictor, which only Bambi's own "
+            "models do. Give a family whose mean is the inverse link of it."
         )
     if family.name in TABLE or family.name in ALIASES:
         raise HierModelsError(

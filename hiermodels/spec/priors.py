@@ -25,7 +25,8 @@ from hiermodels.spec.distributions import (
     names_for,
 )
 from hiermodels.spec.families import Family, FamilyParameter
-from hiermodels.spec.family_table import GIVEN, UNITS_OF_Y, UNORDERED
+from hiermodels.spec.family_table import GIVEN, LEVEL, UNITS_OF_Y, UNORDERED
+from hiermodels.spec.level_priors import OfLevel
 from hiermodels.spec.matrices import Columns
 from hiermodels.spec.names import indexed
 from hiermodels.spec.predictor_priors import (
@@ -39,9 +40,21 @@ from hiermodels.spec.predictor_priors import (
     slope_keys,
 )
 from hiermodels.spec.predictors import ParameterDesign
-from hiermodels.spec.residual_priors import ResidualPriors, Row, residual_keys, resolve_residual
+from hiermodels.spec.residual_priors import (
+    Given,
+    ResidualPriors,
+    Row,
+    residual_keys,
+    resolve_residual,
+)
 from hiermodels.spec.rowless import RowlessDesign, moment_rows, product_rows
-from hiermodels.spec.scales import ResponseScale, mean_scale, parameter_scale, response_scale
+from hiermodels.spec.scales import (
+    ResponseScale,
+    level_scale,
+    mean_scale,
+    parameter_scale,
+    response_scale,
+)
 from hiermodels.spec.shares import check_shares
 
 __all__ = [
@@ -320,8 +333,11 @@ class _Given:
 
 def allowed_keys(design: Design, family: Family) -> tuple[str, ...]:
     """Return every prior key of a model: the vocabulary first, then coefficients by name."""
-    named = slope_keys(design)
-    return tuple(dict.fromkeys([*_vocabulary(design, family), *design.slopes, *named]))
+    found = [*_vocabulary(design, family)]
+    # a key without its level is that of every level
+    for part in design.parameters if design.by_level else (design,):
+        found += [*predictor_keys(part), *part.slopes, *slope_keys(part)]
+    return tuple(dict.fromkeys(found))
 
 
 def _vocabulary(design: Design, family: Family) -> list[str]:
@@ -369,9 +385,11 @@ def _parameter(
     """Return the priors of one parameter: of its value, or of its linear predictor."""
     part = _formula_of(own, design)
     if part is not None:
-        scale = parameter_scale(own, response)
-        coef, T, X = resolve_coefficients(part, given, scale, rows, own.name)
-        terms = tuple(resolve_term(term, given, scale, rows, own.name) for term in part.terms)
+        level = own.default == LEVEL
+        scale = level_scale(design, part) if level else parameter_scale(own, response)
+        of: Given = OfLevel(given, given.priors, part) if level else given
+        coef, T, X = resolve_coefficients(part, of, scale, rows, own.name)
+        terms = tuple(resolve_term(term, of, scale, rows, own.name) for term in part.terms)
         return ParameterPriors(own.name, own.link, (), coef, T, X, terms)
     if own.name == _CUTPOINTS:
         ordered = own.default != UNORDERED

@@ -25,10 +25,10 @@ class Response:
     Attributes
     ----------
     y : ndarray (n,)
-        For an ordinal family the number of the category, from 0.
+        For categories, ordered or not, their number from 0; of counts by category (n, K).
     labels : tuple of str
-        For a factor response its failure and success level; for an ordinal family the categories
-        in order; else empty.
+        For a factor response its failure and success level; for categories these in order; of
+        counts their columns; else empty.
     """
 
     y: Array
@@ -54,8 +54,8 @@ def as_response(
     _refuse(bad, y, name, index, must)
     if family.response == "trials":
         _check_trials(y, name, family, trials, index)
-    if family.ordinal:
-        return _whole_categories(y, name)
+    if family.ordinal or family.response == "levels":
+        return _whole_categories(y, name, family)
     if family.response == "real":
         if family.link == "log":
             must = f"must be positive for a {family.name} family with log link"
@@ -94,6 +94,8 @@ def _outside(y: Array, family: Family) -> tuple[Bools, str]:
                     "of trials use 'binomial' or 'beta_binomial'"
                 )
             return outside, f"must lie between 0 and 1, both excluded, {of}{hint}"
+        case "levels":
+            return ~whole, f"must be text, a categorical or whole numbers that name levels {of}"
         case "ordered":
             return ~whole, f"must be whole numbers or an ordered factor {of}"
     return np.zeros(y.shape, dtype=np.bool_), ""
@@ -111,7 +113,8 @@ def _factor_response(values: "pd.Series[Any]", name: str, family: Family) -> Res
                 f"pd.Categorical(data[{name!r}], [{', '.join(map(repr, levels[:3]))}, ...], "
                 "ordered=True)."
             )
-        _check_categories(levels, name)
+    if family.ordinal or family.response == "levels":
+        _check_categories(levels, name, family)
         return Response(values.cat.codes.to_numpy().astype(np.float64), tuple(levels))
     if family.response != "binary":
         other = ""
@@ -120,7 +123,7 @@ def _factor_response(values: "pd.Series[Any]", name: str, family: Family) -> Res
         elif values.cat.ordered or len(levels) > 2:
             other = (
                 " For two levels use family='bernoulli', for ordered categories "
-                "family='cumulative'."
+                "family='cumulative', for others 'categorical'."
             )
         raise DataError(
             f"The response {name} is a factor with levels {listed}; "
@@ -135,15 +138,49 @@ def _factor_response(values: "pd.Series[Any]", name: str, family: Family) -> Res
     return Response(values.cat.codes.to_numpy().astype(np.float64), (levels[0], levels[1]))
 
 
-def _whole_categories(y: Array, name: str) -> Response:
+def _whole_categories(y: Array, name: str, family: Family) -> Response:
     """Return whole numbers as categories: those that occur, in their order."""
     found, codes = np.unique(y, return_inverse=True)
     labels = [level_label(value) for value in found]
-    _check_categories(labels, name)
+    _check_categories(labels, name, family)
     return Response(codes.astype(np.float64), tuple(labels))
 
 
-def _check_categories(labels: list[str], name: str) -> None:
+def as_counts(y: Array, labels: tuple[str, ...], name: str, index: "pd.Index[Any]") -> Response:
+    """Return counts by category (n, K), or raise DataError at the first bad row.
+
+    Parameters
+    ----------
+    y : ndarray (n, K)
+    labels : tuple of str, length K
+    name : str
+        Of the response.
+    index : pandas.Index
+        Of the rows.
+
+    Raises
+    ------
+    DataError
+        A count is negative or no whole number, a row or a column holds no counts.
+    """
+    for k, label in enumerate(labels):
+        bad = (y[:, k] < 0) | (y[:, k] != np.round(y[:, k]))
+        _refuse(bad, y[:, k], f"{name}: {label}", index, "must be a count (0, 1, 2, ...)")
+        if not y[:, k].any():
+            raise DataError(
+                f"The column {label!r} of the response {name} holds no counts; a category that "
+                "never occurs has no finite estimate. Leave it out of c()."
+            )
+    empty = np.flatnonzero(y.sum(axis=1) == 0)
+    if empty.size:
+        raise DataError(
+            f"The response {name} has no counts at {row_label(index, int(empty[0]))} "
+            f"{in_all(empty.size)}; such rows say nothing. Leave them out."
+        )
+    return Response(y, labels)
+
+
+def _check_categories(labels: list[str], name: str, family: Family) -> None:
     """Raise DataError where there are too few or too many categories."""
     if len(labels) < 2:
         raise DataError(
@@ -152,8 +189,10 @@ def _check_categories(labels: list[str], name: str) -> None:
         )
     if len(labels) > _MANY_CATEGORIES:
         raise DataError(
-            f"The response {name} has {len(labels)} categories; an ordinal family takes up to "
-            f"{_MANY_CATEGORIES}, as each needs a cutpoint. Is it a count or a measurement?"
+            f"The response {name} has {len(labels)} categories; family={family.name!r} takes up to "
+            f"{_MANY_CATEGORIES}, as each needs a "
+            f"{'cutpoint' if family.ordinal else 'linear predictor'}. Is it a count or a "
+            "measurement?"
         )
 
 

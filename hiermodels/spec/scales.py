@@ -4,7 +4,7 @@ They are stated for predictors centred at their means, so that nothing depends o
 predictor's zero lies.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family, FamilyParameter
 from hiermodels.spec.family_table import UNITS_OF_Y
 from hiermodels.spec.matrices import spread
-from hiermodels.spec.predictors import Predictor, Term
+from hiermodels.spec.predictors import ParameterDesign, Predictor, Term
 from hiermodels.spec.whole import Counted, Stands, mean_of, rms_of, sd_of, total_of
 
 Array = NDArray[np.float64]
@@ -96,8 +96,40 @@ def parameter_scale(parameter: FamilyParameter, scale: ResponseScale) -> Predict
     return PredictorScale(centre, wide, 1.0, 1.0, 1.0, how, "1", "1", "1")
 
 
+def level_scale(design: Design, part: ParameterDesign) -> PredictorScale:
+    """Return what the default priors of a level's linear predictor are scaled by.
+
+    They are those of a Bernoulli response: the level against the first one, at the log odds of
+    their totals. Where the first level has a linear predictor too, all stand at the logarithm of
+    their share times their number, of which the mean is about zero.
+    """
+    labels = design.response_levels
+    every = [own.name for own in design.parameters]
+    place = every.index(part.name) + len(labels) - len(every)
+    codes = design.y.astype(np.intp)
+    totals = design.y.sum(axis=0) if codes.ndim > 1 else np.bincount(codes, minlength=len(labels))
+    totals = np.maximum(totals, 0.5)
+    mean = float(np.mean(part.offset))
+    if len(every) < len(labels):
+        centre = float(np.log(totals[place] / totals[0])) - mean
+        how = f"log odds of {labels[place]} against {labels[0]}, 2.5"
+    else:
+        centre = float(np.log(totals[place] / totals.mean())) - mean
+        how = f"log of the share of {labels[place]} times {len(labels)}, 2.5"
+    scale = mean_scale(ResponseScale(centre, 1.0, float(np.hypot(1.0, centre)), 1.0))
+    return replace(
+        scale,
+        intercept_how=how,
+        slope_how="2.5",
+        rms_how="2.5 × rms of 1 and the intercept's centre",
+        effect_how="1",
+    )
+
+
 def response_scale(design: Design, family: Family) -> ResponseScale:
     """Return the response's centre and spread on the scale of the linear predictor."""
+    if family.by_level:
+        return ResponseScale(0.0, 1.0, 1.0, 1.0)
     y, whole = design.y, design.whole
     if family.logarithmic:
         if isinstance(whole, Counted):

@@ -19,6 +19,11 @@ def check_streamable(formula: ModelFormula) -> None:
     EngineError
         With the part of the formula that does.
     """
+    if formula.counts:
+        raise FormulaError(
+            f"{formula.response.label} is a response of counts by category, for "
+            "family='multinomial' or 'dirichlet_multinomial'."
+        )
     reasons = [f"{name}()" for name in ("cens", "trunc", "trials") if name in formula.additions]
     se = formula.additions.get("se")
     if se is not None and se.with_sigma:
@@ -61,9 +66,10 @@ def check_collapsible(formula: ModelFormula, family: Family) -> None:
     EngineError, FormulaError
         With the part of the formula that stands in the way.
     """
-    if formula.parameters or formula.residual is not None:
+    if formula.parameters or formula.residual is not None or family.by_level:
         own = next(iter(formula.parameters.values()), None)
         what = str(formula.residual) if own is None else repr(own.text)
+        what = f"family={family.name!r}" if family.by_level else what
         raise EngineError(
             f"{what} needs the rows, and this source is beyond memory. Hold the rows "
             "(hm.Model(formula, source, memory='64 GB')) or leave that out."

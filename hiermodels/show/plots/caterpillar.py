@@ -8,6 +8,7 @@ from hiermodels.answers.fitted import Fitted, dataset, find_group, labels
 from hiermodels.answers.shrinkage import choose
 from hiermodels.answers.units import effect_units
 from hiermodels.errors import FitError
+from hiermodels.fitting.draws import all_group_labels
 from hiermodels.fitting.tables import ranef
 from hiermodels.show.plots.style import (
     COMPLETE,
@@ -41,7 +42,8 @@ def plot_caterpillar(
     fit_or_table : Fit or pandas.DataFrame
         A fit, or the table of its ``ranef()``.
     group, effect : str, optional
-        The grouping factor and its effect; the first ones by default.
+        The grouping factor and its effect; the first ones by default. Where each level of the
+        response has a linear predictor, effects are called as ``mu_b_Intercept``.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure (``ax.figure`` of what is returned) by default.
     max_levels : int
@@ -56,6 +58,13 @@ def plot_caterpillar(
     FitError
         No groups, or none of these names.
     """
+    if not isinstance(fit_or_table, pd.DataFrame) and fit_or_table.model.family.by_level:
+        # effects on each level's linear predictor, as mu_b_Intercept
+        fit_or_table = ranef(
+            dataset(fit_or_table, "posterior"),
+            dataset(fit_or_table, "group_effects"),
+            all_group_labels(fit_or_table.model.design),
+        )
     if isinstance(fit_or_table, pd.DataFrame):
         table = fit_or_table
         lacks = [c for c in _COLUMNS if c not in table]

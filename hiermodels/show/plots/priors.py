@@ -64,6 +64,11 @@ def plot_prior_predictive(found: PriorPredictive) -> Figure:
         raise FitError(
             f"got {type(found).__name__}; give what hiermodels.prior_predictive(model) returned"
         )
+    if found.observed.ndim > 1:
+        raise FitError(
+            "plot_prior_predictive() draws one number a row, and these are counts of "
+            f"{', '.join(found.categories)}; the table that prints has each one's share."
+        )
     lines = found.lines
     figure = new_figure(8.4, 3.6 if lines is None else 7.0)
     if lines is None:
@@ -122,6 +127,8 @@ def _responses(ax: Axes, found: PriorPredictive) -> None:
     ax.spines["left"].set_visible(False)
     tidy(ax)
     ax.set_xlabel("response", fontsize=SMALL)
+    if found.categories:
+        ax.set_xticks(range(len(found.categories)), [plain(short(c)) for c in found.categories])
     handles = [
         Line2D(
             [], [], color=FAINT, label=f"{min(_SHOWN, len(simulated))} data sets from the priors"

@@ -57,6 +57,8 @@ def likelihood(model: Model) -> str:
         return _math(y + _normal(f"{mean}{_mo(',')}{_residual_variance(model)}"))
     if design.thresholds:
         return _ordinal(model)
+    if design.by_level:
+        return _by_level(model)
     name = "".join(part.capitalize() for part in family.name.split("_"))
     inside = [_row(_text("trials")), mean] if design.trials is not None else [mean]
     for own in model.resolved.parameters:
@@ -73,6 +75,27 @@ def _ordinal(model: Model) -> str:
     cut = _sub(_text("cutpoint"), _mi("k"))
     left = f"{_text(model.family.link)}{_mo('(')}{below}{_mo(')')}"
     return _math(f"{left}{_mo('=')}{cut}{_mo('&#8722;')}{_row(_mi('&#956;'))}")
+
+
+def _by_level(model: Model) -> str:
+    """Return the distribution of a level, or of counts by level, given probabilities."""
+    y = _row(_text(model.design.response))
+    name = "".join(part.capitalize() for part in model.family.name.split("_"))
+    inside = [_row(_text("trials"))] if model.design.trials is not None else []
+    inside.append(_row("<mi mathvariant='bold'>p</mi>" if model.family.link == "softmax" else
+                       "<mi mathvariant='bold'>&#945;</mi>"))  # fmt: skip
+    return _math(f"{y}{TILDE}{_text(name)}{_mo('(')}{_mo(',').join(inside)}{_mo(')')}")
+
+
+def _level_predictors(model: Model) -> str:
+    """Return what the linear predictor of a level k stands for."""
+    mu = _sub(_mi("&#956;"), f"{_mi('i')}{_mi('k')}")
+    if model.family.link != "softmax":
+        alpha = _sub(_mi("&#945;"), f"{_mi('i')}{_mi('k')}")
+        return _math(f"{_text('log')}{_mo('(')}{alpha}{_mo(')')}{_mo('=')}{mu}")
+    p = _sub(_mi("p"), f"{_mi('i')}{_mi('k')}")
+    first = _sub(_mi("p"), f"{_mi('i')}<mn>1</mn>")
+    return _math(f"{_text('log')}<mfrac>{p}{first}</mfrac>{_mo('=')}{mu}")
 
 
 def _structured(model: Model) -> str:
@@ -104,6 +127,8 @@ def _residual_variance(model: Model) -> str:
 def predictor(model: Model) -> str:
     """Return the linear predictor, in numbers of terms that fit a line, else with vectors."""
     design, family = model.design, model.family
+    if design.by_level:
+        return _level_predictors(model)
     mean = _row(_mi(_MEAN.get(family.name, "&#956;")))
     left = mean
     if family.link != "identity" and not design.thresholds:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hiermodels.answers.fitted import Fitted
+from hiermodels.answers.rows import all_groups
 from hiermodels.fitting.diagnostics import Diagnosis
 from hiermodels.fitting.estimate import Estimate
 from hiermodels.show.reporting.words import family_name, listed, number
@@ -143,7 +144,9 @@ def describe_methods(
         cite(cited)
         return cited.named
 
-    sentences = [_model(fit, cite(LME4)), _groups(fit.model.design.groups), _priors(fit)]
+    design = fit.model.design
+    groups = tuple(all_groups(design).values()) if design.by_level else design.groups
+    sentences = [_model(fit, cite(LME4)), _groups(groups), _priors(fit)]
     stated = fit.model.priors["prior"].astype(str)
     for start, what, work in (
         ("HalfStudentT", "Half-t priors of standard deviations", HALF_T),
@@ -182,7 +185,7 @@ def _by_graph(fit: Fitted) -> bool:
 def _model(fit: Fitted, notation: str) -> str:
     """Return which model was fitted to which rows."""
     design, family = fit.model.design, fit.model.family
-    kind = "hierarchical (multilevel) model" if design.groups else "regression"
+    kind = "hierarchical (multilevel) model" if all_groups(design) else "regression"
     dropped = f" ({design.dropped})" if design.dropped.n else ""
     return (
         f"A Bayesian {kind} of {design.response}, {family_name(family.name)} with the "

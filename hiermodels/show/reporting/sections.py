@@ -54,6 +54,12 @@ SHARED_ROWS = (
     "The levels of {group} share rows, or have spreads by subpopulation: no regression of a level "
     "on its own can be held against the pooled one."
 )
+#: Sections on what is defined for one linear predictor.
+ONE_MEAN = frozenset({"shares", "rivals", "shrinkage", "pooling", "panels"})
+BY_LEVEL = (
+    "Shares of variance, shrinkage, pooling factors and lines by group are defined for one linear "
+    "predictor; each level of this response has its own."
+)
 NO_GROUPS = "The model has no groups, so there is nothing to show here."
 PACKAGES = ("hiermodels", "pymc", "nutpie", "arviz", "formulaic", "numpy", "pandas", "xarray")
 
@@ -91,6 +97,8 @@ def sections(fit: Fit, diagnosis: Diagnosis) -> list[Section]:
         ("methods", "Methods, to be taken over", _methods(fit, diagnosis, estimates)),
         ("versions", "Versions and seed", _versions(fit)),
     ]
+    if fit.model.design.by_level:
+        parts = [part for part in parts if part[0] not in ONE_MEAN]
     return [Section(name, said, tuple(told(blocks))) for name, said, blocks in parts]
 
 
@@ -211,7 +219,25 @@ def _more_groups(fit: Fitted) -> Iterator[Block]:
         yield text(f"Not drawn here: {words.listed(others)}.")
 
 
+def _effects_by_level(fit: Fitted) -> Iterator[Block]:
+    """Yield the effects on each level's linear predictor."""
+    groups = all_group_labels(fit.model.design)
+    yield text(BY_LEVEL if groups else f"{NO_GROUPS} {BY_LEVEL}")
+    frame = tables.ranef(dataset(fit, "posterior"), dataset(fit, "group_effects"), groups)
+    pairs = [(g.name, effect) for g in groups for effect in g.shown]
+    for name, effect in pairs[:MOST_EFFECTS]:
+        mine = frame[(frame["group"] == name) & (frame["effect"] == effect)]
+        drawn = plot_caterpillar(frame, name, effect, max_levels=MOST_LEVELS)
+        yield picture(drawn, words.caterpillar_alt(mine, name, effect, MOST_LEVELS))
+    if len(pairs) > MOST_EFFECTS:
+        others = [f"{effect} by {name}" for name, effect in pairs[MOST_EFFECTS:]]
+        yield text(f"Not drawn here: {words.listed(others)}.")
+
+
 def _effects(fit: Fitted) -> Iterator[Block]:
+    if fit.model.design.by_level:
+        yield from _effects_by_level(fit)
+        return
     if not fit.model.design.groups:
         yield text(NO_GROUPS)
         return

@@ -66,6 +66,8 @@ def model_sentences(model: Model) -> list[str]:
     kind = family_name(family.name)
     scale = _SCALES.get(family.link, f"The effects add up on the {family.link} scale.")
     out = [f"Each value of {design.response} is {kind} around a mean of its own. {scale}"]
+    if design.by_level:
+        return [*_by_level(model), *_parameters(model), *_additions(model)]
     if design.thresholds:
         out = [
             f"Each value of {design.response} is one of ordered categories: "
@@ -95,12 +97,37 @@ def model_sentences(model: Model) -> list[str]:
     return out + _parameters(model) + _residuals(model) + _additions(model)
 
 
+def _by_level(model: Model) -> list[str]:
+    """Return sentences on a response whose levels have a linear predictor each."""
+    design, family = model.design, model.family
+    levels = listed(design.response_levels)
+    if family.response == "levels":
+        head = f"Each value of {design.response} is one of {levels}, which have no order."
+    else:
+        head = f"Each row of {design.response} holds counts of {levels}."
+    if family.link == "softmax":
+        scale = (
+            "The effects of each level add up to the logarithm of its odds against the reference, "
+            f"{design.response_levels[0]}; probabilities of all levels add up to 1."
+        )
+    else:
+        scale = (
+            "The effects of each level add up to the logarithm of its concentration: its share is "
+            "that over the sum of all, which says how alike the shares of rows are."
+        )
+    return [head, scale]
+
+
 def _parameters(model: Model) -> list[str]:
     """Return sentences on the family's parameters besides the mean."""
     designs = {part.name: part for part in model.design.parameters}
     out = []
     for own in model.resolved.parameters:
-        if own.linear:
+        if own.linear and model.design.by_level:
+            coefs = listed(designs[own.name].coefs) or "no coefficients"
+            bars = [term.group for term in designs[own.name].terms]
+            out.append(f"{own.name}: {coefs}{f'; effects by {listed(bars)}' if bars else ''}.")
+        elif own.linear:
             groups = [term.group for term in designs[own.name].terms]
             varies = f"; effects vary by {listed(groups)}" if groups else ""
             coefs = listed(designs[own.name].coefs) or "none"

@@ -7,6 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hiermodels.answers.checking import diagnose
+from hiermodels.answers.rows import all_groups
 from hiermodels.errors import FitError
 from hiermodels.fitting.diagnostics import Diagnosis
 from hiermodels.fitting.fit import Fit
@@ -29,7 +30,7 @@ def report_html(fit: Fit) -> str:
     """
     found = diagnose(fit)
     design = fit.model.design
-    groups = ", ".join(g.name for g in design.groups)
+    groups = ", ".join(all_groups(design) if design.by_level else [g.name for g in design.groups])
     title = f"{design.response} by {groups}" if groups else f"A regression of {design.response}"
     return page_html(fit, title, sections(fit, found), found)
 
