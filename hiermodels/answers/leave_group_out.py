@@ -18,6 +18,7 @@ from hiermodels.engines.leave_out import leaf_grouping, leaf_terms
 from hiermodels.errors import FitError
 from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.model import Model
+from hiermodels.spec.rowless import need_rows
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -83,6 +84,7 @@ def logo(
     [5, 5, 5, 5, 5, 5]
     """
     drawn(fit)
+    need_rows(fit.model.design, "logo()", "hm.predict_to() writes log likelihoods by row.")
     name, index, levels = levels_of(fit.model.design, group)
     if len(levels) < 2:
         raise FitError(f"{name} has one level only; nothing is left without it")

@@ -18,6 +18,7 @@ from hiermodels.errors import FitError
 from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.generative import OBS
 from hiermodels.fitting.model import Model
+from hiermodels.spec.rowless import need_rows
 
 Floats = npt.NDArray[np.float64]
 
@@ -118,6 +119,7 @@ def simulate_from_priors(
     (100, 180)
     """
     check_model(model, draws)
+    need_rows(model.design, "prior_predictive()", "hm.prior_implied() needs none.")
     rng = np.random.default_rng(seed)
     if model.family.has_kernel:
         prior, simulated = _ours(model, draws, rng)

@@ -13,6 +13,7 @@ from hiermodels.fitting import archive, effects, tables
 from hiermodels.fitting.diagnostics import Diagnosis, diagnose_draws
 from hiermodels.fitting.draws import GroupLabels, all_group_labels, sd_of, tails
 from hiermodels.fitting.predictor_draws import expected_draws
+from hiermodels.spec.rowless import need_rows
 
 if TYPE_CHECKING:
     from hiermodels.fitting.model import Model
@@ -189,6 +190,7 @@ class Fit:
             Where the group effects were left out of the posterior, being beyond ``memory``.
         """
         design = self.model.design
+        need_rows(design, "fitted()", "hm.predict_to(fit, source, file) writes them by row.")
         low, high = tails(prob)
         found = np.empty((design.n, 4))
         total = self.posterior.sizes["chain"] * self.posterior.sizes["draw"]
@@ -211,6 +213,7 @@ class Fit:
             As for :meth:`fitted`.
         """
         design = self.model.design
+        need_rows(design, "residuals()", "hm.predict_to(fit, source, file) writes them by row.")
         mean = self.fitted()["mean"].to_numpy()
         first = 1.0 if self.model.family.ordinal else 0.0
         return pd.Series(design.y + first - mean, index=design.data.index, name="residual")

@@ -167,6 +167,11 @@ def _open_url(url: str) -> Stream:
     except duckdb.Error as error:
         detail = " ".join(str(error).split())
         hint = " Another process holds it: close that one." if "lock" in detail.lower() else ""
+        if "configuration" in detail.lower():
+            hint = (
+                " This process has it open for writing: give that connection's table, "
+                f"connection.table({tables[0]!r}), in place of the address."
+            )
         raise DataError(
             f"The database {path!r} cannot be read: {detail.rstrip('.')}.{hint}"
         ) from error
