@@ -119,7 +119,7 @@ def simulate_from_priors(
     (100, 180)
     """
     check_model(model, draws)
-    need_rows(model.design, "prior_predictive()", "hm.prior_implied() needs none.")
+    need_rows(model.design, "prior_predictive()")
     rng = np.random.default_rng(seed)
     if model.family.has_kernel:
         prior, simulated = _ours(model, draws, rng)
