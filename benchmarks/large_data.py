@@ -3,7 +3,8 @@
 Every size is read by a process of its own, so that its peak of memory is its own.
 
     python benchmarks/large_data.py --folder /scratch --rows 1e6 1e7 1e8
-    python benchmarks/large_data.py --folder /scratch --rows 1e7 --groups 1e5 1e6
+    python benchmarks/large_data.py --folder /scratch --rows 1e7 --groups 1e5 1e6 \\
+        --chains 2 --tune 300 --draws 200
 """
 
 import argparse
@@ -35,31 +36,43 @@ def generate(file: Path, rows: int, groups: int) -> None:
             writer.write_table(pa.table([y, x, g], schema=schema))
 
 
-def measure(file: Path) -> dict[str, float]:
-    """Return seconds of the model, the fit, REML and the table of group effects, and memory."""
+def peak() -> float:
+    """Return the most memory that this process has taken so far, in GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def measure(file: Path, **settings: int) -> dict[str, float]:
+    """Return seconds and memory of the passes, the posterior, the groups' tables and the file."""
     import hiermodels as hm
 
     start, used = time.perf_counter(), time.process_time()
     # always in passes, however small the file
     model = hm.Model(_FORMULA, file, memory="1 MB", progress=False)
     made, used = time.perf_counter(), time.process_time() - used
-    fit = model.fit(seed=1, progress=False)
-    drawn = time.perf_counter()
-    table = fit.ranef()
-    listed = time.perf_counter()
-    rows = model.design.n
-    return {
-        "rows": rows,
+    found = {
+        "rows": model.design.n,
         "groups": len(model.design.groups[0].levels),
         "passes": made - start,
         "processor": used,
-        "posterior": drawn - start,
-        "ranef": listed - drawn,
-        "effects": len(table),
-        "gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
-        "ess": float(fit.summary()["ess_bulk"].min()),
-        "rows_a_second_a_core": rows / used,
+        "rows_a_second_a_core": model.design.n / used,
+        "passes_gigabytes": peak(),
     }
+    fit = model.fit(seed=1, progress=False, **settings)
+    found |= {"posterior": time.perf_counter() - start, "posterior_gigabytes": peak()}
+    found["ess"] = float(fit.summary()["ess_bulk"].min())
+    for name in ("ranef", "coef", "save"):
+        begun = time.perf_counter()
+        if name == "save":
+            kept = fit.save(file.with_suffix(".nc"))
+            found["saved_megabytes"] = kept.stat().st_size / 1e6
+        else:
+            found["effects"] = len(getattr(fit, name)())
+        found[name] = time.perf_counter() - begun
+    begun = time.perf_counter()
+    hm.load(kept)
+    found["load"] = time.perf_counter() - begun
+    kept.unlink()
+    return found | {"gigabytes": peak()}
 
 
 def main() -> None:
@@ -68,11 +81,17 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--rows", type=float, nargs="+", default=[1e6, 1e7, 1e8])
     parser.add_argument("--groups", type=float, nargs="+", default=[1e3])
+    parser.add_argument("--chains", type=int, default=4)
+    parser.add_argument("--tune", type=int, default=1000)
+    parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--keep", action="store_true", help="do not delete the files")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        print(json.dumps(measure(options.measure)))
+        found = measure(
+            options.measure, chains=options.chains, tune=options.tune, draws=options.draws
+        )
+        print(json.dumps(found))
         return
     for rows in options.rows:
         for groups in options.groups:
@@ -80,6 +99,8 @@ def main() -> None:
             if not file.exists():
                 generate(file, int(rows), int(groups))
             command = [sys.executable, __file__, "--folder", str(options.folder)]
+            for name in ("chains", "tune", "draws"):
+                command += [f"--{name}", str(getattr(options, name))]
             done = subprocess.run(
                 [*command, "--measure", str(file)], capture_output=True, text=True, check=True
             )

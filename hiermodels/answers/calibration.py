@@ -18,6 +18,7 @@ from hiermodels.errors import FitError
 from hiermodels.fitting.draws import check_prob
 from hiermodels.fitting.model import Model
 from hiermodels.fitting.sampling import check_settings
+from hiermodels.spec.rowless import need_rows
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -114,6 +115,7 @@ def sbc(
         seed = kept_seed(Path(folder))
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0])
+    need_rows(model.design, "sbc()", "A model of some of the rows can stand for it.")
     study = Study(model, model, int(ranks), draws, tune, chains, target_accept, int(seed))
     return run_study(study, int(n), folder=folder, cores=cores, client=client, progress=progress)
 

@@ -17,6 +17,7 @@ from hiermodels.answers.predicted import Prediction
 from hiermodels.answers.prediction import fresh_seed, predict
 from hiermodels.answers.stepping import stencil
 from hiermodels.errors import DataError, FitError, FormulaError
+from hiermodels.spec.rowless import need_rows
 
 Floats = npt.NDArray[np.float64]
 Comparison = Literal[
@@ -104,6 +105,7 @@ def comparisons(
     """
     _allowed("comparison", comparison, COMPARISONS)
     _allowed("kind", kind, ("expected", "linear"))
+    need_rows(fit.model.design, "comparisons()", "hm.predict(fit, frame) takes rows of yours.")
     chosen = chosen_variables(fit.model, kind, variables)
     frame, usual_groups, usual_by = _rows(fit, newdata)
     averages = Averages.of(frame, usual_by if by is None else by)
@@ -187,6 +189,7 @@ def slopes(
     _allowed("slope", slope, SLOPES)
     _allowed("kind", kind, ("expected", "linear"))
     design = fit.model.design
+    need_rows(design, "slopes()", "hm.predict(fit, frame) takes rows of yours.")
     chosen = chosen_variables(fit.model, kind, variables)
     numeric = [name for name in chosen if is_numeric(design, name)]
     factors = [name for name in chosen if name not in numeric]

@@ -18,6 +18,7 @@ from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.model import Model
 from hiermodels.spec.design import Group
 from hiermodels.spec.names import R2, effect_name, indexed
+from hiermodels.spec.rowless import need_rows
 
 Floats = npt.NDArray[np.float64]
 
@@ -108,6 +109,7 @@ def imply_quantities(
     'wild: half its mass lies above 0.99'
     """
     check_model(model, draws)
+    need_rows(model.design, "prior_implied()", "model.priors has every prior with its scale.")
     low, high = tails(prob)
     fit = prior_fit(model, draws, np.random.default_rng(seed))
     found: dict[str, tuple[str, Floats]] = {}

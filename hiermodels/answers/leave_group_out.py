@@ -18,6 +18,7 @@ from hiermodels.engines.leave_out import leaf_grouping, leaf_terms
 from hiermodels.errors import FitError
 from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.model import Model
+from hiermodels.spec.rowless import need_rows
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -88,6 +89,7 @@ def logo(
     [5, 5, 5, 5, 5, 5]
     """
     drawn(fit)
+    need_rows(fit.model.design, "logo()", "hm.predict_to() writes log likelihoods by row.")
     left = groups_left_out(fit.model.design, group)
     name, levels = left.name, left.levels
     if len(levels) < 2:

@@ -68,7 +68,7 @@ def loo(
     (30, 4)
     """
     drawn(fit)
-    need_each_row(fit, "loo()")
+    need_each_row(fit, "loo()", "hm.predict_to() writes log likelihoods by row.")
     posterior, design = fit.posterior, fit.model.design
     shape = int(posterior.sizes["chain"]), int(posterior.sizes["draw"])
     efficiency, limit = relative_efficiency(posterior), good_k(shape[0] * shape[1])

@@ -9,6 +9,7 @@ from hiermodels.errors import FitError
 from hiermodels.fitting.estimate import Estimate
 from hiermodels.spec.design import Design, Term
 from hiermodels.spec.residual import Residual
+from hiermodels.spec.rowless import need_rows
 
 Floats = npt.NDArray[np.float64]
 _SPAN = 1e-8
@@ -56,6 +57,8 @@ def lrt(a: Estimate, b: Estimate) -> pd.DataFrame:
                 f"lrt() compares estimates of mle(); {name} is a {type(one).__name__}. "
                 "Posteriors are compared by other means."
             )
+    for one in (a, b):
+        need_rows(one.model.design, "lrt()", "Estimates have loglik, df, aic and bic.")
     small, large = (a, b) if a.df <= b.df else (b, a)
     _check_rows(small.model.design, large.model.design)
     _check_family(small, large)

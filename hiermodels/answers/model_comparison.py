@@ -12,6 +12,7 @@ from hiermodels.answers.validation import CrossValidation
 from hiermodels.errors import FitError
 from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.model import Model
+from hiermodels.spec.rowless import need_rows
 
 # ArviZ's functions carry no types: what comes from them is Any at the border.
 _COMPARE: Any = compare_elpd
@@ -65,6 +66,8 @@ def compare(
     if method not in _METHODS:
         raise FitError(f"method must be one of {', '.join(map(repr, _METHODS))}; got {method!r}")
     models = {name: one.model for name, one in named.items()}
+    for model in models.values():
+        need_rows(model.design, "compare()", "hm.predict_to() writes log likelihoods by row.")
     first, *others = models
     for name in others:
         reason = _difference(models[first], models[name])

@@ -23,6 +23,7 @@ from hiermodels.fitting.generative import OBS
 from hiermodels.fitting.model import Model
 from hiermodels.fitting.points import marginal_points
 from hiermodels.spec.design import Design
+from hiermodels.spec.rowless import need_rows
 from hiermodels.spec.subset import subset_design
 
 Floats = npt.NDArray[np.float64]
@@ -209,6 +210,8 @@ def pointwise_log_likelihood(fit: Fit) -> xr.DataArray:
     >>> hm.pointwise_log_likelihood(fit).sizes["obs"]
     30
     """
+    instead = "hm.predict_to(fit, source, file, 'log_likelihood') writes densities by row."
+    need_rows(fit.model.design, "pointwise_log_likelihood()", instead)
     parts = list(pointwise_parts(fit))
     posterior, n = fit.posterior, fit.model.design.n
     shape = posterior.sizes["chain"], posterior.sizes["draw"]

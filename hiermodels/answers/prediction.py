@@ -24,6 +24,7 @@ from hiermodels.answers.rows import Rows, all_groups, new_rows, own_rows, parame
 from hiermodels.engines.response_levels import level_parameters
 from hiermodels.engines.responses import CATEGORICAL, parameter_names
 from hiermodels.errors import FitError
+from hiermodels.spec.rowless import need_rows
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -127,6 +128,11 @@ def predict(
     _choice("kind", kind, KINDS)
     _choice("new_levels", new_levels, NEW_LEVELS)
     design = fit.model.design
+    if newdata is None:
+        instead = (
+            "Give some, hm.predict(fit, frame), or write all: hm.predict_to(fit, source, file)."
+        )
+        need_rows(design, "predict()", instead)
     frame, by_default = _frame(fit, newdata)
     effects = _effects(
         fit,

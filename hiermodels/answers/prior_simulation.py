@@ -20,6 +20,7 @@ from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.generative import OBS
 from hiermodels.fitting.model import Model
 from hiermodels.spec.names import CATEGORY_DIM
+from hiermodels.spec.rowless import need_rows
 
 Floats = npt.NDArray[np.float64]
 
@@ -124,6 +125,7 @@ def simulate_from_priors(
     (100, 180)
     """
     check_model(model, draws)
+    need_rows(model.design, "prior_predictive()")
     rng = np.random.default_rng(seed)
     if model.family.name in PARAMETERS:
         prior, simulated = _ours(model, draws, rng)

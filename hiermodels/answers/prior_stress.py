@@ -25,6 +25,7 @@ from hiermodels.errors import SamplingWarning
 from hiermodels.fitting.archive import priors_to_dict
 from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.model import Model
+from hiermodels.spec.rowless import need_rows
 
 Floats = npt.NDArray[np.float64]
 
@@ -107,6 +108,8 @@ def stress_priors(
     ['reweighted']
     """
     drawn(fit)
+    instead = "Refits need none: fit.model.with_priors({...}).fit()."
+    need_rows(fit.model.design, "prior_sensitivity()", instead)
     check_workers(cores, client)
     chosen = make_alternatives(fit.model, alternatives)
     store = None if folder is None else ResultFolder(Path(folder))

@@ -16,6 +16,7 @@ from hiermodels.fitting.estimation import mle
 from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.model import Model
 from hiermodels.spec.design import Design, Group
+from hiermodels.spec.rowless import need_rows
 
 Floats = npt.NDArray[np.float64]
 
@@ -61,6 +62,7 @@ def no_pooling(model: Model | Fit | Estimate, group: str | None = None) -> pd.Da
     """
     model, estimate = _parts(model, "no_pooling")
     design = model.design
+    need_rows(design, "no_pooling()", "hm.pooling(fit) has each group's own estimates.")
     if not design.groups:
         raise FitError(f"the model {model.formula} has no groups; see complete_pooling().")
     known = [g.name for g in design.groups]
@@ -181,6 +183,7 @@ def complete_pooling(model: Model | Fit | Estimate, prob: float = 0.95) -> pd.Da
     """
     z = NormalDist().inv_cdf((1.0 + check_prob(prob)) / 2.0)
     design = _parts(model, "complete_pooling")[0].design
+    need_rows(design, "complete_pooling()", "hm.pooling(fit) has one regression for all.")
     root = np.sqrt(_precision(design))
     Q, R = np.linalg.qr(design.X_centred * root[:, None])
     target = root * (design.y - design.offset)

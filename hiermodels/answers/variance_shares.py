@@ -136,7 +136,7 @@ def intraclass(fit: Fitted, scale: str = "link", prob: float = 0.95) -> Shares:
             f"icc() needs groups, and the formula {fit.model.formula} has no bar. Add one, such "
             "as (1 | g)."
         )
-    parts = _parts(fit, _check_scale(scale, fit.model.family))
+    parts = _parts(fit, _check_scale(scale, fit.model.family), "icc()")
     total = parts.groups.sum(axis=1) + parts.residual
     if scale == "response":
         total = total + parts.shared
@@ -185,7 +185,7 @@ def explained(fit: Fitted, scale: str = "link", prob: float = 0.95) -> Shares:
     0.0
     """
     check_one_mean(fit, "r2()")
-    parts = _parts(fit, _check_scale(scale, fit.model.family))
+    parts = _parts(fit, _check_scale(scale, fit.model.family), "r2()")
     groups = parts.groups.sum(axis=1) + (parts.shared if scale == "response" else 0.0)
     total = parts.fixed + groups + parts.residual
     marginal, conditional = parts.fixed / total, (parts.fixed + groups) / total
@@ -222,9 +222,9 @@ def _check_scale(scale: str, family: Family) -> str:
     return "link" if plain else scale
 
 
-def _parts(fit: Fitted, scale: str) -> _Parts:
+def _parts(fit: Fitted, scale: str, function: str) -> _Parts:
     """Return the parts of the variance on a scale."""
-    need_each_row(fit, "A share of variance")
+    need_each_row(fit, function)
     if scale == "response":
         return _response_parts(fit, draw_positions(fit, MOST_RESPONSE_DRAWS))
     n = max(fit.model.design.n, 1)

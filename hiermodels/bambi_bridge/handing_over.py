@@ -16,6 +16,7 @@ from hiermodels.spec.distributions import Prior
 from hiermodels.spec.families import Family
 from hiermodels.spec.predictors import Predictor
 from hiermodels.spec.priors import ParameterPriors, ResolvedPriors, TermPriors
+from hiermodels.spec.rowless import need_rows
 
 Array = NDArray[np.float64]
 _EXACT = 1e-10
@@ -70,6 +71,7 @@ def to_bambi(model: Model, drop_correlations: bool = False) -> Any:
     import bambi
 
     design, priors, family = model.design, model.resolved, model.family
+    need_rows(design, "to_bambi()")
     _check_expressible(design, family)
     frame = _Frame()
     centred = _same_centring(design, priors)

@@ -15,6 +15,7 @@ from hiermodels.spec.gram import design_groupings
 from hiermodels.spec.gram_parts import Grouping
 from hiermodels.spec.gram_tree import find_chain
 from hiermodels.spec.priors import ResolvedPriors
+from hiermodels.spec.whole import Whole
 
 ENGINES: Final = ("auto", "marginal", "conditional")
 
@@ -28,6 +29,9 @@ _MOST_BYTES: Final = 1e9
 # A product summed from the rows takes so many times as long as an operation of the other counts:
 # it is added to memory, and each row's variance takes an exponential and a logarithm.
 _ROW_COST: Final = 8.0
+# What a processor does in a second, roughly; and what a step may take where there is no choice.
+_A_SECOND: Final = 2e9
+_MOST_OPERATIONS: Final = 4e9
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ def choose_engine(design: Design, family: Family, priors: ResolvedPriors, engine
         if why_not is not None:
             raise EngineError(f"The marginal engine cannot run this model: {why_not}.")
         return Choice("marginal", "asked for")
+    if isinstance(design.whole, Whole):
+        return _of_products(design, priors, why_not)
     only_marginal = design.residual is not None and not design.residual.independent
     if not only_marginal:
         why_not = why_not or _too_many_rows(design, priors)
@@ -82,6 +88,30 @@ def choose_engine(design: Design, family: Family, priors: ResolvedPriors, engine
     if why_not is not None:
         return Choice("conditional", why_not)
     return _cheaper(design, priors)
+
+
+def _of_products(design: Design, priors: ResolvedPriors, why_not: str | None) -> Choice:
+    """Return the marginal engine for rows of which cross-products alone were kept.
+
+    Raises
+    ------
+    EngineError
+        It cannot run the model, or would take too long at it or too much memory.
+    """
+    if why_not is None:
+        operations, size = _marginal_cost(design, priors)
+        if size <= _MOST_BYTES and operations <= _MOST_OPERATIONS:
+            found = _cheaper(design, priors)
+            kept = "cross-products are all that is kept of the rows"
+            return found if found.engine == "marginal" else Choice("marginal", kept)
+        why_not = (
+            f"a step of the sampler would take {size / 1e9:.1f} GB and about "
+            f"{operations / _A_SECOND:.1f} s in marginal form, the groups being crossed so widely"
+        )
+    raise EngineError(
+        "Rows that were not kept need the marginal engine, which cannot run this model: "
+        f"{why_not}. Hold the rows: hm.Model(formula, source, memory='64 GB')."
+    )
 
 
 def _too_many_rows(design: Design, priors: ResolvedPriors) -> str | None:
@@ -107,8 +137,8 @@ def _rows_cost(design: Design, groupings: tuple[Grouping, ...]) -> tuple[float, 
     products = sum(q * (sum(effects[k:]) + tail) for k, q in enumerate(effects)) + tail**2
     families = sum(len(effects) - k + 1 for k in range(len(effects))) + 1
     numbers = sum(effects) + tail + 2 * families + 3
-    operations = _ROW_COST * design.n * products * (1 + residual.n_sigma)
-    return operations, 8.0 * design.n * numbers
+    operations = _ROW_COST * len(design.y) * products * (1 + residual.n_sigma)
+    return operations, 8.0 * len(design.y) * numbers
 
 
 def _cheaper(design: Design, priors: ResolvedPriors) -> Choice:

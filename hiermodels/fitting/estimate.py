@@ -14,6 +14,7 @@ from hiermodels.errors import FitError
 from hiermodels.fitting import estimate_tables as tables
 from hiermodels.fitting.model import Model
 from hiermodels.spec.priors import ResolvedPriors
+from hiermodels.spec.rowless import need_rows
 
 Array = NDArray[np.float64]
 
@@ -313,12 +314,14 @@ class Estimate(ABC):
 
     def fitted(self) -> pd.DataFrame:
         """Return the expected response of every row, group effects included: estimate."""
+        need_rows(self.model.design, "fitted()", "Estimates stand in fixef(), ranef(), coef().")
         index = self.model.design.data.index
         return pd.DataFrame({"estimate": self.fitted_values}, index=index)
 
     def residuals(self) -> "pd.Series[float]":
         """Return response minus fitted value, indexed as the data."""
         design = self.model.design
+        need_rows(design, "residuals()", "hm.predict_to(fit, ...) writes those of a posterior.")
         return pd.Series(design.y - self.fitted_values, index=design.data.index, name="residual")
 
     def _need_groups(self, function: str) -> None:

@@ -13,6 +13,7 @@ from hiermodels.fitting import archive, effects, tables
 from hiermodels.fitting.diagnostics import Diagnosis, diagnose_draws
 from hiermodels.fitting.draws import GroupLabels, all_group_labels, sd_of, tails
 from hiermodels.fitting.predictor_draws import expected_draws
+from hiermodels.spec.rowless import need_rows
 
 if TYPE_CHECKING:
     from hiermodels.fitting.model import Model
@@ -191,6 +192,7 @@ class Fit:
         """
         design = self.model.design
         self._check_one_mean("fitted")
+        need_rows(design, "fitted()", "hm.predict_to(fit, source, file) writes them by row.")
         low, high = tails(prob)
         found = np.empty((design.n, 4))
         total = self.posterior.sizes["chain"] * self.posterior.sizes["draw"]
@@ -214,6 +216,7 @@ class Fit:
         """
         design = self.model.design
         self._check_one_mean("residuals")
+        need_rows(design, "residuals()", "hm.predict_to(fit, source, file) writes them by row.")
         mean = self.fitted()["mean"].to_numpy()
         first = 1.0 if self.model.family.ordinal else 0.0
         return pd.Series(design.y + first - mean, index=design.data.index, name="residual")

@@ -17,6 +17,7 @@ from hiermodels.fitting.intervals import (
     gaussian_surface,
     profile_intervals,
 )
+from hiermodels.spec.rowless import need_rows
 
 Array = NDArray[np.float64]
 
@@ -59,6 +60,7 @@ class GaussianEstimate(Estimate):
             surface = gaussian_surface(self.problem, design, self.priors, self.optimum)
             return profile_intervals(surface, names, prob)
         if method == "bootstrap":
+            need_rows(design, "intervals('bootstrap')", "Take intervals('profile').")
             return bootstrap_intervals(
                 self.problem, design, self.priors, self.optimum, self._population(), names, prob,
                 draws, seed,

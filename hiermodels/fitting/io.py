@@ -96,9 +96,7 @@ def _model(tree: xr.DataTree, path: str | Path, data: pd.DataFrame | None, given
         )
     family = _family(attrs, path, given)
     formula = parse_formula(str(attrs["formula"]))
-    covariances = None
-    if "covariances" in tree.children:
-        covariances = archive.covariances_from_dataset(tree["covariances"].to_dataset())
+    covariances = _covariances(tree)
     frame, count = _counted(tree, frame)
     try:
         design = build_design(formula, frame, family, covariances, count)
@@ -110,6 +108,13 @@ def _model(tree: xr.DataTree, path: str | Path, data: pd.DataFrame | None, given
     design = replace(design, dropped=_dropped(attrs))
     family = family.with_levels(design.response_levels)
     return _as_it_was(tree, design.formula, family, design)
+
+
+def _covariances(tree: xr.DataTree) -> dict[str, pd.DataFrame] | None:
+    """Return the known covariances between levels, None without any."""
+    if "covariances" not in tree.children:
+        return None
+    return archive.covariances_from_dataset(tree["covariances"].to_dataset())
 
 
 def _counted(tree: xr.DataTree, frame: pd.DataFrame) -> tuple[pd.DataFrame, str | None]:
@@ -127,7 +132,8 @@ def _from_products(tree: xr.DataTree, path: str | Path, given: Any) -> Model:
     """Return the model of a saved fit whose rows were not kept, from its cross-products."""
     family = _family(tree.attrs, path, given)
     formula = parse_formula(str(tree.attrs["formula"]))
-    design = products_from_datasets(tree, formula, family, _dropped(tree.attrs))
+    dropped = _dropped(tree.attrs)
+    design = products_from_datasets(tree, formula, family, dropped, _covariances(tree))
     return _as_it_was(tree, formula, family, design)
 
 

@@ -36,7 +36,7 @@ from hiermodels.spec.findings import find_in_design
 from hiermodels.spec.findings_catalogue import Findings
 from hiermodels.spec.formula import ModelFormula, parse_formula
 from hiermodels.spec.priors import ResolvedPriors, keep_priors, resolve_priors
-from hiermodels.spec.rowless import RowlessDesign, product_rows
+from hiermodels.spec.rowless import RowlessDesign, need_rows, product_rows
 from hiermodels.spec.subset import row_positions, subset_design, subset_priors
 
 logger = logging.getLogger("hiermodels")
@@ -312,6 +312,7 @@ class Model:
         >>> small.priors.equals(model.priors)
         True
         """
+        need_rows(self._design, "on_rows()")
         positions = row_positions(rows, self._design.n)
         return Model.from_parts(
             self._formula,
@@ -347,6 +348,7 @@ class Model:
         >>> float((other.design.y - model.design.y).mean()), other.priors.equals(model.priors)
         (10.0, True)
         """
+        need_rows(self._design, "with_response()")
         values = np.array(y, dtype=np.float64)
         if values.shape != self._design.y.shape or not np.isfinite(values).all():
             raise DataError(
@@ -366,6 +368,7 @@ class Model:
     @cached_property
     def generative(self) -> Generative:
         """The PyMC model with the record of its free variables."""
+        need_rows(self._design, "model.generative", "model.fit() works without them.")
         return build_generative(self._design, self._family, self._resolved, self.centred)
 
     @cached_property

@@ -17,8 +17,10 @@ from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family
 from hiermodels.spec.formula import ModelFormula
 from hiermodels.spec.frame import Dropped
+from hiermodels.spec.grouping import Covariances
 from hiermodels.spec.reading import Reading
-from hiermodels.spec.rowless import RowlessDesign, build_rowless
+from hiermodels.spec.rowless import RowlessDesign
+from hiermodels.spec.rowless_design import build_rowless
 from hiermodels.spec.series_products import SeriesCoder
 from hiermodels.spec.survey import Coding, make_plan
 
@@ -41,6 +43,8 @@ def products_to_datasets(design: RowlessDesign) -> dict[str, xr.Dataset]:
         "tally": ("tally", np.array(list(products.tallies.values()), dtype=np.float64)),
         "series": ("met", products.series),
     }
+    if products.present.shape[1]:
+        variables["present"] = (("cell", "membership"), products.present)
     found = xr.Dataset(variables)
     reading = design.reading
     found.attrs = {
@@ -59,7 +63,11 @@ def products_to_datasets(design: RowlessDesign) -> dict[str, xr.Dataset]:
 
 
 def products_from_datasets(
-    tree: xr.DataTree, formula: ModelFormula, family: Family, dropped: Dropped
+    tree: xr.DataTree,
+    formula: ModelFormula,
+    family: Family,
+    dropped: Dropped,
+    covariances: Covariances | None = None,
 ) -> Design:
     """Return the design that :func:`products_to_datasets` was given."""
     stored = tree[PRODUCTS].to_dataset()
@@ -95,10 +103,12 @@ def products_from_datasets(
             )
         },
         stored["series"].values,
+        stored["present"].values if "present" in stored else np.zeros((len(stored["keys"]), 0)),
     )
     source, rows, parts, seconds = json.loads(attrs["reading"])
     reading = Reading(source, rows, parts, tuple(seconds), len(products.keys))
-    return build_rowless(coder, products, dropped, reading, _series(coder, attrs["structure"]))
+    series = _series(coder, attrs["structure"])
+    return build_rowless(coder, products, dropped, reading, series, covariances)
 
 
 def _structure(series: SeriesCoder | None) -> Any:

@@ -68,7 +68,7 @@ def read_design(
         return replace(design, reading=reading)
     with _reports(progress) as report:
         if has_products(family):
-            return stream_design(formula, stream, family, report)
+            return stream_design(formula, stream, family, report, covariances)
         return _collapsed(formula, stream, family, covariances, memory // _COPIES, report)
 
 

@@ -93,6 +93,19 @@ def read_additions(formula: ModelFormula, family: Family, kept: pd.DataFrame) ->
     return AdditionValues(**found, with_sigma=bool(se and se.with_sigma))
 
 
+def known_errors(addition: Addition, rows: pd.DataFrame) -> Array:
+    """Return the known errors of ``se()`` at some rows, checked.
+
+    Raises
+    ------
+    FormulaError
+        It names no column.
+    DataError
+        A value is not above 0.
+    """
+    return _numbers("se", addition.expression, rows)
+
+
 def _check_family(name: str, family: Family) -> None:
     """Raise FormulaError where an addition does not go with the family."""
     allowed = _BY_FAMILY.get(name)

@@ -8,14 +8,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hiermodels.errors import DataError
+from hiermodels.errors import DataError, EngineError
 from hiermodels.spec.additions import read_additions
 from hiermodels.spec.centring import Recipe, find_recipe
 from hiermodels.spec.coding import check_finite, code_columns, evaluate, evaluate_factors
 from hiermodels.spec.encoding import Encoding, Levels
+from hiermodels.spec.expressions import Expression
 from hiermodels.spec.families import Family
 from hiermodels.spec.formula import ModelFormula
 from hiermodels.spec.frame import as_predictor
+from hiermodels.spec.grouping import member_weights
 from hiermodels.spec.matrices import Column
 from hiermodels.spec.predictor_coding import offset_of
 from hiermodels.spec.recorders import learnt
@@ -44,12 +46,15 @@ class Block:
         Position of each column among the columns whose products are taken.
     columns : tuple of Column
         Without rows.
+    slots : tuple of int
+        Of memberships with weights: the position of each one's weight, the bar's only column.
     """
 
     recipe: Recipe | None
     means: Means
     places: tuple[int, ...]
     columns: tuple[Column, ...]
+    slots: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +115,8 @@ class Coded:
         The known part of log det of the residual covariance.
     sums : ndarray
         Of the parts, from the means that they were centred at.
+    present : ndarray of bool (n, slots)
+        Of memberships with weights: whether a row has it.
     """
 
     columns: Array
@@ -118,6 +125,7 @@ class Coded:
     likelihood: Array | None
     constant: float
     sums: Array
+    present: NDArray[np.bool_]
 
 
 # --- making a coder -------------------------------------------------------------------------
@@ -215,11 +223,31 @@ def coder_on(
             places.append(seen[key])
         parts += [(b, k, label) for k, label in keys]
         bare = tuple(_without_rows(column) for column in columns)
-        blocks.append(Block(recipe, means, tuple(places), bare))
+        _check_memberships(formula, b, columns)
+        slots = range(len(centre), len(centre) + (len(_weights_of(formula, b))))
+        centre += [0.0] * len(slots)
+        scale += [1.0] * len(slots)
+        blocks.append(Block(recipe, means, tuple(places), bare, tuple(slots)))
     return Coder(
         formula, family, plan, factors, cells, encoding, tuple(blocks), np.array(centre),
         np.array(scale), tuple(parts), frame,
     )  # fmt: skip
+
+
+def _weights_of(formula: ModelFormula, b: int) -> tuple[Expression, ...]:
+    """Return the weights of the memberships of a block's bar."""
+    return formula.bars[b - 1].structure.weights if b else ()
+
+
+def _check_memberships(formula: ModelFormula, b: int, columns: tuple[Column, ...]) -> None:
+    """Raise EngineError where a weight of a membership would have to multiply a slope."""
+    if _weights_of(formula, b) and (len(columns) != 1 or columns[0].parts):
+        bar = formula.bars[b - 1]
+        raise EngineError(
+            f"The bar by {bar.group_name} has weights of memberships that multiply slopes, which "
+            "needs the rows, and this source is beyond memory. Write (1 | mm(...)), leave the "
+            "weights out, or hold the rows: hm.Model(formula, source, memory='64 GB')."
+        )
 
 
 def _without_rows(column: Column) -> Column:
@@ -253,6 +281,7 @@ def _numeric(formula: ModelFormula) -> set[str]:
     """Return the columns that are evaluated: of predictors, response, offsets and additions."""
     expressions = [*formula.factors.values(), formula.response, *formula.offsets]
     expressions += [e for own in formula.additions.values() for e in own.expressions]
+    expressions += [e for bar in formula.bars for e in bar.structure.weights]
     return {name for own in expressions for name in own.columns}
 
 
@@ -293,15 +322,16 @@ def code_chunk(coder: Coder, chunk: Chunk) -> Coded | None:
     if coder.formula.offsets:
         columns[:, 2] = offset_of(coder.formula.offsets, frame) / coder.scale[2]
     sums = _fill(coder, frame, columns)
+    present = _fill_memberships(coder, frame, columns)
     weight, likelihood, constant = _weights(coder, frame)
-    return Coded(columns, _keys(coder, kept), weight, likelihood, constant, sums)
+    return Coded(columns, _keys(coder, kept), weight, likelihood, constant, sums, present)
 
 
 def evaluated(
     coder: Coder, kept: Any, index: "pd.Index[Any]", extra: tuple[str, ...] = ()
 ) -> pd.DataFrame:
     """Return the columns that are evaluated: float64, or categoricals of all levels."""
-    numeric = _numeric(coder.formula) | set(extra)
+    numeric = _numeric(coder.formula) | set(extra) | set(coder.plan.variances)
     made: dict[str, pd.Series[Any]] = {}
     for name in coder.plan.columns:
         if name in coder.factors:
@@ -346,13 +376,23 @@ def _fill(coder: Coder, frame: pd.DataFrame, out: Array) -> Array:
     return np.array([sums[part] for part in coder.parts])
 
 
+def _fill_memberships(coder: Coder, frame: pd.DataFrame, out: Array) -> NDArray[np.bool_]:
+    """Write the weights of memberships; return which of them each row has (n, slots)."""
+    present = [np.zeros((len(frame), 0), dtype=np.bool_)]
+    for bar, block in zip(coder.formula.bars, coder.blocks[1:], strict=True):
+        if block.slots:
+            out[:, list(block.slots)] = member_weights(bar.structure, frame)
+            present.append(out[:, list(block.slots)] > 0)
+    return np.concatenate(present, axis=1)
+
+
 def _weights(coder: Coder, frame: pd.DataFrame) -> tuple[Array | None, Array | None, float]:
     """Return what rows' products count, what their likelihoods count, and the log variances."""
     found = read_additions(coder.formula, coder.family, frame)
     known = None
     if found.precision is not None:
         known = found.precision
-    elif found.se is not None:
+    elif found.se is not None and not found.with_sigma:
         known = found.se**-2.0
     constant = 0.0
     if known is not None:

@@ -40,6 +40,8 @@ class Products:
         Of residuals correlated within series: pairs by gap, series by length or by pattern.
     series : ndarray of int
         The series met, each once where their rows lie together.
+    present : ndarray (cells, slots)
+        Of memberships with weights: how many rows of each cell have it.
     """
 
     n: int
@@ -52,6 +54,7 @@ class Products:
     sums: Array
     tallies: dict[int, float] = field(default_factory=dict)
     series: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    present: Array = field(default_factory=lambda: np.zeros((0, 0)))
 
 
 @cached_kernel
@@ -92,8 +95,13 @@ def chunk_products(coder: Coder, chunk: Chunk) -> Products:
     weights = rows
     if coded.likelihood is not None:
         weights = np.bincount(cell, coded.likelihood, len(keys))
+    present = np.zeros((len(keys), coded.present.shape[1]))
+    for slot, has in enumerate(coded.present.T):
+        present[:, slot] = np.bincount(cell, has, len(keys))
     total = columns.T @ columns
-    return Products(len(columns), keys, rows, weights, cells, total, coded.constant, coded.sums)
+    return Products(
+        len(columns), keys, rows, weights, cells, total, coded.constant, coded.sums, present=present
+    )
 
 
 def nothing(coder: Coder) -> Products:
@@ -139,20 +147,24 @@ def add_products(a: Products, b: Products) -> Products:
     if not b.n or not a.n:
         return a if not b.n else b
     if np.array_equal(a.keys, b.keys):
-        keys, rows, weights, cells = a.keys, a.rows + b.rows, a.weights + b.weights, None
-        cells = a.cells + b.cells
+        keys, rows, weights = a.keys, a.rows + b.rows, a.weights + b.weights
+        cells, present = a.cells + b.cells, a.present + b.present
     else:
         keys = np.union1d(a.keys, b.keys)
         at, bt = np.searchsorted(keys, a.keys), np.searchsorted(keys, b.keys)
         rows, weights = np.zeros(len(keys)), np.zeros(len(keys))
         cells = np.zeros((len(keys), a.cells.shape[1]))
+        present = np.zeros((len(keys), a.present.shape[1]))
         for place, own in ((at, a), (bt, b)):
             rows[place] += own.rows
             weights[place] += own.weights
             cells[place] += own.cells
+            if own.present.size:
+                present[place] += own.present
     return Products(
         a.n + b.n, keys, rows, weights, cells, a.total + b.total, a.constant + b.constant,
         a.sums + b.sums, _counted(a.tallies, b.tallies), np.concatenate([a.series, b.series]),
+        present,
     )  # fmt: skip
 
 

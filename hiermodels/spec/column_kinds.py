@@ -12,6 +12,8 @@ TRUTH: Final = "truth values"
 FACTOR: Final = "levels of a factor"
 TIME: Final = "dates or times"
 NOTHING: Final = "nothing but missing values"
+KINDS: Final = (NUMBERS, WHOLE, TEXT, TRUTH, FACTOR, TIME, NOTHING)
+_UNITS: Final = ("s", "ms", "us", "ns")
 
 
 def kind_of(column: pa.DataType) -> str:
@@ -57,7 +59,18 @@ def common_type(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
         if plain[0] != plain[1]:
             return None
         return first if kinds == (FACTOR, FACTOR) else plain[0]
-    return first if kinds == (TIME, TIME) else None
+    return _time(first, second) if kinds == (TIME, TIME) else None
+
+
+def _time(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
+    """Return the finer of two timestamps of one time zone; dates are timestamps at midnight."""
+    stamps = [own for own in (first, second) if at.is_timestamp(own)]
+    others = [own for own in (first, second) if not at.is_timestamp(own)]
+    if not stamps or any(not at.is_date(own) for own in others):
+        return None
+    if len({own.tz for own in stamps}) > 1:
+        return None
+    return pa.timestamp(max((own.unit for own in stamps), key=_UNITS.index), stamps[0].tz)
 
 
 def _whole(first: pa.DataType, second: pa.DataType) -> pa.DataType:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hiermodels.errors import DataError, FormulaError
+from hiermodels.errors import FormulaError
 from hiermodels.spec.additions import (
     Censoring,
     Truncation,
@@ -25,7 +25,7 @@ from hiermodels.spec.encoding import Encoding
 from hiermodels.spec.families import Family
 from hiermodels.spec.formula import ModelFormula, ParameterFormula
 from hiermodels.spec.frame import Dropped, complete_rows
-from hiermodels.spec.grouping import Covariances
+from hiermodels.spec.grouping import Covariances, check_covariances
 from hiermodels.spec.level_formulas import formula_by_level
 from hiermodels.spec.matrices import Column, Matrix
 from hiermodels.spec.names import CATEGORY_DIM, check_group_names
@@ -218,7 +218,7 @@ def build_design(
     parameter_formulas = _parameter_formulas(formula, family)
     every_bar = (*formula.bars, *(bar for own in parameter_formulas for bar in own.bars))
     check_groups(every_bar)
-    known = _check_covariances(covariances, every_bar)
+    known = check_covariances(covariances, every_bar)
     check_group_names(
         tuple(dict.fromkeys(bar.group_name for bar in every_bar)),
         # counts by category have a dim of that name
@@ -291,26 +291,6 @@ def build_design(
 
 
 # --- the parts ------------------------------------------------------------------------------
-
-
-def _check_covariances(covariances: object, bars: Sequence[Bar]) -> Covariances:
-    """Return the covariances, or raise DataError where one of them is not used."""
-    if covariances is None:
-        return {}
-    if not isinstance(covariances, Mapping):
-        raise DataError(
-            "covariances is a dictionary such as {'K': frame}, by the names that gr(g, cov=K) "
-            f"gives; got {type(covariances).__name__}."
-        )
-    used = [bar.structure.cov for bar in bars if bar.structure.cov]
-    odd = [name for name in covariances if name not in used]
-    if odd:
-        raise DataError(
-            f"covariances holds {odd[0]!r}, which no bar uses; the formula names "
-            f"{', '.join(map(repr, used)) or 'none'}. Write (1 | gr(g, cov={odd[0]})) or leave it "
-            "out."
-        )
-    return covariances
 
 
 def _parameter_formulas(formula: ModelFormula, family: Family) -> tuple[ParameterFormula, ...]:

@@ -1,6 +1,6 @@
 """Groupings met their data: levels, subpopulations, known covariances, several memberships."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,13 +139,21 @@ def read_members(structure: GroupStructure, kept: pd.DataFrame) -> tuple[Members
     codes = groups.cat.codes.to_numpy().astype(np.intp).reshape(len(columns), n).T
     weights = np.full((n, len(columns)), 1.0 / len(columns))
     if structure.weights:
-        weights = _member_weights(structure, kept)
+        weights = member_weights(structure, kept)
     labels = tuple(str(level) for level in groups.cat.categories)
     return Members(np.ascontiguousarray(codes), weights), labels
 
 
-def _member_weights(structure: GroupStructure, kept: pd.DataFrame) -> Array:
-    """Return the weights of memberships (n, M), of each row adding up to 1 where scaled."""
+def member_weights(structure: GroupStructure, kept: pd.DataFrame) -> Array:
+    """Return the weights of memberships (n, M), of each row adding up to 1 where scaled.
+
+    Raises
+    ------
+    FormulaError
+        A weight names no column.
+    DataError
+        A weight is negative, or all of a row's are zero.
+    """
     found = []
     for expression in structure.weights:
         if not expression.columns:
@@ -198,6 +206,32 @@ def _subpopulations(
 
 
 # --- known covariances ----------------------------------------------------------------------
+
+
+def check_covariances(covariances: object, bars: Sequence[Bar]) -> Covariances:
+    """Return known covariances by name, none for None.
+
+    Raises
+    ------
+    DataError
+        They are no mapping, or one of them is not used.
+    """
+    if covariances is None:
+        return {}
+    if not isinstance(covariances, Mapping):
+        raise DataError(
+            "covariances is a dictionary such as {'K': frame}, by the names that gr(g, cov=K) "
+            f"gives; got {type(covariances).__name__}."
+        )
+    used = [bar.structure.cov for bar in bars if bar.structure.cov]
+    odd = [name for name in covariances if name not in used]
+    if odd:
+        raise DataError(
+            f"covariances holds {odd[0]!r}, which no bar uses; the formula names "
+            f"{', '.join(map(repr, used)) or 'none'}. Write (1 | gr(g, cov={odd[0]})) or leave it "
+            "out."
+        )
+    return covariances
 
 
 def _covariance(

@@ -17,6 +17,10 @@ from hiermodels.spec.stream_files import open_files
 from hiermodels.spec.streams import CHUNK, ArrowStream, Stream
 
 _URL: Final = "duckdb:"
+_WHOLE: Final = {
+    **{getattr(pa, f"int{bits}")(): pd.Int64Dtype() for bits in (8, 16, 32, 64)},
+    **{getattr(pa, f"uint{bits}")(): pd.UInt64Dtype() for bits in (8, 16, 32, 64)},
+}
 
 
 def open_stream(data: object) -> Stream:
@@ -167,6 +171,11 @@ def _open_url(url: str) -> Stream:
     except duckdb.Error as error:
         detail = " ".join(str(error).split())
         hint = " Another process holds it: close that one." if "lock" in detail.lower() else ""
+        if "configuration" in detail.lower():
+            hint = (
+                " This process has it open for writing: give that connection's table, "
+                f"connection.table({tables[0]!r}), in place of the address."
+            )
         raise DataError(
             f"The database {path!r} cannot be read: {detail.rstrip('.')}.{hint}"
         ) from error
@@ -185,4 +194,9 @@ def frame_within(stream: Stream, columns: Sequence[str], limit: int) -> pd.DataF
         raise DataError("The source has no rows; a model needs some.")
     table = pa.concat_tables(parts, promote_options="permissive").unify_dictionaries()
     frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
+    for name in table.column_names:
+        column = table.column(name)
+        if pa.types.is_integer(column.type) and column.null_count:
+            # else whole numbers beside gaps become floats, which cannot tell large ones apart
+            frame[name] = column.to_pandas(types_mapper=_WHOLE.get)
     return frame

@@ -22,7 +22,7 @@ from hiermodels.spec.grouping import Covariances, read_levels
 from hiermodels.spec.matrices import Column, Matrix, raw_matrix
 from hiermodels.spec.predictors import Group, Term, intercept_position
 from hiermodels.spec.terms import Bar
-from hiermodels.spec.whole import Stands
+from hiermodels.spec.whole import Counted, Stands
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -127,7 +127,7 @@ def code_predictor(
         shift,
         offset_of(offsets, kept),
         tuple(terms),
-        merge_groups(terms),
+        merge_groups(terms, whole),
         encoding,
     )
 
@@ -179,7 +179,7 @@ def _term(
     )
 
 
-def merge_groups(terms: Sequence[Term]) -> tuple[Group, ...]:
+def merge_groups(terms: Sequence[Term], whole: Stands = None) -> tuple[Group, ...]:
     """Merge the bars of one factor; the same effect twice is not identified."""
     groups = []
     for name in dict.fromkeys(term.group for term in terms):
@@ -192,17 +192,20 @@ def merge_groups(terms: Sequence[Term]) -> tuple[Group, ...]:
                 f"Student effects by {name!r} share their degrees of freedom, so they stand in one "
                 f'bar: write (... | gr({name}, dist="student")) once, without ||.'
             )
-        rows = rows_of_levels(first)
+        rows = rows_of_levels(first, whole)
         groups.append(Group(name, first.levels, first.index, tuple(coefs), tuple(own), rows))
     return tuple(groups)
 
 
-def rows_of_levels(term: Term) -> Ints:
+def rows_of_levels(term: Term, whole: Stands = None) -> Ints:
     """Return how many rows each level has (J,), of memberships those with a weight."""
-    index = term.index
+    index, counts = term.index, whole.counts if isinstance(whole, Counted) else None
     if term.members is not None:
-        index = term.members.index[term.members.weights > 0]
-    return np.bincount(index, minlength=len(term.levels)).astype(np.intp)
+        has = term.members.weights > 0
+        index = term.members.index[has]
+        counts = None if counts is None else np.broadcast_to(counts[:, None], has.shape)[has]
+    found = np.bincount(index, counts, len(term.levels))
+    return np.rint(found).astype(np.intp)
 
 
 def offset_of(offsets: Sequence[Expression], rows: pd.DataFrame) -> Array:

@@ -142,7 +142,7 @@ def _coefficients(
     """Return the priors of a log sd's coefficients, T, and the predictors they belong to."""
     T, predictors = sigma.T.copy(), sigma.predictors_centred.copy()
     # every row's weight is its stratum's share, so that spreads are those over the rows
-    share = np.bincount(sigma.strata, minlength=len(predictors)) / len(sigma.strata)
+    share = sigma.share
     factors = [column.labels for column in sigma.columns if column.parts and not column.numeric]
     levels = factors[0] if factors and sigma.intercept is None else None
     priors: list[Prior] = []

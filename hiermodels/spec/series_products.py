@@ -129,6 +129,7 @@ def series_products(series: SeriesCoder, chunk: Chunk) -> Products:
     return Products(
         len(columns), keys, counts, counts, cells, coded.columns.T @ coded.columns,
         coded.constant, coded.sums, tallies, np.asarray(found, dtype=np.int64),
+        np.zeros((len(keys), 0)),
     )  # fmt: skip
 
 

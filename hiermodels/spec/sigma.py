@@ -15,6 +15,7 @@ from hiermodels.spec.coding import code_columns, evaluate_factors, stack
 from hiermodels.spec.formula import ParameterFormula
 from hiermodels.spec.frame import as_predictor
 from hiermodels.spec.matrices import Column
+from hiermodels.spec.whole import Counted
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -45,6 +46,8 @@ class Sigma:
         Of the log-linear predictors, over the rows; else empty.
     written : bool
         Whether sigma had a formula.
+    counts : ndarray (S,) or None
+        Of log-linear sds where rows stand for others: how many rows each stratum has.
     """
 
     kind: Literal["one", "strata", "linear", "modelled"]
@@ -55,6 +58,15 @@ class Sigma:
     predictors_centred: Array
     columns: tuple[Column, ...] = ()
     written: bool = False
+    counts: Array | None = None
+
+    @property
+    def share(self) -> Array:
+        """The share of the rows that each of log-linear sds' strata has (S,)."""
+        counts = self.counts
+        if counts is None:
+            counts = np.bincount(self.strata, minlength=len(self.predictors))
+        return np.asarray(counts / np.sum(counts))
 
     @property
     def intercept(self) -> int | None:
@@ -88,8 +100,18 @@ def occasion_sigma(occasion: Ints, labels: tuple[str, ...]) -> Sigma:
     return Sigma("strata", labels, occasion, identity, identity, identity)
 
 
-def read_sigma(formula: ParameterFormula | None, kept: pd.DataFrame) -> Sigma:
+def read_sigma(
+    formula: ParameterFormula | None, kept: pd.DataFrame, whole: Counted | None = None
+) -> Sigma:
     """Evaluate a formula for sigma; without one, or with ``sigma ~ 1``, there is one sd.
+
+    Parameters
+    ----------
+    formula : ParameterFormula or None
+    kept : pandas.DataFrame
+        Complete rows.
+    whole : Counted, optional
+        For how many rows each row stands.
 
     Raises
     ------
@@ -117,7 +139,7 @@ def read_sigma(formula: ParameterFormula | None, kept: pd.DataFrame) -> Sigma:
         labels = _stratum_labels(columns, X, values)
         identity = np.eye(len(labels))
         return Sigma("strata", labels, strata, identity, identity, identity, written=True)
-    return _linear(formula, columns, X)
+    return _linear(formula, columns, X, whole)
 
 
 def _check_empty(columns: tuple[Column, ...], X: Array) -> None:
@@ -148,9 +170,11 @@ def _levels(value: Any, rows: Ints) -> list[str]:
     return [str(level) for level in pd.Series(inner).iloc[rows]]
 
 
-def _linear(formula: ParameterFormula, columns: tuple[Column, ...], X: Array) -> Sigma:
+def _linear(
+    formula: ParameterFormula, columns: tuple[Column, ...], X: Array, whole: Counted | None
+) -> Sigma:
     """Return a log-linear sd."""
-    centring = centre(columns, len(X))
+    centring = centre(columns, len(X), whole)
     centred = centring.matrix.values
     norms = np.linalg.norm(centred, axis=0)
     constant = norms <= _COLLINEAR * np.linalg.norm(X, axis=0)
@@ -175,4 +199,5 @@ def _linear(formula: ParameterFormula, columns: tuple[Column, ...], X: Array) ->
         predictors_centred=rows,
         columns=columns,
         written=True,
+        counts=None if whole is None else np.bincount(strata, whole.counts),
     )

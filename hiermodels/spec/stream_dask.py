@@ -9,9 +9,11 @@ from typing import Any, Final
 import pyarrow as pa
 
 from hiermodels.errors import DataError, HierModelsError
+from hiermodels.spec.dask_files import files_of
 from hiermodels.spec.streams import Chunk, Report, Stream, Sums, sliced, summarise_named
 
 _FAN: Final = 8
+_SHOWN: Final = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,14 +47,18 @@ class DaskStream(Stream):
         """Number of partitions."""
         return int(self.frame.npartitions)
 
+    def partitions(self, columns: Sequence[str]) -> list[Any]:
+        """Return the partitions, each to be computed; Dask may have joined small ones."""
+        return list(self.frame[list(columns)].to_delayed())
+
     def chunks(self, columns: Sequence[str]) -> Iterator[Chunk]:
         """Yield the rows in chunks, partition by partition."""
-        for k in range(self.n_parts):
-            part = self.frame[list(columns)].get_partition(k)
+        parts = self.partitions(columns)
+        for k, part in enumerate(parts):
             try:
                 frame = part.compute()
             except Exception as error:  # whatever a user's graph raises, named and handed on
-                raise _failed(self.frame, k, error) from error
+                raise _failed(parts, k, error) from error
             yield from sliced(as_table(frame), f"partition {k}")
 
     def fold[Summary](
@@ -64,9 +70,10 @@ class DaskStream(Stream):
     ) -> Summary | None:
         """Return the sum of the partitions' summaries, computed by Dask's scheduler."""
         dask: Any = importlib.import_module("dask")
+        partitions = self.partitions(columns)
         parts = [
-            dask.delayed(partition_sum)(summarise, add, part, f"partition {k}")
-            for k, part in enumerate(self.frame[list(columns)].to_delayed())
+            dask.delayed(partition_sum)(summarise, add, part, _place(k))
+            for k, part in enumerate(partitions)
         ]
         while len(parts) > 1:
             parts = [
@@ -75,24 +82,14 @@ class DaskStream(Stream):
             ]
         try:
             (found,) = dask.compute(parts[0])
-        except HierModelsError:
-            raise
+        except HierModelsError as error:
+            raise _with_file(error, partitions) from error
         except Exception as error:  # whatever a user's graph raises, named and handed on
-            raise self._name(error, columns) from error
+            raise _find_failed(partitions, error) from error
         if report is not None and found is not None:
             report(self.n_parts)
         total: Summary | None = found
         return total
-
-    def _name(self, error: Exception, columns: Sequence[str]) -> DataError:
-        """Return the error with the partition that fails, found by asking each."""
-        for k in range(self.n_parts):
-            try:
-                self.frame[list(columns)].get_partition(k).compute()
-            except Exception as found:  # the same error again, now with its partition
-                return _failed(self.frame, k, found)
-        detail = " ".join(str(error).split())
-        return DataError(f"Dask could not compute the sums ({type(error).__name__}: {detail}).")
 
 
 def partition_sum(
@@ -116,10 +113,46 @@ def as_table(frame: Any) -> pa.Table:
     return pa.Table.from_pandas(frame, preserve_index=False)
 
 
-def _failed(frame: Any, k: int, error: Exception) -> DataError:
+# --- errors ---------------------------------------------------------------------------------
+
+
+def _place(k: int) -> str:
+    """Return how messages call a partition where its files are not known."""
+    return f"partition {k}"
+
+
+def _shown(part: Any) -> str:
+    """Return the files that a partition is read from, in brackets; empty where none is known."""
+    files = files_of(part.__dask_graph__(), part.key)
+    more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
+    return f" ({', '.join(map(repr, files[:_SHOWN]))}{more})" if files else ""
+
+
+def _with_file(error: HierModelsError, parts: Sequence[Any]) -> HierModelsError:
+    """Return an error about a partition's rows that names the partition's file."""
+    for k, part in enumerate(parts):
+        start = f"In {_place(k)}: "
+        if str(error).startswith(start):
+            return type(error)(f"In {_place(k)}{_shown(part)}: {str(error)[len(start) :]}")
+    return error
+
+
+def _find_failed(parts: Sequence[Any], error: Exception) -> DataError:
+    """Return the error with the partition that fails, found by asking each."""
+    for k, part in enumerate(parts):
+        try:
+            part.compute()
+        except Exception as found:  # the same error again, now with its partition
+            return _failed(parts, k, found)
+    detail = " ".join(str(error).split())
+    return DataError(f"Dask could not compute the sums ({type(error).__name__}: {detail}).")
+
+
+def _failed(parts: Sequence[Any], k: int, error: Exception) -> DataError:
     """Return the error for a partition that cannot be computed."""
     detail = " ".join(str(error).split()).rstrip(".")
     return DataError(
-        f"Partition {k} of {frame.npartitions} of the Dask DataFrame cannot be computed: "
-        f"{type(error).__name__}: {detail}. No result was kept; mend or drop that partition."
+        f"Partition {k} of {len(parts)} of the Dask DataFrame{_shown(parts[k])} cannot be "
+        f"computed: {type(error).__name__}: {detail}. No result was kept; mend or drop that "
+        "partition."
     )

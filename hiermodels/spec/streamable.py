@@ -25,18 +25,17 @@ def check_streamable(formula: ModelFormula) -> None:
             "family='multinomial' or 'dirichlet_multinomial'."
         )
     reasons = [f"{name}()" for name in ("cens", "trunc", "trials") if name in formula.additions]
-    se = formula.additions.get("se")
-    if se is not None and se.with_sigma:
-        reasons.append("se(s, sigma=True)")
-    for bar in formula.bars:
-        own = bar.structure
-        if own.by or own.cov or own.multiple or own.dist == "student":
-            reasons.append(f"the structure of the bar by {bar.group_name} (gr() or mm())")
+    reasons += [
+        f'the bar by {bar.group_name} with dist="student"'
+        for bar in formula.bars
+        if bar.structure.dist == "student"
+    ]
     for name, part in formula.parameters.items():
         if name != "sigma" or part.bars or part.offsets:
             reasons.append(f"the formula for {name} with coefficients of its own")
     term = formula.residual
     if term is not None:
+        reasons += [f"mm() beside {term}" for bar in formula.bars if bar.structure.multiple]
         if "weights" in formula.additions or formula.sigma is not None:
             what = "weights()" if "weights" in formula.additions else "a formula for sigma"
             reasons.append(f"{what} beside {term}")
@@ -50,6 +49,8 @@ def check_streamable(formula: ModelFormula) -> None:
         )
     alone = [formula.response, *formula.offsets]
     alone += [e for own in formula.additions.values() for e in own.expressions]
+    if formula.sigma is not None:
+        alone += [e for label, e in formula.sigma.factors.items() if not e.text.startswith("C(")]
     for expression in alone:
         if has_state(expression):
             raise FormulaError(

@@ -14,9 +14,10 @@ from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family
 from hiermodels.spec.formula import ModelFormula
 from hiermodels.spec.frame import Dropped
+from hiermodels.spec.grouping import Covariances, check_covariances
 from hiermodels.spec.names import check_group_names
 from hiermodels.spec.reading import Reading
-from hiermodels.spec.rowless import build_rowless
+from hiermodels.spec.rowless_design import build_rowless
 from hiermodels.spec.series_products import fold_series, make_series
 from hiermodels.spec.streamable import check_streamable
 from hiermodels.spec.streams import Stream
@@ -26,7 +27,11 @@ Progress = Callable[[str, int], None]
 
 
 def stream_design(
-    formula: ModelFormula, stream: Stream, family: Family, progress: Progress | None = None
+    formula: ModelFormula,
+    stream: Stream,
+    family: Family,
+    progress: Progress | None = None,
+    covariances: Covariances | None = None,
 ) -> Design:
     """Read a source in two passes and return its design without rows.
 
@@ -37,6 +42,8 @@ def stream_design(
     family : Family
     progress : callable, optional
         Is given the name of the pass and the number of rows just read.
+    covariances : mapping of str to DataFrame or array, optional
+        Known covariances between levels, by the name that ``gr(g, cov=K)`` gives.
 
     Raises
     ------
@@ -50,8 +57,9 @@ def stream_design(
     check_group_names(
         tuple(dict.fromkeys(bar.group_name for bar in formula.bars)),
         tuple(own.name for own in family.parameters),
-        (),
+        tuple(dict.fromkeys(bar.structure.by for bar in formula.bars if bar.structure.by)),
     )
+    known = check_covariances(covariances, formula.bars)
     plan = make_plan(formula, schema_of(stream))
     started = time.perf_counter()
     first = None if progress is None else partial(progress, "levels and spreads")
@@ -72,7 +80,7 @@ def stream_design(
     seconds = (between - started, time.perf_counter() - between)
     dropped = Dropped(survey.read - survey.kept, _in_order(survey.missing, plan.columns))
     reading = Reading(stream.description, survey.read, stream.n_parts, seconds, len(products.keys))
-    return build_rowless(coder, products, dropped, reading, series)
+    return build_rowless(coder, products, dropped, reading, series, known)
 
 
 def _in_order(missing: dict[str, int], columns: tuple[str, ...]) -> dict[str, int]:

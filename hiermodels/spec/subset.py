@@ -83,7 +83,12 @@ def subset_design(design: Design, rows: Index) -> Design:
     small = replace(_cut(design, rows), data=design.data.iloc[rows])
     if isinstance(design.whole, Counted):
         counts = design.whole.counts[rows]
-        small = replace(small, whole=Counted(int(counts.sum()), counts))
+        whole = Counted(int(counts.sum()), counts)
+        groups = tuple(
+            replace(own, n_rows=rows_of_levels(small.terms[own.terms[0]], whole))
+            for own in small.groups
+        )
+        small = replace(small, whole=whole, groups=groups)
     if design.residual is None:
         return small
     return replace(small, residual=_residual(design.residual, small, rows))
@@ -173,7 +178,7 @@ def _residual(residual: Residual, design: Design, rows: Index) -> Residual:
     sigma = residual.sigma
     if sigma is not None:
         strata = sigma.strata[rows] if sigma.strata.size else sigma.strata
-        sigma = replace(sigma, strata=strata, columns=_columns(sigma.columns, rows))
+        sigma = replace(sigma, strata=strata, columns=_columns(sigma.columns, rows), counts=None)
     scale = None if residual.scale is None else residual.scale[rows]
     weights, n = design.weights, design.n
     ones = np.ones(n) if weights is None else weights

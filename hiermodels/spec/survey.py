@@ -10,8 +10,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from hiermodels.errors import DataError, UnknownColumnError
-from hiermodels.spec.column_kinds import FACTOR, NUMBERS, WHOLE, kind_of, plain_type
+from hiermodels.errors import DataError, EngineError, UnknownColumnError
+from hiermodels.spec.bases import MAX_CLASSES
+from hiermodels.spec.column_kinds import (
+    FACTOR,
+    KINDS,
+    NUMBERS,
+    WHOLE,
+    common_type,
+    kind_of,
+    plain_type,
+)
 from hiermodels.spec.expressions import Expression, unknown_column
 from hiermodels.spec.formula import ModelFormula
 from hiermodels.spec.frame import as_groups, as_predictor
@@ -34,13 +43,16 @@ class Plan:
     kinds : mapping of str to str
         What each holds.
     cells : tuple of str
-        The columns whose combinations are the cells: of groupings and of sigma's strata.
+        The columns whose combinations are the cells: of groupings, their subpopulations, and
+        those that residual variances hang on.
     factors : tuple of str
         The columns that are factors where they predict.
     recorded : mapping of str to Expression
         The factors that depend on all rows at once, by label.
     series : tuple of str
         The columns that name the series of a residual structure, and its occasions.
+    variances : tuple of str
+        The numeric columns whose every value has a residual variance of its own.
     """
 
     columns: tuple[str, ...]
@@ -49,6 +61,7 @@ class Plan:
     factors: tuple[str, ...]
     recorded: Mapping[str, Expression]
     series: tuple[str, ...] = ()
+    variances: tuple[str, ...] = ()
 
     @property
     def coded(self) -> tuple[str, ...]:
@@ -68,20 +81,34 @@ def make_plan(formula: ModelFormula, schema: Mapping[str, pa.DataType]) -> Plan:
         if name not in schema:
             message = unknown_column(name, list(schema))
             raise UnknownColumnError(f"{message} The formula is: {formula.text}")
+        if kind_of(schema[name]) not in KINDS:
+            raise DataError(
+                f"The column {name!r} holds values of the type {schema[name]}; a formula needs "
+                "numbers, text, truth values, factors, or dates as groups. Convert it beforehand."
+            )
     kinds = {name: kind_of(schema[name]) for name in formula.columns}
     groups = [name for bar in formula.bars for name in bar.group]
-    sigma = [] if formula.sigma is None else list(formula.sigma.columns)
+    groups += [bar.structure.by for bar in formula.bars if bar.structure.by]
+    spread = _variance_columns(formula)
     predictors = [name for own in formula.factors.values() for name in own.columns]
     predictors += formula.response.columns
     factors = [name for name in predictors if kinds[name] not in (NUMBERS, WHOLE)]
     return Plan(
         tuple(dict.fromkeys(formula.columns)),
         kinds,
-        tuple(dict.fromkeys([*groups, *sigma])),
+        tuple(dict.fromkeys([*groups, *spread])),
         tuple(dict.fromkeys(factors)),
         {label: own for label, own in formula.factors.items() if has_state(own)},
         _series_columns(formula),
+        tuple(n for n in dict.fromkeys(spread) if kinds[n] in (NUMBERS, WHOLE) and n not in groups),
     )
+
+
+def _variance_columns(formula: ModelFormula) -> list[str]:
+    """Return the columns that residual variances hang on: sigma's predictors, known errors."""
+    names = [] if formula.sigma is None else list(formula.sigma.columns)
+    se = formula.additions.get("se")
+    return names + (list(se.expression.columns) if se is not None and se.with_sigma else [])
 
 
 def _series_columns(formula: ModelFormula) -> tuple[str, ...]:
@@ -154,6 +181,8 @@ def survey_chunk(plan: Plan, chunk: Chunk) -> Survey:
                 orders[name] = (levels, True, bool(column.type.ordered))
             column = column.dictionary.take(pc.unique(column.indices))
         distinct[name] = pc.unique(column).cast(plain_type(column.type))
+    for name in plan.variances:
+        check_variances(name, len(distinct[name]), len(kept))
     step = max(1, -(-len(kept) // _SAMPLE))
     rows = np.arange(0, len(kept), step)
     sample = _plain(kept.select(list(plan.columns)).take(rows))
@@ -191,7 +220,7 @@ def add_surveys(a: Survey, b: Survey) -> Survey:
     missing = dict(a.missing)
     for name, count in b.missing.items():
         missing[name] = missing.get(name, 0) + count
-    distinct = {name: _union(a.distinct[name], b.distinct[name]) for name in a.distinct}
+    distinct = {name: _union(a.distinct[name], b.distinct[name], name) for name in a.distinct}
     orders = dict(a.orders)
     for name, order in b.orders.items():
         orders[name] = _join_orders(orders[name], order) if name in orders else order
@@ -206,15 +235,19 @@ def add_surveys(a: Survey, b: Survey) -> Survey:
     return Survey(a.read + b.read, a.kept + b.kept, missing, distinct, orders, sample, seen)
 
 
-def _union(a: pa.Array, b: pa.Array) -> pa.Array:
+def _union(a: pa.Array, b: pa.Array, name: str) -> pa.Array:
     """Return the values that are in either."""
     if not len(a) or not len(b):
         return b if not len(a) else a
     if a.type != b.type:
-        wider = (
-            pa.float64() if pa.types.is_floating(a.type) or pa.types.is_floating(b.type) else a.type
-        )
-        a, b = a.cast(wider), b.cast(wider)
+        wider = common_type(a.type, b.type)
+        try:
+            a, b = a.cast(wider), b.cast(wider)
+        except (pa.ArrowInvalid, TypeError) as error:
+            raise DataError(
+                f"The column {name!r} holds {a.type} in one part of the source and {b.type} in "
+                "another, and no type holds the values of both exactly. Store it as one type."
+            ) from error
     new = b.filter(pc.invert(pc.is_in(b, value_set=a)))
     return a if not len(new) else pa.concat_arrays([a, new])
 
@@ -230,6 +263,17 @@ def _join_orders(
     agree = all(level in rest for level in short[0])
     levels = (*long[0], *(level for level in short[0] if level not in set(long[0])))
     return levels, agree and a[1] and b[1], a[2] and b[2]
+
+
+def check_variances(name: str, values: int, rows: int) -> None:
+    """Raise EngineError where a column that residual variances hang on has too many values."""
+    if values > MAX_CLASSES:
+        raise EngineError(
+            f"The residual variance hangs on {name!r}, which has {values:,} distinct values in "
+            f"{rows:,} rows; of a source beyond memory cross-products are kept for each of at most "
+            f"{MAX_CLASSES}. Round {name!r} or cut it into classes, or hold the rows: "
+            "hm.Model(formula, source, memory='64 GB')."
+        )
 
 
 # --- levels ---------------------------------------------------------------------------------
@@ -281,6 +325,10 @@ def find_coding(survey: Survey, plan: Plan, name: str, grouping: bool) -> Coding
         The column holds what a factor or a grouping cannot.
     """
     distinct = survey.distinct[name]
+    if name in plan.variances:
+        check_variances(name, len(distinct), survey.kept)
+        sizes = distinct.take(pc.sort_indices(distinct))
+        return Coding(sizes, tuple(map(repr, sizes.to_pylist())))
     order, agree, ordered = survey.orders.get(name, ((), False, False))
     if plan.kinds[name] == FACTOR and agree:
         levels = pd.CategoricalDtype(pd.Index(list(order)), ordered=ordered)

@@ -1,5 +1,7 @@
 """Sources beyond memory: the same cross-products, likelihoods and priors as from the frame."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -300,7 +302,7 @@ def test_rows_are_refused(frame):
     with pytest.raises(DataError, match="needs the rows"):
         estimate.fitted()
     with pytest.raises(EngineError, match="memory="):
-        Model("y ~ x + (x | gr(g, by=h))", pa.Table.from_pandas(frame), memory="1 KB")
+        Model('y ~ x + (1 | gr(g, dist="student"))', pa.Table.from_pandas(frame), memory="1 KB")
     with pytest.raises(DataError, match="distinct ones"):
         Model("b ~ x + (1 | g)", pa.Table.from_pandas(frame), "bernoulli", memory="1 KB")
     assert hm.DataError is DataError
@@ -324,12 +326,15 @@ def test_lint_of_counted_rows():
     rows = pd.DataFrame({"q": rng.integers(0, 2, n), "g": rng.integers(0, 30, n)})
     model = Model("q ~ 1 + (1 | g)", pa.Table.from_pandas(rows), "poisson", memory="100 KB")
     assert isinstance(model.design.whole, Counted)
+    counts = np.bincount(rows["g"])
+    np.testing.assert_array_equal(model.design.groups[0].n_rows, counts)
     assert not model.findings
     assert "distinct" in model.findings.skipped[0]
     small = model.on_rows([3, 0]).design.whole
     assert isinstance(small, Counted)
     np.testing.assert_array_equal(small.counts, model.design.whole.counts[[3, 0]])
     assert small.n == small.counts.sum()
+    assert model.on_rows([3, 0]).design.groups[0].n_rows.sum() == small.n
 
 
 def test_rows_that_were_counted_are_not_looked_at_one_by_one():
@@ -472,6 +477,8 @@ FORMULAS_OF_ROWS = [
     "y | weights(w) ~ x + (1 | g)",
     "y | se(w) ~ x + (1 | g)",
     ["y ~ x + (1 | g)", "sigma ~ 0 + h"],
+    "y | precision(w) ~ x + (1 | g)",
+    ["y | se(j, sigma=True) ~ x + (1 | g)", "sigma ~ i"],
 ]
 
 
@@ -481,7 +488,7 @@ def test_rows_written_to_parquet(formula, frame, tmp_path):
     """Predictions, residuals and log likelihoods of streamed rows are those of rows held."""
     import hiermodels as hm
 
-    source = write_files(frame, tmp_path)
+    source = write_files(frame.assign(j=0.5 + 0.5 * (frame["i"] % 2)), tmp_path)
     rows = pd.concat([pd.read_parquet(file) for file in sorted(tmp_path.glob("*.parquet"))])
     rows = rows.reset_index(drop=True)
     settings = {"draws": 20, "tune": 50, "chains": 2, "seed": 1, "progress": False, "cores": 1}
@@ -646,23 +653,49 @@ def test_errors_of_the_data(frame):
         model("h ~ x")
 
 
-def test_locked_database(frame, tmp_path, monkeypatch):
+_HOLD = """
+import sys
+import duckdb
+connection = duckdb.connect(sys.argv[1])
+connection.execute("begin")
+connection.execute("update t set z = z + 1")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_locked_database(frame, tmp_path):
     """A database that another process writes to is an error that names the file."""
+    pytest.importorskip("duckdb")
+    url = write_database(frame, tmp_path)
+    command = [sys.executable, "-c", _HOLD, str(tmp_path / "file.db")]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        try:
+            assert holder.stdout.readline().strip() == "held"
+            with pytest.raises(
+                DataError, match=r"file\.db' cannot be read: .*lock.*close that one"
+            ):
+                Model("y ~ x", url, memory="1 KB")
+        finally:
+            holder.communicate()
+    assert Model("y ~ x", url, memory="1 KB").design.n == len(frame[["x", "y"]].dropna())
+
+
+def test_database_that_this_process_writes_to(frame, tmp_path):
+    """A database open for writing here is an error that says what to give."""
     duckdb = pytest.importorskip("duckdb")
     url = write_database(frame, tmp_path)
-
-    def refuse(*args, **kwargs):
-        raise duckdb.IOException("Could not set lock on file: Conflicting lock is held")
-
-    monkeypatch.setattr(duckdb, "connect", refuse)
-    with pytest.raises(DataError, match=r"file\.db.*lock.*close that one"):
-        Model("y ~ x", url, memory="1 KB")
+    with duckdb.connect(str(tmp_path / "file.db")) as connection:
+        with pytest.raises(DataError, match=r"file\.db' cannot be read.*connection\.table\('t'\)"):
+            Model("y ~ x", url, memory="1 KB")
+        source = connection.table("t")
+        assert Model("y ~ x", source, memory="1 KB").design.n == len(frame[["x", "y"]].dropna())
 
 
 def test_missing_extra(monkeypatch, tmp_path):
     """Without an optional package the error names the extra."""
-    import sys
-
     monkeypatch.setitem(sys.modules, "duckdb", None)
     with pytest.raises(DataError, match=r"hiermodels\[duckdb\]"):
         Model("y ~ x", "duckdb:///file.db?table=t")
@@ -688,3 +721,38 @@ def test_file_paths_are_strings_or_paths(frame, tmp_path):
     assert (
         Model("y ~ x", Path(tmp_path / "a.parquet")).design.n == frame[["y", "x"]].dropna().shape[0]
     )
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+@pytest.mark.parametrize("filesystem", ["fsspec", "arrow"])
+@pytest.mark.filterwarnings("ignore:The inplace keyword")  # Dask's own
+def test_failing_partition_names_its_file(kind, filesystem, frame, tmp_path):
+    """A file that is damaged after Dask saw it is named with the error; nothing is returned."""
+    dask = pytest.importorskip("dask.dataframe")
+    rows = frame[["y", "x", "g"]]
+    for name, part in zip("abc", np.array_split(np.arange(len(rows)), 3), strict=True):
+        path = tmp_path / f"{name}.{kind}"
+        if kind == "csv":
+            rows.iloc[part].to_csv(path, index=False)
+        else:
+            rows.iloc[part].to_parquet(path, index=False)
+    if kind == "csv":
+        source = dask.read_csv(str(tmp_path / "*.csv"))
+    else:
+        source = dask.read_parquet(tmp_path, filesystem=filesystem, split_row_groups=False)
+    assert source.npartitions == 3
+    path = tmp_path / f"b.{kind}"
+    path.write_bytes(b"\xff\xfe" + path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match=rf"(?s)Partition .*b\.{kind}'.* cannot be computed: \w+"):
+        Model("y ~ x + (1 | g)", source, memory="1 KB")
+
+
+@pytest.mark.filterwarnings("ignore:The inplace keyword")  # Dask's own
+def test_odd_rows_of_a_partition_name_its_file(frame, tmp_path):
+    """An error about a partition's rows names the file that they are read from."""
+    dask = pytest.importorskip("dask.dataframe")
+    two_files(frame, tmp_path)
+    frame.iloc[700:].assign(x=np.inf).to_parquet(tmp_path / "b.parquet", index=False)
+    with pytest.raises(DataError, match=r"In partition 1 \('.*b\.parquet'\): .*inf"):
+        source = dask.read_parquet(tmp_path, split_row_groups=False)
+        Model("y ~ x + (1 | g)", source, memory="1 KB")

@@ -27,6 +27,7 @@ from hiermodels.show.plots.style import (
     tidy,
     wrapped,
 )
+from hiermodels.spec.rowless import need_rows
 
 Floats = npt.NDArray[np.float64]
 #: A panel that reaches over this many times what the middle one does gets an axis of its own.
@@ -70,6 +71,7 @@ def plot_groups(
             f"got {len(groups)} groups and max_panels={max_panels}: ask for fewer groups, or "
             "for more panels"
         )
+    need_rows(fit.model.design, "plot_groups()", "hm.plot_shrinkage(fit) needs none.")
     _check_family(fit)
     lines = group_lines(fit, x, groups, group=group, max_groups=max_panels)
     levels = list(dict.fromkeys(str(v) for v in lines["level"]))

@@ -1,0 +1,206 @@
+"""Sources beyond memory: groupings with a structure, and residual variances of many values."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from hiermodels.engines.marginal import MarginalDensity
+from hiermodels.errors import DataError, EngineError, FormulaError
+from hiermodels.fitting.model import Model
+from hiermodels.spec import streams
+from hiermodels.spec.rowless import RowlessDesign
+
+
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch):
+    """Cut sources into many chunks."""
+    monkeypatch.setattr(streams, "CHUNK", 150)
+
+
+@pytest.fixture(scope="module")
+def frame():
+    """Rows in schools of two kinds, with pairs of teachers and classes of spread."""
+    rng = np.random.default_rng(11)
+    n = 1500
+    rows = pd.DataFrame(
+        {
+            "x": rng.normal(40.0, 3.0, n),
+            "z": rng.normal(size=n),
+            "g": rng.integers(0, 24, n),
+            "a": rng.integers(2, 14, n),
+            "f": rng.integers(0, 12, n),
+            "w": rng.uniform(0.0, 2.0, n),
+            "v": rng.choice([0.0, 0.5, 1.5], n),
+            "s": rng.choice([0.5, 0.75, 1.25, 2.0], n),
+            "d": rng.choice(np.linspace(-1.0, 1.0, 9), n),
+            "c": rng.choice(list("pqr"), n),
+        }
+    )
+    rows["h"] = np.where(rows["g"] % 3 == 0, "town", "land")
+    effect = rng.normal(size=24)
+    rows["y"] = 5.0 + 0.3 * rows["x"] + effect[rows["g"]] + np.exp(rows["d"]) * rng.normal(size=n)
+    rows.loc[rng.choice(n, 25, replace=False), "x"] = np.nan
+    # memberships that never count, of a level that has no other
+    rows.loc[rows["a"] == 13, "w"] = 0.0
+    return rows
+
+
+def known(levels, seed=2):
+    """Return a covariance between levels, in another order than theirs."""
+    root = np.random.default_rng(seed).normal(size=(len(levels), 2 * len(levels)))
+    names = [str(level) for level in levels][::-1]
+    return pd.DataFrame(root @ root.T / (2 * len(levels)), index=names, columns=names)
+
+
+def both(formula, rows, **options):
+    """Return the model from passes over the rows, and from the rows."""
+    table = pa.Table.from_pandas(rows, preserve_index=False)
+    streamed = Model(formula, table, memory="1 KB", **options)
+    held = Model(formula, rows, **options)
+    assert isinstance(streamed.design, RowlessDesign)
+    return streamed, held
+
+
+def assert_same(streamed, held):
+    """Levels, rows, priors and likelihood are the frame's."""
+    for own, other in zip(streamed.design.groups, held.design.groups, strict=True):
+        assert own.levels == other.levels
+        np.testing.assert_array_equal(own.n_rows, other.n_rows)
+    a, b = streamed.priors, held.priors
+    assert list(a["parameter"]) == list(b["parameter"])
+    assert streamed.resolved.residual.as_dict().keys() == held.resolved.residual.as_dict().keys()
+    for one, two in zip(
+        streamed.resolved.residual.sigma, held.resolved.residual.sigma, strict=True
+    ):
+        np.testing.assert_allclose(one.values, two.values, rtol=1e-9)
+    density, wanted = MarginalDensity(streamed.marginal), MarginalDensity(held.marginal)
+    rng = np.random.default_rng(3)
+    for _ in range(3):
+        point = 0.3 * rng.normal(size=wanted.ndim)
+        value, gradient = density(point)
+        expected, slopes = wanted(point)
+        # sums of as many products in another order
+        np.testing.assert_allclose(value, expected, rtol=1e-10)
+        np.testing.assert_allclose(gradient, slopes, rtol=1e-7, atol=1e-7 * np.abs(slopes).max())
+
+
+GROUPINGS = [
+    "y ~ x + (x | gr(g, by=h))",
+    "y ~ x + (x || gr(g, by=h)) + (1 | c)",
+    "y ~ x + (x | gr(g, cov=K))",
+    "y ~ x + (1 | g) + (1 | gr(f, cov=K))",
+    "y ~ x + (x | mm(a, f))",
+    "y ~ x + (1 | mm(a, f, weights=cbind(w, z2))) + (1 | c)",
+    "y | precision(s) ~ x + (1 | mm(a, f, weights=c(w, v), scale=False))",
+]
+
+
+@pytest.mark.parametrize("formula", GROUPINGS)
+def test_structured_groupings(formula, frame):
+    """Subpopulations, known covariances and memberships have the frame's likelihood."""
+    rows = frame.assign(z2=1.0 + frame["z"] ** 2)
+    options = {}
+    if "cov=K" in formula:
+        options["covariances"] = {"K": known(range(24 if "gr(g" in formula else 12))}
+    streamed, held = both(formula, rows, **options)
+    assert_same(streamed, held)
+    if "weights" in formula:
+        with pytest.raises(DataError, match="needs the rows"):
+            streamed.design.terms[0].members.weights  # noqa: B018
+
+
+VARIANCES = [
+    ["y ~ x + (x | g)", "sigma ~ d"],
+    ["y ~ x + (1 | g)", "sigma ~ d + I(s**2) + c"],
+    ["y | weights(s) ~ x + (1 | g)", "sigma ~ 0 + c + d"],
+    ["y ~ x + (1 | gr(g, by=h))", "sigma ~ d"],
+    ["y ~ x + (1 | mm(a, f))", "sigma ~ d"],
+    "y | se(s, sigma=True) ~ x + (x | g)",
+    "y | se(sqrt(s), sigma=True) ~ x + (1 | gr(g, by=h))",
+    ["y | se(s, sigma=True) ~ x + (1 | g)", "sigma ~ d"],
+    ["y ~ x + z", "sigma ~ d"],
+]
+
+
+@pytest.mark.parametrize("formula", VARIANCES, ids=str)
+def test_variances_of_few_values(formula, frame):
+    """Where residual variances take few values they have cross-products each."""
+    assert_same(*both(formula, frame))
+
+
+@pytest.mark.parametrize("limit", [1, 10_000])
+def test_variances_summed_anew(limit, frame, monkeypatch):
+    """Rows that stand for others give the same likelihood where they are summed anew."""
+    from hiermodels.spec import bases
+
+    formula = ["y ~ x + (1 | g)", "sigma ~ d"]
+    with monkeypatch.context() as own:
+        own.setattr(bases, "MAX_CLASSES", limit)
+        streamed = Model(formula, pa.Table.from_pandas(frame), memory="1 KB")
+        assert streamed.design.residual.by_rows is (limit == 1)
+    assert_same(streamed, Model(formula, frame))
+
+
+def test_too_many_variances(frame):
+    """A predictor of sigma with many values is refused with their number."""
+    rows = frame.assign(d=np.random.default_rng(1).normal(size=len(frame)))
+    table = pa.Table.from_pandas(rows)
+    with pytest.raises(EngineError, match=r"hangs on 'd', which has 1,\d+ distinct values in .*300\. Round"):
+        Model(["y ~ x + (1 | g)", "sigma ~ d"], table, memory="1 KB")
+    with pytest.raises(EngineError, match="distinct values"):
+        Model("y | se(w + 1, sigma=True) ~ x + (1 | g)", table, memory="1 KB")
+    with pytest.raises(FormulaError, match="depends on all rows at once"):
+        Model(["y ~ x + (1 | g)", "sigma ~ scale(s)"], table, memory="1 KB")
+
+
+def test_what_structures_may_not_hold(frame):
+    """What a frame is refused for, a source is refused for; what needs the rows says so."""
+
+    def model(formula, **options):
+        return Model(formula, pa.Table.from_pandas(frame), memory="1 KB", **options)
+
+    with pytest.raises(DataError, match="needs every level in one subpopulation"):
+        model("y ~ x + (1 | gr(g, by=c))")
+    with pytest.raises(FormulaError, match="names no covariance"):
+        model("y ~ x + (1 | gr(g, cov=K))")
+    with pytest.raises(DataError, match="lacks the level"):
+        model("y ~ x + (1 | gr(g, cov=K))", covariances={"K": known(range(20))})
+    with pytest.raises(DataError, match="which no bar uses"):
+        model("y ~ x + (1 | g)", covariances={"K": known(range(24))})
+    with pytest.raises(DataError, match="must be at least 0"):
+        model("y ~ x + (1 | mm(a, f, weights=cbind(z, w)))")
+    with pytest.raises(EngineError, match=r"weights of memberships that multiply slopes.*memory="):
+        model("y ~ x + (x | mm(a, f, weights=cbind(w, w)))")
+    with pytest.raises(EngineError, match=r'by g with dist="student".*memory='):
+        model('y ~ x + (1 | gr(g, dist="student"))')
+    chained = pa.Table.from_pandas(frame.rename(columns={"h": "chain"}))
+    with pytest.raises(DataError, match="may not be called 'chain'"):
+        Model("y ~ x + (1 | gr(g, by=chain))", chained, memory="1 KB")
+
+
+@pytest.mark.filterwarnings("ignore::hiermodels.errors.SamplingWarning")
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "y ~ x + (1 | gr(g, cov=K))",
+        "y ~ x + (1 | gr(g, by=h)) + (1 | mm(a, f, weights=cbind(w, s)))",
+        ["y | se(s, sigma=True) ~ x + (1 | g)", "sigma ~ d"],
+    ],
+    ids=str,
+)
+def test_saved_and_loaded(formula, frame, tmp_path):
+    """A saved fit has the structures, so that it is refitted without the data."""
+    import hiermodels as hm
+
+    options = {"covariances": {"K": known(range(24))}} if "cov=K" in formula else {}
+    model = Model(formula, pa.Table.from_pandas(frame), memory="1 KB", **options)
+    fit = model.fit(draws=20, tune=50, chains=2, seed=1, progress=False, cores=1)
+    again = hm.load(fit.save(tmp_path / "fit.nc"))
+    point = np.full(MarginalDensity(model.marginal).ndim, 0.1)
+    assert MarginalDensity(again.model.marginal)(point)[0] == pytest.approx(
+        MarginalDensity(model.marginal)(point)[0], rel=1e-12
+    )
+    for own, other in zip(again.model.design.groups, model.design.groups, strict=True):
+        np.testing.assert_array_equal(own.n_rows, other.n_rows)
+    pd.testing.assert_frame_equal(again.summary(), fit.summary())
