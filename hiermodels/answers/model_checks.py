@@ -73,7 +73,8 @@ class Checks:
         mean_low, mean_high, sd_low, sd_high predicted, residual_mean, residual_sd.
     quantiles : pandas.DataFrame
         One row a level and effect: group, effect, normal (quantile), value (the sorted effects over
-        their sd, averaged over draws), low and high (the 95 % band of normal effects).
+        their sd, averaged over draws), low and high (the band that holds all of a grouping's normal
+        effects at a time, in 95 % of samples).
     influence : pandas.DataFrame
         One row a level: group, level, n, elpd, elpd_per_row, pareto_k, of leaving it out; empty
         where it was not computed.

@@ -11,6 +11,7 @@ from arviz_stats.base.array import array_stats
 
 from hiermodels.answers.model_checks_residuals import Replicated, check_row, level_sds
 from hiermodels.fitting.archive import response_name
+from hiermodels.spec.names import OBS
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -171,7 +172,7 @@ def predictive_tree(data: Replicated, simulated: xr.DataArray) -> xr.DataTree:
     ----------
     data : Replicated
     simulated : xarray.DataArray
-        Draws (chain, draw, obs), of which the rows used are taken.
+        Draws (chain, draw, __obs__), of which the rows used are taken.
 
     Returns
     -------
@@ -180,11 +181,11 @@ def predictive_tree(data: Replicated, simulated: xr.DataArray) -> xr.DataTree:
     """
     name = response_name(data.design)
     chain, draw = simulated.sizes["chain"], simulated.sizes["draw"]
-    coords: dict[str, Any] = {"obs": data.used}
+    coords: dict[str, Any] = {OBS: data.used}
     predicted: dict[str, Any] = {
-        name: (("chain", "draw", "obs"), data.simulated.reshape(chain, draw, -1))
+        name: (("chain", "draw", OBS), data.simulated.reshape(chain, draw, -1))
     }
-    observed: dict[str, Any] = {name: (("obs",), data.y)}
+    observed: dict[str, Any] = {name: ((OBS,), data.y)}
     for group, index in data.groups():
         levels = len(group.levels)
         coords[group.name] = list(group.levels)

@@ -17,7 +17,7 @@ class Prediction:
     Attributes
     ----------
     draws : xarray.DataArray
-        Dims (chain, draw, obs); expected responses of an ordinal family have a last dim
+        Dims (chain, draw, __obs__); expected responses of an ordinal family have a last dim
         ``category``, its responses are codes 0, 1, ... of ``attrs["categories"]``.
     data : pandas.DataFrame
         The rows.

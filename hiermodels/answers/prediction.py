@@ -23,6 +23,7 @@ from hiermodels.answers.residual_rows import residual_rows, residual_sds
 from hiermodels.answers.rows import Rows, all_groups, new_rows, own_rows, parameter_designs
 from hiermodels.engines.responses import CATEGORICAL, PARAMETERS
 from hiermodels.errors import FitError
+from hiermodels.spec.names import OBS
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -143,8 +144,8 @@ def predict(
     take, coords = chosen_draws(posterior, draws)
     values, notes = _values(fit, posterior, rows, take, effects, kind, parameter)
     sizes = (len(coords["chain"]), len(coords["draw"]), *values.shape[1:])
-    dims: tuple[str, ...] = ("chain", "draw", "obs")
-    coords["obs"] = np.arange(rows.n)
+    dims: tuple[str, ...] = ("chain", "draw", OBS)
+    coords[OBS] = np.arange(rows.n)
     if values.ndim > 2:
         dims = (*dims, "category")
         coords["category"] = list(_categories(fit, values.shape[-1]))

@@ -22,9 +22,10 @@ from hiermodels.fitting.graph_predictors import (
     part_coords,
 )
 from hiermodels.fitting.graph_residual import ResidualNames, add_residual, residual_coords
-from hiermodels.fitting.graph_response import OBS, add_response
+from hiermodels.fitting.graph_response import add_response
 from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family
+from hiermodels.spec.names import OBS
 from hiermodels.spec.priors import ResolvedPriors
 
 __all__ = ["OBS", "Generative", "build_generative"]

@@ -16,8 +16,7 @@ from hiermodels.fitting.graph_parts import data, free_name
 from hiermodels.fitting.graph_residual import add_correlated, row_sd
 from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family
-
-OBS = "obs"
+from hiermodels.spec.names import OBS
 
 
 def add_response(

@@ -176,5 +176,5 @@ def test_the_tree_holds_what_was_observed_and_given(drawn_fit):
 
 
 def test_a_response_named_like_the_rows_is_kept_as_y(drawn_fit):
-    fit = drawn_fit(Model("obs ~ x", frame().rename(columns={"y": "obs"})))
+    fit = drawn_fit(Model("__obs__ ~ x", frame().rename(columns={"y": "__obs__"})))
     np.testing.assert_array_equal(fit.idata["observed_data"]["y"], frame()["y"])
