@@ -12,7 +12,7 @@ import xarray as xr
 from hiermodels.answers.fitted import Fitted, dataset
 from hiermodels.answers.fitted import Model as ModelShape
 from hiermodels.answers.linting_residuals import residual_findings
-from hiermodels.engines.response_derivatives import Response
+from hiermodels.engines.response_derivatives import FAMILIES, Response
 from hiermodels.engines.separation import find_separation
 from hiermodels.errors import (
     EngineError,
@@ -41,7 +41,10 @@ Floats = npt.NDArray[np.float64]
 MOST_IN_PROGRAM: Final = 200_000
 #: Group effects beside those of the largest grouping up to which REML is computed for a fit.
 MOST_CROSSED: Final = 100
-_LATER = "REML at the boundary, which takes its time here: hm.lint(hm.mle(model)) does."
+_LATER = (
+    "whether REML or maximum likelihood would put a variance at its boundary, which takes its time "
+    "here: hm.lint(hm.mle(model)) does."
+)
 _BINS = 20
 _SAME = 0.8
 
@@ -226,7 +229,9 @@ def _reml(model: ModelShape) -> Findings:
     if not model.design.terms or not isinstance(model, Model):
         return Findings()
     if model.engine != "marginal":
-        return Findings((), (_LATER,))
+        # what has no estimate cannot lie at the boundary of one
+        known = model.family.name in (*FAMILIES, "gaussian")
+        return Findings((), (_LATER,) if known else ())
     sizes = sorted(len(g.levels) * len(g.coefs) for g in model.design.groups)
     if sum(sizes[:-1]) > MOST_CROSSED:
         return Findings((), (_LATER,))

@@ -20,6 +20,7 @@ from hiermodels.answers.model_checks_predictive import (
     predictive_rows,
     predictive_tree,
 )
+from hiermodels.answers.model_checks_realised import realised_shares
 from hiermodels.answers.model_checks_residuals import (
     Replicated,
     quantile_residuals,
@@ -193,7 +194,12 @@ def check_model(
     residuals = quantile_residuals(data)
     groups = group_statistics(data, residuals)
     quantiles, left_out = effect_quantiles(fit, data.rng)
-    found = [*predictive_rows(data), *residual_rows(data, residuals)]
+    realised = None
+    if data.kind == "continuous":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SamplingWarning)
+            realised = realised_shares(fit, used, data.y, data.rng)
+    found = [*predictive_rows(data, realised), *residual_rows(data, residuals)]
     found += effect_rows(fit, quantiles, data.rng)
     notes += left_out
     table = pd.DataFrame()

@@ -64,6 +64,22 @@ def test_a_curve_that_the_model_lacks_bends_the_residuals():
     assert "high at both ends" in bent["sentence"]
 
 
+@pytest.mark.parametrize("skew", [False, True])
+def test_rows_of_small_groups_lie_evenly_where_their_model_is_right(skew):
+    # averaged over the posterior they crowd in the middle: 98 of 100 within 95 % intervals
+    rng = np.random.default_rng(5)
+    g = np.repeat(np.arange(100), 3)
+    noise = rng.lognormal(0, 1, 300) - np.exp(0.5) if skew else rng.normal(size=300)
+    y = rng.normal(0, 1, 100)[g] + noise
+    data = pd.DataFrame({"y": y, "g": [f"g{k:02d}" for k in g]})
+    found = checked(data, "y ~ 1 + (1 | g)", sigma=2.0 if skew else 1.0)
+    even = row(found, "share within 95 % intervals")
+    assert even["as_expected"] != skew
+    if not skew:
+        # 300 rows of a share of 0.95, a standard error of 0.013
+        assert abs(even["observed"] - 0.95) < 3 * 0.013
+
+
 def test_spread_that_grows_with_the_mean_is_seen():
     data = simulated()
     noise = np.random.default_rng(3).normal(size=len(data))
