@@ -50,7 +50,7 @@ _SAME = 0.8
 
 
 def lint(
-    subject: Model | Fitted | Estimate | ModelFormula | str | Sequence[str],
+    subject: Model | Fitted | Estimate | ModelFormula | str | list[str] | tuple[str, ...],
     data: Any = None,
     family: str | Family = "gaussian",
     **options: Any,

@@ -72,7 +72,7 @@ def band_of_sorted(count: int, rng: np.random.Generator) -> tuple[Floats, Floats
     below = stats.beta.cdf(shares, ranks, count + 1 - ranks)
     tail = float(np.quantile(np.minimum(below, 1.0 - below).min(axis=1), 0.05))
     low, high = (stats.beta.ppf(p, ranks, count + 1 - ranks) for p in (tail, 1.0 - tail))
-    return stats.norm.ppf(low), stats.norm.ppf(high)
+    return np.asarray(stats.norm.ppf(low)), np.asarray(stats.norm.ppf(high))
 
 
 def effect_rows(

@@ -14,7 +14,6 @@ from hiermodels.errors import FitError
 from hiermodels.spec.design import Design
 from hiermodels.spec.distributions import Prior, as_prior
 from hiermodels.spec.matrices import Columns
-from hiermodels.spec.names import OBS
 from hiermodels.spec.predictors import Predictor
 from hiermodels.spec.priors import ParameterPriors, ResolvedPriors, TermPriors
 from hiermodels.spec.residual_priors import ResidualPriors
@@ -36,7 +35,7 @@ _ROWLESS_GROUPS = ("sample_stats", PRODUCTS, CODING)
 def response_name(design: Design) -> str:
     """Return the response's name in ``observed_data``: the column's, or ``y``."""
     name = design.response
-    return name if name.isidentifier() and name != OBS else "y"
+    return name if name.isidentifier() else "y"
 
 
 # --- the file -------------------------------------------------------------------------------

@@ -30,7 +30,6 @@ RESERVED: frozenset[str] = frozenset(
         "chain",
         "draw",
         "sample",
-        "__obs__",
         "mu",
         "y",
         "eta",

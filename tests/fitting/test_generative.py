@@ -466,7 +466,6 @@ def test_draws_of_the_free_variables_become_the_same_coordinates(centred):
     [
         ("obs", "obs ~ x + (1 | g)"),
         ("obs", "y ~ x + (1 | obs)"),
-        ("__obs__", "__obs__ ~ x + (1 | g)"),
         ("coef", "coef ~ x + (1 | g)"),
         ("sigma", "sigma ~ x + (1 | g)"),
         ("sd_g", "sd_g ~ x + (1 | g)"),
