@@ -3,6 +3,8 @@
 Every message says what was got, what is allowed and what to do.
 """
 
+from collections.abc import Hashable
+
 
 class HierModelsError(ValueError):
     """Base class of every error that hiermodels raises on purpose.
@@ -21,6 +23,31 @@ class FormulaError(HierModelsError):
 
 class DataError(HierModelsError):
     """Data that do not fit the formula or the family."""
+
+
+class RepeatedTimesError(DataError):
+    """Rows of one series at one time, where a residual structure needs a time for each row.
+
+    Parameters
+    ----------
+    message : str
+    about : tuple of str
+        The time and the grouping.
+    seen : str
+        What was seen, with counts.
+    rows : tuple of hashable
+        Index labels of the rows whose time an earlier row of their series has.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        about: tuple[str, ...] = (),
+        seen: str = "",
+        rows: tuple[Hashable, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.about, self.seen, self.rows = about, seen, rows
 
 
 class UnknownColumnError(FormulaError, DataError):

@@ -208,11 +208,11 @@ def _differences(fit: Fit, group: Group) -> Iterator[tuple[str, str, Floats]]:
     if members is None:
         at_means = effects @ z.mean(axis=0)
         spread = np.max(at_means, axis=1) - np.min(at_means, axis=1)
-        yield f"largest difference between two {group.name}", DIFFERENCE, spread
+        yield f"largest difference between two levels of {group.name}", DIFFERENCE, spread
     for k, coef in enumerate(group.coefs):
         if coef != "Intercept":
             own = effects[:, :, k]
-            name = f"largest difference in {coef} between two {group.name}"
+            name = f"largest difference in {coef} between two levels of {group.name}"
             yield name, f"{DIFFERENCE} of slopes", np.max(own, axis=1) - np.min(own, axis=1)
 
 

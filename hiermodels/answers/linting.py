@@ -1,19 +1,26 @@
 """Everything lint can see: in formula and data, in an estimate, in a posterior."""
 
 import warnings
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import xarray as xr
 
 from hiermodels.answers.fitted import Fitted, dataset
 from hiermodels.answers.fitted import Model as ModelShape
 from hiermodels.answers.linting_residuals import residual_findings
-from hiermodels.engines.response_derivatives import Response
+from hiermodels.engines.response_derivatives import FAMILIES, Response
 from hiermodels.engines.separation import find_separation
-from hiermodels.errors import EngineError, EstimationWarning, FitError
+from hiermodels.errors import (
+    EngineError,
+    EstimationWarning,
+    FitError,
+    HierModelsError,
+    RepeatedTimesError,
+)
 from hiermodels.fitting.estimate import Estimate
 from hiermodels.fitting.estimation import mle
 from hiermodels.fitting.model import Model
@@ -23,7 +30,8 @@ from hiermodels.spec.families import Family
 from hiermodels.spec.findings import find_in_design
 from hiermodels.spec.findings_catalogue import KINDS, Finding, Findings
 from hiermodels.spec.findings_regressions import quick_regression
-from hiermodels.spec.findings_responses import response_sides
+from hiermodels.spec.findings_responses import repeated_times, response_sides
+from hiermodels.spec.formula import ModelFormula
 from hiermodels.spec.names import cor_name, indexed, sd_name
 from hiermodels.spec.prior_functions import prior_quantile
 
@@ -33,20 +41,32 @@ Floats = npt.NDArray[np.float64]
 MOST_IN_PROGRAM: Final = 200_000
 #: Group effects beside those of the largest grouping up to which REML is computed for a fit.
 MOST_CROSSED: Final = 100
-_LATER = "REML at the boundary, which takes its time here: hm.lint(hm.mle(model)) does."
+_LATER = (
+    "whether REML or maximum likelihood would put a variance at its boundary, which takes its time "
+    "here: hm.lint(hm.mle(model)) does."
+)
 _BINS = 20
 _SAME = 0.8
 
 
-def lint(subject: Model | Fitted | Estimate) -> Findings:
+def lint(
+    subject: Model | Fitted | Estimate | ModelFormula | str | list[str] | tuple[str, ...],
+    data: Any = None,
+    family: str | Family = "gaussian",
+    **options: Any,
+) -> Findings:
     """Look a model over for what a reader who knows mixed models would ask about.
 
     Parameters
     ----------
-    subject : Model, Fit or Estimate
-        Of a model: what formula and data show. Of a fit besides: sds about which the data say
-        nothing, residuals that the model does not describe, variances that REML would put at
-        zero. Of an estimate of :func:`hiermodels.mle` besides: variances at the boundary.
+    subject : Model, Fit, Estimate, or a formula
+        Of a model, or of a formula and data: what these show. Of a fit besides: sds about which
+        the data say nothing, residuals that the model does not describe, variances that REML would
+        put at zero. Of an estimate of :func:`hiermodels.mle` besides: variances at the boundary.
+    data, family, **options
+        With a formula, what :class:`hiermodels.Model` takes. Times that repeat in a series of
+        ``ar()`` or ``unstr()``, of which no model can be made, are a finding here; the rest is
+        looked at without the rows that repeat them.
 
     Returns
     -------
@@ -58,7 +78,9 @@ def lint(subject: Model | Fitted | Estimate) -> Findings:
     Raises
     ------
     FitError
-        The subject is none of these.
+        The subject is none of these, or a formula without data.
+    FormulaError, DataError
+        As for :class:`hiermodels.Model`, with a formula.
 
     Examples
     --------
@@ -73,14 +95,21 @@ def lint(subject: Model | Fitted | Estimate) -> Findings:
     sd_Subject[Intercept] belong to Year = 0.
     """
     model: ModelShape
+    if isinstance(subject, ModelFormula | str | list | tuple):
+        return _lint_data(subject, data, family, options)
+    if data is not None or options:
+        raise FitError(
+            "lint() takes data with a formula, as in hm.lint('y ~ x + (x | g)', data); a "
+            f"{type(subject).__name__} has its own."
+        )
     if isinstance(subject, Model):
         model = subject
     elif isinstance(subject, Estimate) or hasattr(subject, "idata"):
         model = subject.model
     else:
         raise FitError(
-            "lint() takes a model, a fit, or an estimate of hm.mle(); got "
-            f"{type(subject).__name__}. For data and a formula make hm.Model(formula, data)."
+            "lint() takes a model, a fit, an estimate of hm.mle(), or a formula with data; got "
+            f"{type(subject).__name__}. For a formula and data write hm.lint(formula, data)."
         )
     found = find_in_design(model.design, model.family)
     without_rows = bool(found.skipped)
@@ -92,9 +121,44 @@ def lint(subject: Model | Fitted | Estimate) -> Findings:
         found += Findings(tuple(prior_findings(subject)))
         if not without_rows:
             found += residual_findings(subject)
+    return _ordered(found)
+
+
+def _ordered(found: Findings) -> Findings:
+    """Return findings in the order of the catalogue."""
     order = {code: k for k, code in enumerate(KINDS)}
     ordered = sorted(found.found, key=lambda finding: order[finding.code])
     return Findings(tuple(ordered), found.skipped)
+
+
+def _lint_data(
+    formula: ModelFormula | str | Sequence[str],
+    data: Any,
+    family: str | Family,
+    options: dict[str, Any],
+) -> Findings:
+    """Return what a formula and data show, where no model can be made of them for its times too."""
+    if data is None:
+        raise FitError(
+            "lint() of a formula needs data too: hm.lint('y ~ x + (x | g)', data). A model or a "
+            "fit stands alone: hm.lint(model)."
+        )
+    frame = data
+    if isinstance(data, pd.DataFrame) and not data.index.is_unique:
+        frame = data.reset_index(drop=True)  # rows that repeat a time are told by their labels
+    try:
+        return lint(Model(formula, frame, family, lint=False, **options))
+    except RepeatedTimesError as error:
+        found = Findings((repeated_times(error),))
+        rows = error.rows
+    if not isinstance(frame, pd.DataFrame):
+        return found + Findings((), ("all else, as no model can be made of these data.",))
+    left = f"{len(rows):,} {'row that repeats' if len(rows) == 1 else 'rows that repeat'} a time"
+    try:
+        model = Model(formula, frame.drop(index=list(rows)), family, lint=False, **options)
+    except HierModelsError as error:
+        return found + Findings((), (f"all else: without the {left} no model is left ({error})",))
+    return _ordered(found + lint(model) + Findings((), (f"the {left}.",)))
 
 
 # --- separation by several predictors -------------------------------------------------------
@@ -165,7 +229,9 @@ def _reml(model: ModelShape) -> Findings:
     if not model.design.terms or not isinstance(model, Model):
         return Findings()
     if model.engine != "marginal":
-        return Findings((), (_LATER,))
+        # what has no estimate cannot lie at the boundary of one
+        known = model.family.name in (*FAMILIES, "gaussian")
+        return Findings((), (_LATER,) if known else ())
     sizes = sorted(len(g.levels) * len(g.coefs) for g in model.design.groups)
     if sum(sizes[:-1]) > MOST_CROSSED:
         return Findings((), (_LATER,))

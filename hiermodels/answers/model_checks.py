@@ -20,6 +20,7 @@ from hiermodels.answers.model_checks_predictive import (
     predictive_rows,
     predictive_tree,
 )
+from hiermodels.answers.model_checks_realised import realised_shares
 from hiermodels.answers.model_checks_residuals import (
     Replicated,
     quantile_residuals,
@@ -73,7 +74,8 @@ class Checks:
         mean_low, mean_high, sd_low, sd_high predicted, residual_mean, residual_sd.
     quantiles : pandas.DataFrame
         One row a level and effect: group, effect, normal (quantile), value (the sorted effects over
-        their sd, averaged over draws), low and high (the 95 % band of normal effects).
+        their sd, averaged over draws), low and high (the band that holds all of a grouping's normal
+        effects at a time, in 95 % of samples).
     influence : pandas.DataFrame
         One row a level: group, level, n, elpd, elpd_per_row, pareto_k, of leaving it out; empty
         where it was not computed.
@@ -198,7 +200,12 @@ def check_model(
     residuals = quantile_residuals(data)
     groups = group_statistics(data, residuals)
     quantiles, left_out = effect_quantiles(fit, data.rng)
-    found = [*predictive_rows(data), *residual_rows(data, residuals)]
+    realised = None
+    if data.kind == "continuous":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SamplingWarning)
+            realised = realised_shares(fit, used, data.y, data.rng)
+    found = [*predictive_rows(data, realised), *residual_rows(data, residuals)]
     found += effect_rows(fit, quantiles, data.rng)
     notes += left_out
     table = pd.DataFrame()

@@ -11,6 +11,7 @@ from arviz_stats.base.array import array_stats
 
 from hiermodels.answers.model_checks_residuals import Replicated, check_row, level_sds
 from hiermodels.fitting.archive import response_name
+from hiermodels.spec.names import OBS
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -48,15 +49,22 @@ def _statistics(data: Replicated) -> dict[str, Statistic]:
     return whole
 
 
-def predictive_rows(data: Replicated) -> list[dict[str, Any]]:
-    """Return the predictive checks, one row each."""
+def predictive_rows(data: Replicated, realised: Floats | None) -> list[dict[str, Any]]:
+    """Return the predictive checks, one row each.
+
+    Parameters
+    ----------
+    data : Replicated
+    realised : ndarray (D, m), optional
+        Where continuous responses lie in the predictions of single draws.
+    """
     name = data.design.response
     found = []
     for what, statistic in _statistics(data).items():
         seen, drawn = float(statistic(data.y)), np.asarray(statistic(data.simulated))
         found.append(_row(name, what, seen, drawn))
-    if data.kind == "continuous":
-        found.append(_calibration(data))
+    if realised is not None:
+        found.append(_calibration(data, realised))
     for group, index in data.groups():
         levels = len(group.levels)
         means = _level_means(data, index, levels)
@@ -86,17 +94,15 @@ def _row(about: str, what: str, seen: float, drawn: Floats) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def _calibration(data: Replicated) -> dict[str, Any]:
-    """Return whether rows lie evenly among their predictions, by ArviZ's test of uniformity."""
-    shares = np.mean(data.simulated < data.y, axis=0)
-    edge = 0.5 / len(data.simulated)
-    shares = np.clip(shares, edge, 1.0 - edge)
-    p = float(_STATS.uniformity_test(shares, axis=-1)[0])
+def _calibration(data: Replicated, realised: Floats) -> dict[str, Any]:
+    """Return whether rows lie evenly among single draws' predictions, by ArviZ's test of it."""
+    # the draws see the same data: the mean of their p-values is as small as any by chance
+    p = float(np.mean(_STATS.uniformity_test(realised, axis=-1)[0]))
     fine = p > _PIT_TAIL
-    inside = float(np.mean((shares > 0.025) & (shares < 0.975)))
+    inside = float(np.mean((realised > 0.025) & (realised < 0.975)))
     name = data.design.response
-    good = f"Rows of {name} lie evenly among their predictions"
-    bad = f"Rows of {name} do not lie evenly among their predictions"
+    good = f"Rows of {name} lie evenly among the predictions of single draws"
+    bad = f"Rows of {name} do not lie evenly among the predictions of single draws"
     tail = f" (p = {p:.2g}); {100 * inside:.0f} % lie in their 95 % intervals."
     return {
         "check": "predictive",
@@ -171,7 +177,7 @@ def predictive_tree(data: Replicated, simulated: xr.DataArray) -> xr.DataTree:
     ----------
     data : Replicated
     simulated : xarray.DataArray
-        Draws (chain, draw, obs), of which the rows used are taken.
+        Draws (chain, draw, __obs__), of which the rows used are taken.
 
     Returns
     -------
@@ -180,11 +186,11 @@ def predictive_tree(data: Replicated, simulated: xr.DataArray) -> xr.DataTree:
     """
     name = response_name(data.design)
     chain, draw = simulated.sizes["chain"], simulated.sizes["draw"]
-    coords: dict[str, Any] = {"obs": data.used}
+    coords: dict[str, Any] = {OBS: data.used}
     predicted: dict[str, Any] = {
-        name: (("chain", "draw", "obs"), data.simulated.reshape(chain, draw, -1))
+        name: (("chain", "draw", OBS), data.simulated.reshape(chain, draw, -1))
     }
-    observed: dict[str, Any] = {name: (("obs",), data.y)}
+    observed: dict[str, Any] = {name: ((OBS,), data.y)}
     for group, index in data.groups():
         levels = len(group.levels)
         coords[group.name] = list(group.levels)

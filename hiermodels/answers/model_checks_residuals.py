@@ -11,12 +11,15 @@ from scipy import stats
 from hiermodels.answers.fitted import Model
 from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family
+from hiermodels.spec.names import OBS
 from hiermodels.spec.predictors import Group
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 _LOW, _HIGH = 0.025, 0.975
 _BY_CHANCE = 1000
+# Samples of all rows by chance, within as many numbers as they may take together.
+_LEVELS_BY_CHANCE, _FEWEST, _MOST_NUMBERS = 200, 50, 50_000_000
 _CURES = {
     "continuous": "a formula for the family's spread, a log response or another family may "
     "describe it",
@@ -69,8 +72,8 @@ class Replicated:
         used: Ints,
         rng: np.random.Generator,
     ) -> "Replicated":
-        """Return the rows used of draws (chain, draw, obs)."""
-        values = simulated.transpose("chain", "draw", "obs").to_numpy()
+        """Return the rows used of draws (chain, draw, __obs__)."""
+        values = simulated.transpose("chain", "draw", OBS).to_numpy()
         values = values.reshape(-1, values.shape[-1])[:, used]
         kind = _KINDS.get(model.family.response, "continuous")
         design = model.design
@@ -101,11 +104,15 @@ def quantile_residuals(data: Replicated) -> Floats:
 def residual_rows(data: Replicated, residuals: Floats) -> list[dict[str, Any]]:
     """Return the checks of residuals, one row each."""
     ranks = stats.rankdata(data.fitted)
+    by_chance = _by_chance(data)
     found = []
     if np.ptp(data.fitted) > 0:
-        found.append(_curve(data, residuals, ranks))
-        found.append(_spread(data, residuals, ranks))
-    fresh = data.rng.standard_normal((200, len(residuals)))
+        found.append(_curve(data, residuals, ranks, by_chance))
+        found.append(_spread(data, residuals, ranks, by_chance))
+    fresh = by_chance
+    if fresh is None:
+        size = max(_FEWEST, min(_LEVELS_BY_CHANCE, _MOST_NUMBERS // max(1, len(residuals))))
+        fresh = data.rng.standard_normal((size, len(residuals)))
     for group, index in data.groups():
         row = _by_group(group, index, residuals, fresh)
         if row is not None:
@@ -153,15 +160,30 @@ def check_row(
     }
 
 
-def _curve(data: Replicated, residuals: Floats, ranks: Floats) -> dict[str, Any]:
+def _by_chance(data: Replicated) -> Floats | None:
+    """Return the residuals that simulated responses have themselves (S, m), if not independent.
+
+    Under ar(), cosy() and unstr() neighbours agree at the right model, so that residuals bend and
+    spread by chance more than independent ones; None where rows are independent.
+    """
+    residual = data.design.residual
+    if residual is None or residual.independent:
+        return None
+    ranks = stats.rankdata(data.simulated, axis=0)
+    return np.asarray(stats.norm.ppf((ranks - 0.5) / len(ranks)))
+
+
+def _curve(
+    data: Replicated, residuals: Floats, ranks: Floats, by_chance: Floats | None
+) -> dict[str, Any]:
     """Return whether residuals bend against fitted values: a missing curve or interaction."""
     scores = stats.norm.ppf(ranks / (len(ranks) + 1.0))
     bend = scores**2 - np.mean(scores**2)
     # the straight part is left out: pooling alone makes residuals rise with fitted values
     basis = np.column_stack([np.ones(len(scores)), scores])
     bend = bend - basis @ np.linalg.lstsq(basis, bend, rcond=None)[0]
-    r = float(bend @ residuals / np.sqrt((bend @ bend) * (residuals @ residuals)))
-    chance = _null_correlations(data, len(residuals))
+    r = float(_cosine(residuals, bend))
+    chance = _null_correlations(data) if by_chance is None else _cosine(by_chance, bend)
     how = "high" if r > 0 else "low"
     return check_row(
         "residuals", data.design.response, "curve against fitted", r, chance,
@@ -171,11 +193,16 @@ def _curve(data: Replicated, residuals: Floats, ranks: Floats) -> dict[str, Any]
     )  # fmt: skip
 
 
-def _spread(data: Replicated, residuals: Floats, ranks: Floats) -> dict[str, Any]:
+def _spread(
+    data: Replicated, residuals: Floats, ranks: Floats, by_chance: Floats | None
+) -> dict[str, Any]:
     """Return whether residuals spread more at larger fitted values."""
-    sizes = stats.rankdata(np.abs(residuals))
-    r = float(np.corrcoef(sizes, ranks)[0, 1])
-    chance = _null_correlations(data, len(residuals))
+    middle = ranks - np.mean(ranks)
+    r = float(_cosine(_ranked_sizes(residuals), middle))
+    if by_chance is None:
+        chance = _null_correlations(data)
+    else:
+        chance = _cosine(_ranked_sizes(by_chance), middle)
     how = "grows" if r > 0 else "falls"
     return check_row(
         "residuals", data.design.response, "spread against fitted", r, chance,
@@ -185,10 +212,23 @@ def _spread(data: Replicated, residuals: Floats, ranks: Floats) -> dict[str, Any
     )  # fmt: skip
 
 
-def _null_correlations(data: Replicated, n: int) -> Floats:
-    """Return correlations of unrelated numbers, by their t distribution."""
-    t = stats.t(max(n - 2, 1)).rvs(size=_BY_CHANCE, random_state=data.rng)
-    return np.asarray(t / np.sqrt(max(n - 2, 1) + t**2))
+def _cosine(values: Floats, direction: Floats) -> Floats:
+    """Return the cosine between values (..., m) and a direction (m,)."""
+    sizes = np.sqrt(np.sum(values**2, axis=-1) * (direction @ direction))
+    return np.asarray(values @ direction / sizes)
+
+
+def _ranked_sizes(residuals: Floats) -> Floats:
+    """Return the ranks of absolute residuals along the last axis, less their mean."""
+    ranks = stats.rankdata(np.abs(residuals), axis=-1)
+    return np.asarray(ranks - np.mean(ranks, axis=-1, keepdims=True))
+
+
+def _null_correlations(data: Replicated) -> Floats:
+    """Return correlations of as many unrelated numbers, by their t distribution."""
+    free = max(len(data.y) - 2, 1)
+    t = stats.t(free).rvs(size=_BY_CHANCE, random_state=data.rng)
+    return np.asarray(t / np.sqrt(free + t**2))
 
 
 def _by_group(group: Group, index: Ints, residuals: Floats, fresh: Floats) -> dict[str, Any] | None:

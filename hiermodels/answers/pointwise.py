@@ -191,7 +191,8 @@ def pointwise_log_likelihood(fit: Fit) -> xr.DataArray:
     Returns
     -------
     xarray.DataArray
-        Dims chain, draw, obs; computed anew at every call, as it takes 8 bytes a draw and row.
+        Dims chain, draw, ``__obs__``; computed anew at every call, as it takes 8 bytes a draw and
+        row.
 
     Raises
     ------
@@ -207,7 +208,7 @@ def pointwise_log_likelihood(fit: Fit) -> xr.DataArray:
     >>> import hiermodels as hm
     >>> model = hm.Model("Yield ~ 1 + (1 | Batch)", hm.load_dataset("Dyestuff"))
     >>> fit = model.fit(seed=1, target_accept=0.95, progress=False)
-    >>> hm.pointwise_log_likelihood(fit).sizes["obs"]
+    >>> hm.pointwise_log_likelihood(fit).sizes["__obs__"]
     30
     """
     instead = "hm.predict_to(fit, source, file, 'log_likelihood') writes densities by row."

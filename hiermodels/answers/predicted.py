@@ -17,9 +17,9 @@ class Prediction:
     Attributes
     ----------
     draws : xarray.DataArray
-        Dims (chain, draw, obs); expected responses of categories have a last dim ``category``,
-        and responses are codes 0, 1, ... of ``attrs["categories"]``; counts by category have that
-        dim too.
+        Dims (chain, draw, __obs__); expected responses of categories have a last dim
+        ``category``, and responses are codes 0, 1, ... of ``attrs["categories"]``; counts by
+        category have that dim too.
     data : pandas.DataFrame
         The rows.
     kind : {"expected", "response", "linear"}

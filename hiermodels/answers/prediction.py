@@ -24,6 +24,7 @@ from hiermodels.answers.rows import Rows, all_groups, new_rows, own_rows, parame
 from hiermodels.engines.response_levels import level_parameters
 from hiermodels.engines.responses import CATEGORICAL, parameter_names
 from hiermodels.errors import FitError
+from hiermodels.spec.names import OBS
 from hiermodels.spec.rowless import need_rows
 
 Floats = npt.NDArray[np.float64]
@@ -155,8 +156,8 @@ def predict(
     take, coords = chosen_draws(posterior, draws)
     values, notes = _values(fit, posterior, rows, take, effects, kind, parameter)
     sizes = (len(coords["chain"]), len(coords["draw"]), *values.shape[1:])
-    dims: tuple[str, ...] = ("chain", "draw", "obs")
-    coords["obs"] = np.arange(rows.n)
+    dims: tuple[str, ...] = ("chain", "draw", OBS)
+    coords[OBS] = np.arange(rows.n)
     if values.ndim > 2:
         dims = (*dims, "category")
         coords["category"] = list(_categories(fit, values.shape[-1], kind))

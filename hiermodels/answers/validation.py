@@ -10,6 +10,8 @@ import pandas as pd
 import xarray as xr
 from arviz_stats.utils import ELPDDataLOO, ELPDDataLOOKFold
 
+from hiermodels.spec.names import OBS
+
 if TYPE_CHECKING:
     from hiermodels.fitting.model import Model
 
@@ -116,7 +118,7 @@ class CrossValidation:
 
     def to_arviz(self) -> Any:
         """Return the same as ArviZ's ``ELPDData``, for its own functions and plots."""
-        table, dim = self.pointwise, "obs" if self.unit == "row" else self.unit
+        table, dim = self.pointwise, OBS if self.unit == "row" else self.unit
         coords = {dim: np.arange(len(table)) if self.unit == "row" else table.index.to_numpy()}
         elpd = xr.DataArray(table["elpd"].to_numpy(), dims=[dim], coords=coords)
         common: dict[str, Any] = {

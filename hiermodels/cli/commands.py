@@ -190,7 +190,7 @@ def lint_file(
 ) -> int:
     """Look FORMULA and the table DATA over, without a fit, for what is worth a second thought."""
     frame = read_table(data)
-    say(str(hm.lint(hm.Model(formula, frame, family=family, lint=False))))
+    say(str(hm.lint(formula, frame, family)))
     return 0
 
 

@@ -35,7 +35,7 @@ _ROWLESS_GROUPS = ("sample_stats", PRODUCTS, CODING)
 def response_name(design: Design) -> str:
     """Return the response's name in ``observed_data``: the column's, or ``y``."""
     name = design.response
-    return name if name.isidentifier() and name != "obs" else "y"
+    return name if name.isidentifier() else "y"
 
 
 # --- the file -------------------------------------------------------------------------------

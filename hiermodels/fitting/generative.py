@@ -23,11 +23,11 @@ from hiermodels.fitting.graph_predictors import (
     part_coords,
 )
 from hiermodels.fitting.graph_residual import ResidualNames, add_residual, residual_coords
-from hiermodels.fitting.graph_response import OBS, add_response
+from hiermodels.fitting.graph_response import add_response
 from hiermodels.fitting.graph_shrinkage import add_shares
 from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family
-from hiermodels.spec.names import CATEGORY_DIM
+from hiermodels.spec.names import CATEGORY_DIM, OBS
 from hiermodels.spec.priors import ResolvedPriors
 from hiermodels.spec.shares import Shares, find_shares
 

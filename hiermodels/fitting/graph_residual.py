@@ -20,7 +20,7 @@ from hiermodels.fitting.graph_correlations import correlation_factor
 from hiermodels.fitting.graph_parts import VectorName, random, vector
 from hiermodels.fitting.graph_predictors import CoefNames, Coords, add_coef, read_coef
 from hiermodels.spec.design import Design
-from hiermodels.spec.names import SIGMA_COEF_DIM, SIGMA_DIM, SIGMA_DIM_BIS
+from hiermodels.spec.names import OBS, SIGMA_COEF_DIM, SIGMA_DIM, SIGMA_DIM_BIS
 from hiermodels.spec.residual import Residual
 from hiermodels.spec.residual_priors import ResidualPriors
 from hiermodels.spec.sigma import Sigma
@@ -167,7 +167,7 @@ def add_correlated(name: str, design: Design, mu: Any, sd: Any, correlation: Any
         ),
         signature=f"(n),(n),{'(t,t)' if residual.structure == 'unstr' else '()'}->(n)",
         observed=design.y,
-        dims="obs",
+        dims=OBS,
         class_name=f"Normal_{residual.structure}",
     )
 

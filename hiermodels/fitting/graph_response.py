@@ -17,9 +17,7 @@ from hiermodels.fitting.graph_parts import data, free_name
 from hiermodels.fitting.graph_residual import add_correlated, row_sd
 from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family
-from hiermodels.spec.names import CATEGORY_DIM
-
-OBS = "obs"
+from hiermodels.spec.names import CATEGORY_DIM, OBS
 
 
 def add_response(

@@ -20,7 +20,7 @@ from hiermodels.spec.distributions import as_prior
 from hiermodels.spec.families import Family, as_family
 from hiermodels.spec.formula import ModelFormula, parse_formula
 from hiermodels.spec.frame import Dropped
-from hiermodels.spec.names import of_parameter
+from hiermodels.spec.names import OBS, of_parameter
 from hiermodels.spec.rowless import product_rows
 
 
@@ -120,7 +120,7 @@ def _covariances(tree: xr.DataTree) -> dict[str, pd.DataFrame] | None:
 def _counted(tree: xr.DataTree, frame: pd.DataFrame) -> tuple[pd.DataFrame, str | None]:
     """Return the rows with the column that says for how many each stands, None without one."""
     constant = tree["constant_data"].to_dataset()
-    if archive.COUNTS not in constant or len(frame) != constant.sizes["obs"]:
+    if archive.COUNTS not in constant or len(frame) != constant.sizes[OBS]:
         return frame, None
     name = archive.COUNTS
     while name in frame.columns:
@@ -172,8 +172,8 @@ def _check_same(tree: xr.DataTree, design: Design, path: str | Path) -> None:
     observed = tree["observed_data"].to_dataset()
     posterior = tree["posterior"].to_dataset()
     difference = None
-    if design.n != observed.sizes["obs"]:
-        difference = f"{design.n} complete rows, where the fit used {observed.sizes['obs']}"
+    if design.n != observed.sizes[OBS]:
+        difference = f"{design.n} complete rows, where the fit used {observed.sizes[OBS]}"
     elif name not in observed or not np.array_equal(design.y, observed[name].values):
         difference = f"another response {design.response}"
     elif design.by_level and (lost := _lost_level(design, posterior)):

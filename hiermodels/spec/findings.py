@@ -50,7 +50,7 @@ def find_in_design(design: Design, family: Family) -> Findings:
     ()
     """
     parts: tuple[Predictor, ...] = (design, *design.parameters)
-    found = [finding for part in parts for finding in few_levels(part)]
+    found = list(few_levels(design))
     if not isinstance(design.whole, Counted):
         found += [f for part in parts for f in level_sizes(design, part, family)]
     skipped: tuple[str, ...] = ()
@@ -67,9 +67,9 @@ def find_in_design(design: Design, family: Family) -> Findings:
     else:
         found += list(_in_rows(design, family, parts))
     order = {code: k for k, code in enumerate(KINDS)}
-    # levels of a response with one right side say the same
-    told = dict.fromkeys(sorted(found, key=lambda finding: order[finding.code]))
-    return Findings(tuple(told), skipped)
+    # the formula of a parameter often has what the mean has, and once is enough
+    once = dict.fromkeys(sorted(found, key=lambda finding: order[finding.code]))
+    return Findings(tuple(once), skipped)
 
 
 def _unseen(whole: Whole | Counted) -> str:

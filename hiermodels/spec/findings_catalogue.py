@@ -174,7 +174,8 @@ _ALL: Final = (
         "If they are numbers given anew in each parent, units that have nothing in common share "
         "an effect, and the variance between the real units goes into the residuals.",
         "that labels start again in nine parents of ten and combinations have two rows or more is "
-        "a convention; the problem is described in Bates et al. (2015), doi:10.18637/jss.v067.i01",
+        "a convention; Bates et al. (2015), doi:10.18637/jss.v067.i01, table 2, has the two "
+        "formulas beside each other",
     ),
     Kind(
         "crossed-nesting",
@@ -182,7 +183,7 @@ _ALL: Final = (
         "Written as nested, every combination has an effect of its own. If equal labels mean the "
         "same unit under different parents, what that unit does everywhere is split over many "
         "effects, and predictions for it in another parent do not use what is known about it.",
-        f"{_CONVENTION}; the two structures are compared in Baayen, Davidson and Bates (2008), "
+        f"{_CONVENTION}; on crossed groupings see Baayen, Davidson and Bates (2008), "
         "doi:10.1016/j.jml.2007.12.005",
     ),
     Kind(
@@ -240,8 +241,8 @@ _ALL: Final = (
         "no data: the correlation is then close to -1 or 1 whatever the data say, an artefact of "
         "the origin.",
         "a mean beyond three sds from zero (where effects that are independent and equally large "
-        "at the mean have a correlation of 0.95 at zero) is a convention; Kreft, de Leeuw and "
-        "Aiken (1995), doi:10.1207/s15327906mbr3001_1",
+        "at the mean have a correlation of 0.95 at zero) is a convention; on origins and centring "
+        "Kreft, de Leeuw and Aiken (1995), doi:10.1207/s15327906mbr3001_1",
     ),
     Kind(
         "different-scales",
@@ -258,7 +259,8 @@ _ALL: Final = (
         "may turn with a few rows.",
         "a condition index above 30, and more than half of two coefficients' variances with it: "
         "Belsley, Kuh and Welsch (1980), Regression Diagnostics, chapter 3, "
-        "doi:10.1002/0471725153",
+        "doi:10.1002/0471725153; that columns are centred first, which they do not, is a "
+        "convention: the origin is no collinearity",
     ),
     Kind(
         "separation",
@@ -308,6 +310,13 @@ _ALL: Final = (
         "no threshold: any gap beyond 1 is said",
     ),
     Kind(
+        "repeated-times",
+        "a time index with duplicates under ar() or unstr()",
+        "Two rows of a series at one time have no order and no distance from each other: the "
+        "structure does not say how alike they are, and no model can be made of them.",
+        "no threshold: any repetition is said",
+    ),
+    Kind(
         "mixed-slopes",
         "one coefficient for two different slopes, between and within groups",
         "A predictor that varies within and between groups has two slopes, and one coefficient is "
@@ -328,9 +337,9 @@ _ALL: Final = (
         "posterior-at-prior",
         "a posterior that is its prior: the data say nothing about this sd",
         "What is read off this sd, and the pooling that hangs on it, was put in by the prior.",
-        "the overlap of prior and posterior, Garrett and Zeger (2000), "
-        "doi:10.1111/j.0006-341X.2000.01055.x, who call 0.35 weak; that 0.8 is the same is a "
-        "convention",
+        "the overlap of prior and posterior: Garrett and Zeger (2000), "
+        "doi:10.1111/j.0006-341X.2000.01055.x; more than 0.35 is called weak by Gimenez, Morgan "
+        "and Brooks (2009); that with 0.8 the data say nothing is a convention",
     ),
     Kind(
         "residual-autocorrelation",

@@ -13,6 +13,7 @@ from hiermodels.spec.design import Design, group_structures
 from hiermodels.spec.families import Family
 from hiermodels.spec.findings_catalogue import Finding
 from hiermodels.spec.frame import as_groups, combine_groups
+from hiermodels.spec.names import sd_name
 from hiermodels.spec.predictors import Group, Predictor
 
 Ints = NDArray[np.intp]
@@ -33,16 +34,20 @@ class Labels:
 # --- the size of groupings ------------------------------------------------------------------
 
 
-def few_levels(part: Predictor) -> Iterator[Finding]:
-    """Yield groupings with fewer than five levels."""
-    for group in part.groups:
+def few_levels(design: Design) -> Iterator[Finding]:
+    """Yield groupings with fewer than five levels, each once."""
+    said: dict[str, str] = {}
+    own = [(group, "") for group in design.groups]
+    own += [(group, part.name) for part in design.parameters for group in part.groups]
+    for group, parameter in own:
         levels = len(group.levels)
-        if levels < _FEW:
+        sd = said.setdefault(group.name, sd_name(group.name, parameter))
+        if levels < _FEW and sd == sd_name(group.name, parameter):
             yield Finding(
                 "few-levels",
                 (group.name,),
                 f"{group.name} has {levels} levels ({', '.join(group.levels)}).",
-                f"Give sd_{group.name} a prior that you can defend and see how much hangs on it, "
+                f"Give {sd} a prior that you can defend and see how much hangs on it, "
                 f"or make {group.name} a predictor in place of a grouping.",
             )
 

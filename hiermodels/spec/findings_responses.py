@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from hiermodels.errors import RepeatedTimesError
 from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family
 from hiermodels.spec.findings_catalogue import Finding
@@ -277,7 +278,7 @@ def _empty_levels(index: NDArray[np.intp], y: Array, levels: int) -> int:
 
 
 def time_gaps(design: Design) -> Iterator[Finding]:
-    """Yield a finding where the times of ``ar()`` leave gaps. Duplicates are errors of the data."""
+    """Yield a finding where the times of ``ar()`` leave gaps."""
     residual = design.residual
     if residual is None or residual.structure != "ar" or residual.term is None:
         return
@@ -307,4 +308,16 @@ def time_gaps(design: Design) -> Iterator[Finding]:
         f"{wide:,} of {steps.size:,} steps of {label} are longer than 1 (up to {steps.max():g}), "
         f"in {with_gap:,} of {len(residual.series_levels):,} series.",
         do,
+    )
+
+
+def repeated_times(error: RepeatedTimesError) -> Finding:
+    """Return the finding for times that repeat, of which no model can be made."""
+    time, group = error.about
+    return Finding(
+        "repeated-times",
+        error.about,
+        error.seen,
+        f"Keep one row for each {time} of {group}, such as their mean, or name the series by what "
+        f"tells the rows apart, such as {group}:device; no model can be made before.",
     )

@@ -31,8 +31,6 @@ RESERVED: frozenset[str] = frozenset(
         "chain",
         "draw",
         "sample",
-        "obs",
-        "observation",
         "mu",
         "y",
         "eta",
@@ -47,6 +45,15 @@ RESERVED: frozenset[str] = frozenset(
     }
 )
 
+
+_ARVIZ = {
+    "chain": "the chains",
+    "draw": "the draws of a chain",
+    "sample": "the draws of all chains together",
+}
+
+OBS = "__obs__"
+"""The dim of the rows, called as in Bambi: ``obs`` is what a grouping by row is often called."""
 
 SIGMA_DIM = "sigma_stratum"
 SIGMA_DIM_BIS = "sigma_stratum_bis"
@@ -130,8 +137,10 @@ def check_group_names(
             )
     for group in groups:
         if group in reserved:
+            what = "how ArviZ calls" if group in _ARVIZ else "a name of"
             raise DataError(
-                f"A grouping may not be called {group!r}: that is a name of the posterior. "
+                f"A grouping may not be called {group!r}: that is {what} "
+                f"{_ARVIZ.get(group, 'the posterior')}. "
                 f"Rename the column, for instance to {group + '_id'!r}."
             )
         if "/" in group or "[" in group:

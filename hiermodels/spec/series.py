@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hiermodels.errors import DataError, FormulaError
+from hiermodels.errors import DataError, FormulaError, RepeatedTimesError
 from hiermodels.spec.coding import evaluate_number
 from hiermodels.spec.frame import as_predictor, row_label
 from hiermodels.spec.residual_terms import ResidualTerm
@@ -101,13 +101,35 @@ def times(
     order = np.lexsort((time, series))
     twice = np.flatnonzero((np.diff(time[order]) == 0) & (np.diff(series[order]) == 0))
     if twice.size:
-        i, j = order[twice[0]], order[twice[0] + 1]
-        raise DataError(
-            f"The time {term.time.label} is the same at {row_label(kept.index, int(i))} and "
-            f"{row_label(kept.index, int(j))} of the series {levels[series[i]]!r}; under {term} "
-            "a series has one row for each time."
-        )
+        raise _repeated(term, kept.index, (order[twice], order[twice + 1]), series, levels)
     return time, labels
+
+
+def _repeated(
+    term: ResidualTerm,
+    index: "pd.Index[Any]",
+    pairs: tuple[Ints, Ints],
+    series: Ints,
+    levels: Sequence[str],
+) -> RepeatedTimesError:
+    """Return the error for pairs of rows of a series at one time, with what there is of them."""
+    label = term.time.label if term.time is not None else "time"
+    first, second = pairs
+    where = (
+        f"{row_label(index, int(first[0]))} and {row_label(index, int(second[0]))} of the series "
+        f"{levels[series[first[0]]]!r}"
+    )
+    concerned, count = len(np.unique(series[second])), len(second)
+    return RepeatedTimesError(
+        f"The time {label} is the same at {where}; under {term} a series has one row for each "
+        f"time. Such rows: {count:,}, in {concerned:,} of {len(levels):,} series. Keep one row a "
+        "time, such as their mean, or name the series by what tells them apart, as in "
+        f"{term.structure}({label}, {term.group_name}:device).",
+        (label, term.group_name),
+        f"{count:,} {'row has' if count == 1 else 'rows have'} the same {label} as another row of "
+        f"the series, in {concerned:,} of {len(levels):,} series: {where}, for one.",
+        tuple(index[second]),
+    )
 
 
 def _label(value: float) -> str:

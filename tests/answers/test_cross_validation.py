@@ -108,13 +108,13 @@ def test_loo_estimates_the_same_from_draws_of_effects(sleep, sleep_loo):
     assert terms.max() < stats.norm(0, sigma.min()).logpdf(0)
     assert np.corrcoef(terms.mean(axis=0), -np.abs(sleep.model.design.y - mean))[0, 1] > 0.8
     array = xr.DataArray(
-        terms.reshape(sizes["chain"], sizes["draw"], 180), dims=("chain", "draw", "obs")
+        terms.reshape(sizes["chain"], sizes["draw"], 180), dims=("chain", "draw", "__obs__")
     )
     tree = xr.DataTree.from_dict(
         {
             "posterior": sleep.posterior[["sigma"]],
             "log_likelihood": array.to_dataset(name="y"),
-            "observed_data": xr.Dataset({"y": ("obs", sleep.model.design.y)}),
+            "observed_data": xr.Dataset({"y": ("__obs__", sleep.model.design.y)}),
         }
     )
     with pytest.warns(UserWarning, match="shape parameter"):
@@ -145,7 +145,7 @@ def test_loo_of_counts_is_arviz_loo(poisson):
         {
             "posterior": poisson.posterior,
             "log_likelihood": array.to_dataset(name="y"),
-            "observed_data": xr.Dataset({"y": ("obs", poisson.model.design.y)}),
+            "observed_data": xr.Dataset({"y": ("__obs__", poisson.model.design.y)}),
         }
     )
     other = arviz_stats.loo(tree, pointwise=True, reff=relative_efficiency(poisson.posterior))

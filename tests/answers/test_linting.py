@@ -4,6 +4,7 @@ Posteriors are drawn here exactly (see standin.py) or by a few hundred draws of 
 """
 
 import logging
+import pickle
 import warnings
 
 import numpy as np
@@ -22,7 +23,7 @@ from hiermodels.answers.linting_residuals import (
     time_order,
 )
 from hiermodels.cli import main
-from hiermodels.errors import FitError
+from hiermodels.errors import DataError, FitError, RepeatedTimesError
 from hiermodels.library.datasets import FOLDER_VARIABLE, load_dataset
 from hiermodels.library.studies import study_names
 from hiermodels.spec.prior_functions import prior_quantile
@@ -281,8 +282,86 @@ def test_a_study_says_what_its_model_will_be_found_to_have(monkeypatch, referenc
     )
 
 
+# --- a formula and data ----------------------------------------------------------------------
+
+
+SERIES = "Reaction ~ Days + (Days | Subject) + ar(Days, Subject)"
+
+
+@pytest.fixture(scope="module")
+def twice():
+    """Three rows more, at times at which two subjects were measured already."""
+    sleep = load_dataset("sleepstudy")
+    return pd.concat([sleep, sleep.iloc[[0, 1, 15]]], ignore_index=True)
+
+
+def test_times_that_repeat_are_a_finding_though_no_model_can_be_made(twice):
+    with pytest.raises(DataError, match=r"Such rows: 3, in 2 of 18 series\. Keep one row a time"):
+        hm.Model(SERIES, twice)
+    found = hm.lint(SERIES, twice)
+    assert found.codes == ("repeated-times",)
+    assert found[0].about == ("Days", "Subject")
+    assert found[0].seen == (
+        "3 rows have the same Days as another row of the series, in 2 of 18 series: row 0 and row "
+        "180 of the series '308', for one."
+    )
+    assert found.skipped == ("the 3 rows that repeat a time.",)
+    assert hm.lint(SERIES, load_dataset("sleepstudy")).codes == ()
+
+
+def test_the_rest_is_looked_at_without_rows_that_repeat(twice):
+    years = twice.assign(Year=2000 + twice["Days"]).drop(index=3)
+    formula = "Reaction ~ Year + (Year | Subject) + ar(Days, Subject)"
+    assert hm.lint(formula, years).codes == (
+        "far-origin", "repeated-times", "time-gaps",
+    )  # fmt: skip
+    # labels that repeat too name no row
+    again = years.set_axis([7] * len(years), axis=0)
+    assert len(hm.lint(formula, again)) == 3
+
+
+def test_what_is_left_may_be_no_model(twice):
+    ones = twice.iloc[[0, 180, 10]]
+    found = hm.lint("Reaction ~ (1 | Subject) + ar(Days, Subject)", ones)
+    assert found.codes == ("repeated-times",)
+    assert "no model is left" in found.skipped[0]
+
+
+def test_times_that_repeat_in_a_source_are_a_finding(twice, tmp_path):
+    file = tmp_path / "twice.parquet"
+    twice.to_parquet(file)
+    found = hm.lint(SERIES, str(file))
+    assert found.codes == ("repeated-times",)
+    assert "no model can be made" in found.skipped[0]
+
+
+def test_the_command_finds_times_that_repeat(twice, tmp_path, capsys):
+    file = tmp_path / "twice.csv"
+    twice.to_csv(file, index=False)
+    assert main(["lint", str(file), SERIES]) == 0
+    assert "repeated-times: a time index with duplicates" in capsys.readouterr().out
+
+
+def test_the_error_for_times_that_repeat_crosses_processes(twice):
+    with pytest.raises(RepeatedTimesError) as caught:
+        hm.Model(SERIES, twice)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.rows) == (str(caught.value), (180, 181, 182))
+
+
+def test_a_formula_and_data_are_what_a_model_of_them_is(years):
+    assert hm.lint(FAR, years) == hm.lint(hm.Model(FAR, years, lint=False))
+    assert hm.lint("yes ~ Days", years.assign(yes=years["Days"] > 4), "bernoulli").codes == (
+        "separation",
+    )
+    with pytest.raises(FitError, match=r"needs data too: hm\.lint\('y ~ x"):
+        hm.lint(FAR)
+    with pytest.raises(FitError, match="a Model has its own"):
+        hm.lint(hm.Model(FAR, years, lint=False), years)
+
+
 def test_what_is_no_model_is_refused():
-    with pytest.raises(FitError, match=r"takes a model, a fit, or an estimate .* got DataFrame"):
+    with pytest.raises(FitError, match=r"takes a model, a fit, an estimate .* got DataFrame"):
         hm.lint(pd.DataFrame())
 
 

@@ -83,7 +83,7 @@ def test_implied_quantities_are_those_of_the_priors():
     pooled = found.draws["pooling of a group of 10 in g[Intercept]"]
     at = np.unique(np.linspace(0, 3999, len(pooled)).astype(int))
     np.testing.assert_allclose(pooled, 1 / (1 + 10 * icc[at] / (1 - icc[at])), rtol=1e-8)
-    spread = found.draws["largest difference between two g"]
+    spread = found.draws["largest difference between two levels of g"]
     # the range of six standard normals has mean 2.534, and E sd = 3 sqrt(2 / pi)
     assert spread.mean() == pytest.approx(2.534 * 3 * np.sqrt(2 / np.pi), rel=0.08)
     assert not len(found.wild)
@@ -103,7 +103,7 @@ def test_correlations_follow_lkj():
         ({"sd": "HalfNormal(0.001)"}, "icc[g]", "wild: half its mass lies below 0.01"),
         (
             {"sd": "HalfNormal(10000)"},
-            "largest difference between two g",
+            "largest difference between two levels of g",
             "wild: half its mass lies above 10 times the range of the response",
         ),
         ({"cor": "LKJ(0.01)"}, "cor_g[x, Intercept]", "wild: half its mass lies beyond ±0.95"),

@@ -160,7 +160,7 @@ def test_every_family_predicts_what_it_fitted(drawn_fit, formula, family):
 def test_ordinal_responses_have_categories(drawn_fit, link):
     fit = drawn_fit(hm.Model("grade ~ x + (1 | g)", rows(), family="cumulative", link=link))
     expected = hm.predict(fit, rows().head(2))
-    assert expected.draws.dims == ("chain", "draw", "obs", "category")
+    assert expected.draws.dims == ("chain", "draw", "__obs__", "category")
     np.testing.assert_allclose(expected.draws.sum("category"), 1, rtol=1e-12)
     table = expected.to_frame()
     assert table["category"].tolist() == ["lo", "mid", "hi", "top"] * 2

@@ -175,6 +175,8 @@ def test_the_tree_holds_what_was_observed_and_given(drawn_fit):
     np.testing.assert_array_equal(fit.idata["sample_stats"]["draw"], fit.posterior["draw"])
 
 
-def test_a_response_named_like_the_rows_is_kept_as_y(drawn_fit):
-    fit = drawn_fit(Model("obs ~ x", frame().rename(columns={"y": "obs"})))
-    np.testing.assert_array_equal(fit.idata["observed_data"]["y"], frame()["y"])
+@pytest.mark.parametrize(("column", "kept"), [("obs", "obs"), ("`a b`", "y")])
+def test_a_response_keeps_its_name_where_it_can(drawn_fit, column, kept):
+    named = frame().rename(columns={"y": column.strip("`")})
+    fit = drawn_fit(Model(f"{column} ~ x", named))
+    np.testing.assert_array_equal(fit.idata["observed_data"][kept], frame()["y"])

@@ -465,6 +465,7 @@ def test_draws_of_the_free_variables_become_the_same_coordinates(centred):
     ("column", "formula"),
     [
         ("obs", "obs ~ x + (1 | g)"),
+        ("obs", "y ~ x + (1 | obs)"),
         ("coef", "coef ~ x + (1 | g)"),
         ("sigma", "sigma ~ x + (1 | g)"),
         ("sd_g", "sd_g ~ x + (1 | g)"),

@@ -406,7 +406,7 @@ def test_pymc_samples_a_structure():
             compute_convergence_checks=False, quiet=True,
         )  # fmt: skip
     assert {"ar", "sigma", "r_e", "Intercept"} <= set(tree["posterior"].data_vars)
-    assert tree["observed_data"]["y"].dims == ("obs",)
+    assert tree["observed_data"]["y"].dims == ("__obs__",)
 
 
 def test_correlations_of_known_errors_are_published_by_occasion():

@@ -169,6 +169,18 @@ def test_a_grouping_named_like_a_reserved_word(build, frame, name):
     )
 
 
+def test_names_that_arviz_needs_say_so(build, frame):
+    message = "'sample': that is how ArviZ calls the draws of all chains together. Rename"
+    data = frame.assign(sample=frame["g"])
+    refused(build, DataError, message, formula="y ~ x + (1 | sample)", data=data)
+
+
+@pytest.mark.parametrize("name", ["obs", "observation", "row", "id"])
+def test_names_that_groupings_by_row_often_have_are_free(build, frame, name):
+    data = frame.assign(**{name: range(60)})
+    assert build(f"count ~ x + (1 | {name})", data, "poisson").groups[0].name == name
+
+
 @pytest.mark.parametrize("name", ["a/b", "a[b"])
 def test_a_grouping_that_holds_a_slash(build, frame, name):
     refused(

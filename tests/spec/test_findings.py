@@ -129,6 +129,13 @@ def test_fewer_than_five_levels_are_few(clean, levels, few):
     assert ("few-levels" in look("y ~ x + (1 | g)", data).codes) == few
 
 
+def test_few_levels_are_said_once_by_the_sd_concerned(clean):
+    data = clean.assign(g=clean["number"] % 3)
+    once = only(["y ~ x + (1 | g)", "sigma ~ 1 + (1 | g)"], data, "few-levels")
+    assert "Give sd_g a prior" in once.do
+    assert "Give sigma_sd_g a prior" in only(["y ~ x", "sigma ~ (1 | g)"], data, "few-levels").do
+
+
 def test_one_row_a_level_is_said_by_family(clean):
     data = clean.assign(row=np.arange(N), n=10)
     poisson = only("count ~ x + (1 | row)", data, "one-row-levels", "poisson")
@@ -392,6 +399,13 @@ def test_rows_beyond_memory_are_left_alone_and_it_is_said(monkeypatch, wards):
 def test_formulas_of_parameters_are_looked_at_too(clean):
     found = look(["y ~ x + (1 | g)", "sigma ~ 1 + (x | g)"], clean)
     assert found.codes == ("missing-population-effect",)
+
+
+def test_what_two_formulas_share_is_said_once(clean):
+    noise = np.random.default_rng(4).normal(0, 0.01, N)
+    data = clean.assign(x=clean["x"] * 1e5, twin=clean["z"] + noise)
+    both = ["y ~ x + z + twin + (1 | g)", "sigma ~ x + z + twin"]
+    assert [f.code for f in look(both, data)] == ["different-scales", "nearly-collinear"]
 
 
 def test_sleepstudy_is_clean():
