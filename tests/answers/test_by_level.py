@@ -47,7 +47,7 @@ def fits():
 @pytest.mark.parametrize("family", FORMULAS)
 def test_expected_responses_are_shares_of_the_levels(fits, family):
     found = hm.predict(fits[family]).draws
-    assert found.dims == ("chain", "draw", "obs", "category")
+    assert found.dims == ("chain", "draw", "__obs__", "category")
     assert list(found["category"].values) == list(LEVELS)
     total = 1.0 if family == "categorical" else rows()[list(LEVELS)].sum(axis=1).to_numpy()
     np.testing.assert_allclose(
@@ -69,7 +69,7 @@ def test_expected_responses_are_the_softmax_of_the_linear_predictors(fits):
 
 def test_responses_are_labels_and_counts(fits):
     codes = hm.predict(fits["categorical"], kind="response", seed=1)
-    assert codes.draws.dims == ("chain", "draw", "obs")
+    assert codes.draws.dims == ("chain", "draw", "__obs__")
     assert codes.draws.attrs["categories"] == list(LEVELS)
     shares = codes.to_frame()
     assert set(shares["category"]) == set(LEVELS)
@@ -101,9 +101,9 @@ def test_comparisons_and_slopes_have_a_row_for_each_level(fits):
 def test_pointwise_densities_add_up_to_the_joint_one(fits, family):
     fit = fits[family]
     pointwise = hm.pointwise_log_likelihood(fit)
-    assert pointwise.sizes["obs"] == 60
+    assert pointwise.sizes["__obs__"] == 60
     joint = joint_log_likelihood(fit.model, fit.posterior, np.arange(80))
-    np.testing.assert_allclose(pointwise.sum("obs").values[0], joint, rtol=1e-12)
+    np.testing.assert_allclose(pointwise.sum("__obs__").values[0], joint, rtol=1e-12)
 
 
 def test_pointwise_densities_are_logarithms_of_the_expected_shares(fits):
