@@ -107,8 +107,8 @@ def _block(values: Floats) -> list[Convergence]:
     finite = (np.isfinite(low) & np.isfinite(high)).all(axis=1)
     moves = finite & (high.max(axis=1) > low.min(axis=1))
     still = (high == low).all(axis=1)
-    for k in np.flatnonzero(moves & still):
-        found[k] = Convergence(np.nan, np.nan, np.inf)
+    for place in np.flatnonzero(moves & still).tolist():
+        found[place] = Convergence(np.nan, np.nan, np.inf)
     used = np.flatnonzero(moves & ~still)
     if not len(used):
         return found
@@ -120,10 +120,10 @@ def _block(values: Floats) -> list[Convergence]:
     tails = [(parts <= end[:, None, None]).astype(np.float64) for end in ends]
     bulk, *both = np.reshape(_effective(np.concatenate([z, *tails])), (3, len(values)))
     r_hat = _r_hat(values, parts, z)
-    for k, at in enumerate(used):
+    for k, place in enumerate(used.tolist()):
         # Python's min, as ArviZ: nan only where the first is
         tail = min(float(both[0][k]), float(both[1][k]))
-        found[at] = Convergence(float(bulk[k]), tail, float(r_hat[k]))
+        found[place] = Convergence(float(bulk[k]), tail, float(r_hat[k]))
     return found
 
 

@@ -150,9 +150,8 @@ def cached_kernel(function: Callable[..., Any]) -> Any:
     >>> cached_kernel(lambda x: 1.0 / x)(0.0)
     inf
     """
-    compiled: Any = numba.njit(
-        error_model="numpy", nogil=True, no_cfunc_wrapper=True, pipeline_class=KernelCompiler
-    )(function)
+    options: dict[str, Any] = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
+    compiled: Any = numba.njit(pipeline_class=KernelCompiler, **options)(function)
     if compiled is not function:  # numba can be told not to compile
         compiled._cache = _cache_of(function)
     return compiled

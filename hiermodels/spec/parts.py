@@ -8,18 +8,20 @@ optimised with all its parts in one go. Called from Python a part is compiled as
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 import numba
 from llvmlite import binding
 from numba.core.codegen import CPUCodeLibrary, JITCodeLibrary
-from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler import Compiler, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
 from numba.core.registry import CPUDispatcher
 from numba.core.typed_passes import NativeLowering
 
 # numba carries no types, and its classes are the bases of ours.
-# mypy: disallow-subclassing-any=False, disallow-untyped-decorators=False
+# mypy: disallow-subclassing-any=False, disallow-untyped-calls=False
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _OPTIONS: Final = {"nopython": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 # How the names begin of what Python and C call.
@@ -56,7 +58,7 @@ class _PartLowering(NativeLowering):
         return True
 
 
-class _PartCompiler(CompilerBase):
+class _PartCompiler(Compiler):
     """numba's passes with a part's lowering."""
 
     def define_pipelines(self) -> list[Any]:
@@ -97,7 +99,7 @@ class _Part(CPUDispatcher):
         return self._whole._compile_for_args(*args, **kws)
 
 
-def part(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+def part(**options: Any) -> Callable[[_Function], _Function]:
     """Return a decorator of functions that compiled kernels call.
 
     Parameters
@@ -116,10 +118,11 @@ def part(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     1.5
     """
 
-    def decorate(function: Callable[..., Any]) -> Any:
-        if numba.config.DISABLE_JIT:
+    def decorate(function: _Function) -> _Function:
+        if getattr(numba.config, "DISABLE_JIT", False):
             return function
-        return _Part(function, targetoptions={**options, **_OPTIONS})
+        found: Any = _Part(function, targetoptions={**options, **_OPTIONS})
+        return cast("_Function", found)
 
     return decorate
 
@@ -142,7 +145,7 @@ def _bitcode(assembly: str) -> Any:
     return binding.parse_assembly(assembly).as_bitcode()
 
 
-class KernelCompiler(CompilerBase):
+class KernelCompiler(Compiler):
     """numba's passes for what Python or C calls: parts are optimised here."""
 
     def define_pipelines(self) -> list[Any]:

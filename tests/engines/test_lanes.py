@@ -45,3 +45,18 @@ def test_children_of_one_parent_share_lanes(children):
     found = Lanes(gram).levels(0)
     np.testing.assert_array_equal(found[inner], gram.levels[0].levels)
     assert np.count_nonzero(found >= 0) == len(inner)
+
+
+@pytest.mark.parametrize("border", [1, 30, 38, 100, 400])
+@pytest.mark.parametrize("groups", [1, 18, 50, 53, 300])
+def test_few_lanes_stand_empty(groups, border):
+    # 50 groups beside 38 columns once stood in two blocks of 48
+    index, n = np.repeat(np.arange(groups), 2), 2 * groups
+    X = np.random.default_rng(0).normal(size=(n, border))
+    gram = build_gram(
+        [Grouping("g", np.ones((n, 1)), index, groups)], X, np.ones((n, 0)), np.zeros(n)
+    )
+    lanes = count_lanes(gram)
+    blocks = int(place_nodes(gram)[0][0][-1])
+    assert lanes % 4 == 0
+    assert groups <= blocks * lanes < groups + 4 * blocks
