@@ -1,4 +1,4 @@
-"""The form that is chosen beside those that are not: data-rich, data-poor, no variance, crossed."""
+"""The form that is chosen beside those that are not: rich and poor data, no variance, crossed."""
 
 import numpy as np
 import pandas as pd
@@ -16,13 +16,15 @@ def one_grouping(groups, rows, sd, seed=1):
     return pd.DataFrame({"y": rng.random(len(g)) < 1 / (1 + np.exp(-eta)), "x": x, "g": g})
 
 
-def crossed(seed=1):
-    """Return choices of 150 people about 60 things, a fifth of the pairs seen."""
+def crossed(people, things, share, sds=(1.0, 0.7), seed=1):
+    """Return choices of people about things, a share of the pairs seen."""
     rng = np.random.default_rng(seed)
-    pairs = np.argwhere(rng.random((150, 60)) < 0.2)
+    pairs = np.argwhere(rng.random((people, things)) < share)
     x = rng.standard_normal(len(pairs))
     eta = (
-        0.5 * x + rng.standard_normal(150)[pairs[:, 0]] + 0.7 * rng.standard_normal(60)[pairs[:, 1]]
+        0.5 * x
+        + sds[0] * rng.standard_normal(people)[pairs[:, 0]]
+        + sds[1] * rng.standard_normal(things)[pairs[:, 1]]
     )
     y = rng.random(len(pairs)) < 1 / (1 + np.exp(-eta))
     return pd.DataFrame({"y": y, "x": x, "g": pairs[:, 0], "h": pairs[:, 1]})
@@ -51,7 +53,12 @@ def work(rounds):
         "rich, 40 x 150": ("y ~ x + (1 | g)", one_grouping(40, 150, 1.0)),
         "poor, 300 x 3": ("y ~ x + (1 | g)", one_grouping(300, 3, 0.7)),
         "no variance, 50 x 20": ("y ~ x + (1 | g)", one_grouping(50, 20, 0.0)),
-        "crossed, 150 and 60": ("y ~ x + (1 | g) + (1 | h)", crossed()),
+        "crossed, 150 and 60": ("y ~ x + (1 | g) + (1 | h)", crossed(150, 60, 0.2)),
+        "crossed, rich, 60 and 20": ("y ~ x + (1 | g) + (1 | h)", crossed(60, 20, 1.0, (1.0, 1.0))),
+        "crossed, poor, 200 and 80": (
+            "y ~ x + (1 | g) + (1 | h)",
+            crossed(200, 80, 0.08, (0.6, 0.5), 4),
+        ),
     }
     found = {}
     for name, (formula, data) in cases.items():

@@ -11,14 +11,13 @@ References
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import gammaln, logsumexp
-from scipy.stats import multivariate_t
 
 Floats = npt.NDArray[np.float64]
 # Nodes of adaptive quadrature by the number of scores; beyond, importance sampling.
@@ -30,7 +29,10 @@ _TAILS: Final = 7
 _HEAVY: Final = 3
 # Of a precision away from the mode: a third of the scores' prior one, squared.
 _LEAST: Final = 0.1
+# Sd of normal scores that let the rows alone say where a level with t scores is.
+_WIDE: Final = 10.0
 _LOG_2: Final = float(np.log(2.0))
+_LOG_2PI: Final = float(np.log(2.0 * np.pi))
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,42 +197,91 @@ def integrate(own: Held, rng: np.random.Generator) -> tuple[Floats, float]:
     size = own.size
     if not size:
         return own.total(np.zeros((len(own.bases[0]), 0))), np.nan
-    mode = _mode(own)
-    root = np.linalg.inv(np.linalg.cholesky(own.slopes(mode)[1]))
+    if own.normal and size in _NODES:
+        return _quadrature(own), np.nan
+    return _sampled(own, rng)
+
+
+def _quadrature(own: Held) -> Floats:
+    """Return the log integral by adaptive Gauss-Hermite quadrature (S,)."""
+    size = own.size
+    mode, chol = _peak(own, np.zeros((len(own.bases[0]), size)))
     # rows of the inverse: v = mode + root' t has the precision's covariance
-    log_det = np.sum(np.log(np.einsum("sdd->sd", root)), axis=1)
-    exact = own.normal and size in _NODES
-    if exact:
-        nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES[size])
-        points = np.array(list(itertools.product(nodes, repeat=size)))
-        log_weights = np.log(
-            [np.prod(w) for w in itertools.product(weights, repeat=size)]
-        ) - 0.5 * size * np.log(2.0 * np.pi)
-    else:
-        df = _TAILS if own.normal else _HEAVY
-        points = rng.standard_normal((POINTS, size))
-        points *= np.sqrt(df / rng.chisquare(df, POINTS))[:, None]
-        log_weights = _log_ratio(points, df) - np.log(POINTS)
+    root = np.linalg.inv(chol)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES[size])
+    points = np.array(list(itertools.product(nodes, repeat=size)))
+    products = [np.prod(w) for w in itertools.product(weights, repeat=size)]
+    log_weights = np.log(products) - 0.5 * size * _LOG_2PI
     values = np.empty((len(points), len(mode)))
     for k, (point, weight) in enumerate(zip(points, log_weights, strict=True)):
         values[k] = own.total(mode + np.einsum("sde,d->se", root, point)) + weight
     values += 0.5 * np.sum(points**2, axis=1)[:, None]
-    total = logsumexp(values, axis=0)
+    return np.asarray(logsumexp(values, axis=0) - _log_det(chol))
+
+
+def _sampled(own: Held, rng: np.random.Generator) -> tuple[Floats, float]:
+    """Return the log integral by importance sampling (S,), and the fewest effective points.
+
+    Points come from t distributions about the mode. Under t scores a level far out may have two,
+    one near the others and one where its rows are: half of the points about each.
+    """
+    size = own.size
+    start = np.zeros((len(own.bases[0]), size))
+    peaks = [_peak(own, start)]
+    if not own.normal:
+        peaks.append(_peak(own, _wide_mode(own, start)))
+    df = _TAILS if own.normal else _HEAVY
+    points = rng.standard_normal((POINTS, size))
+    points *= np.sqrt(df / rng.chisquare(df, POINTS))[:, None]
+    roots = [np.linalg.inv(chol) for _, chol in peaks]
+    values = np.empty((POINTS, len(start)))
+    for k, point in enumerate(points):
+        which = k % len(peaks)
+        v = peaks[which][0] + np.einsum("sde,d->se", roots[which], point)
+        logs = [_log_density(v - mode, chol, df) for mode, chol in peaks]
+        values[k] = own.total(v) - logsumexp(logs, axis=0)
+    values += np.log(len(peaks) / POINTS) - 0.5 * size * _LOG_2PI
+    total = np.asarray(logsumexp(values, axis=0))
     ess = np.exp(2.0 * total - logsumexp(2.0 * values, axis=0))
-    return np.asarray(total + log_det), np.nan if exact else float(np.min(ess))
+    return total, float(np.min(ess))
 
 
-def _log_ratio(points: Floats, df: int) -> Floats:
-    """Return log of the normal density over that of the t distribution."""
-    size = points.shape[1]
-    square = np.sum(points**2, axis=1)
-    normal = -0.5 * square - 0.5 * size * np.log(2.0 * np.pi)
-    return np.asarray(normal - multivariate_t(np.zeros(size), np.eye(size), df=df).logpdf(points))
+def _log_det(chol: Floats) -> Floats:
+    """Return half the log determinants of precisions (S,), given their factors."""
+    return np.asarray(np.sum(np.log(np.einsum("sdd->sd", chol)), axis=1))
 
 
-def _mode(own: Held) -> Floats:
+def _log_density(off: Floats, chol: Floats, df: int) -> Floats:
+    """Return log densities (S,) of t distributions with these precisions, at distances (S, d)."""
+    size = off.shape[1]
+    square = np.sum(np.einsum("sde,sd->se", chol, off) ** 2, axis=1)
+    half = 0.5 * (df + size)
+    constant = float(gammaln(half) - gammaln(0.5 * df)) - 0.5 * size * np.log(df * np.pi)
+    return np.asarray(constant + _log_det(chol) - half * np.log1p(square / df))
+
+
+def _peak(own: Held, start: Floats) -> tuple[Floats, Floats]:
+    """Return a mode (S, d) and the factor of the precision there (S, d, d)."""
+    mode = _mode(own, start)
+    return mode, np.linalg.cholesky(own.slopes(mode)[1])
+
+
+def _wide_mode(own: Held, start: Floats) -> Floats:
+    """Return the scores' mode (S, d) where t scores are normal with a large sd instead."""
+    wide = tuple(
+        part if part.nu is None else replace(part, load=_WIDE * part.load, nu=None)
+        for part in own.scores
+    )
+    found = _mode(replace(own, scores=wide), start)
+    for part, place in zip(own.scores, own.places, strict=True):
+        if part.nu is not None:
+            found[:, place] *= _WIDE
+    return found
+
+
+def _mode(own: Held, start: Floats) -> Floats:
     """Return the scores' mode for every draw (S, d), by Newton steps that never go down."""
-    v = np.zeros((len(own.bases[0]), own.size))
+    v = start
     value = own.total(v)
     for _ in range(_STEPS):
         gradient, precision = own.slopes(v)

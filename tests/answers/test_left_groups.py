@@ -264,5 +264,6 @@ def test_weights_agree_with_refits_without_the_group(name):
         expected = special.logsumexp(again) - np.log(len(again))
         tolerance = 5 * np.hypot(error(again), error(-weighted)) + 0.05
         assert found.pointwise["elpd"].iloc[level] == pytest.approx(expected, abs=tolerance)
-    if name in ("student",):
-        assert (found.pointwise["inner_ess"] > 50).all()
+    if name == "student":
+        # of 150, in the worst of 2,000 draws
+        assert (found.pointwise["inner_ess"] > 30).all()

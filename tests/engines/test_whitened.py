@@ -151,6 +151,31 @@ def test_which_models_are_whitened():
     assert whitened(few, False) == "as asked"
 
 
+def crossed(rows, sd):
+    """Choices of 60 people about 30 things, each person about some."""
+    rng = np.random.default_rng(2)
+    g = np.repeat(np.arange(60), rows)
+    f = rng.integers(0, 30, len(g))
+    eta = sd * rng.normal(size=60)[g] + 0.8 * sd * rng.normal(size=30)[f]
+    return pd.DataFrame({"y": rng.binomial(1, special.expit(eta)), "g": g, "f": f})
+
+
+def test_crossed_groups_are_whitened_where_the_data_say_much_about_them():
+    found = []
+    for rows, sd in ((25, 1.2), (4, 0.4)):
+        model = hm.Model("y ~ 1 + (1 | g) + (1 | f)", crossed(rows, sd), "bernoulli")
+        parts = model.design, model.family, model.resolved, model.centred
+        problem = conditional_problem(*parts)
+        found.append((whitened(problem, free=True), whitened(problem, True, free=True), problem))
+    rich, poor = found
+    assert isinstance(rich[0], Whitened)
+    assert any(bar.centred for bar in rich[0].problem.bars)
+    assert poor[0] == "the data say little about the levels of every grouping"
+    assert isinstance(poor[1], Whitened)
+    # forms that were asked for say nothing of the data
+    assert isinstance(whitened(poor[2]), Whitened)
+
+
 @pytest.mark.parametrize(
     ("formula", "family", "reason"),
     [
