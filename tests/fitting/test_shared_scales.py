@@ -254,6 +254,13 @@ def test_draws_lead_back_to_their_coordinates(name, request):
         sigma = own.posterior["sigma"].values.ravel()
         sds = shares.part_sds(flat["R2"][:, 0], flat["R2_share"], sigma)
         np.testing.assert_allclose(np.exp(x[:, at]), sds, rtol=1e-9)
+        return
+    arguments = [dict(own.model.resolved.coef[k].arguments) for k in (1, 2, 3)]
+    tau = own.posterior["b_overall"].values.reshape(-1, 1) * [a["scale_global"] for a in arguments]
+    c2 = own.posterior["b_slab"].values.reshape(-1, 1) * [a["scale_slab"] ** 2 for a in arguments]
+    lam = own.posterior["b_local"].values.reshape(-1, 3)
+    sds = tau * np.sqrt(c2 * lam**2 / (c2 + tau**2 * lam**2))
+    np.testing.assert_allclose(np.exp(x[:, problem.layout.sds[-1]]), sds, rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["fit", "shoe"])
