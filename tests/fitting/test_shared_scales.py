@@ -13,9 +13,11 @@ from hiermodels.answers.pointwise import pointwise_parts
 from hiermodels.answers.reweighting import Baseline, reweight
 from hiermodels.cli.prior_words import parse_priors
 from hiermodels.engines.marginal import MarginalDensity
+from hiermodels.engines.mixed import sampled_density
 from hiermodels.errors import PriorError
 from hiermodels.fitting.points import marginal_points
 from hiermodels.spec.distributions import Prior
+from hiermodels.spec.rowless import RowlessDesign
 from hiermodels.spec.shares import find_shares
 
 JOINT = "R2D2M2(mean_R2=0.4, prec_R2=4, cons_D2=1)"
@@ -254,6 +256,13 @@ def test_draws_lead_back_to_their_coordinates(name, request):
         sigma = own.posterior["sigma"].values.ravel()
         sds = shares.part_sds(flat["R2"][:, 0], flat["R2_share"], sigma)
         np.testing.assert_allclose(np.exp(x[:, at]), sds, rtol=1e-9)
+        return
+    arguments = [dict(own.model.resolved.coef[k].arguments) for k in (1, 2, 3)]
+    tau = own.posterior["b_overall"].values.reshape(-1, 1) * [a["scale_global"] for a in arguments]
+    c2 = own.posterior["b_slab"].values.reshape(-1, 1) * [a["scale_slab"] ** 2 for a in arguments]
+    lam = own.posterior["b_local"].values.reshape(-1, 3)
+    sds = tau * np.sqrt(c2 * lam**2 / (c2 + tau**2 * lam**2))
+    np.testing.assert_allclose(np.exp(x[:, problem.layout.sds[-1]]), sds, rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["fit", "shoe"])
@@ -354,3 +363,16 @@ def test_from_the_command_line_and_from_toml(tmp_path, capsys):
     assert hm.Model(model().formula, rows(), priors=priors).priors.equals(model().priors)
     assert cli.main(["fit", str(data), "y ~ x", "--prior", "b=R2D2M2(mean_R2=2)"]) != 0
     assert "mean_R2 is the mean of R squared" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("prior", [JOINT, HORSESHOE])
+def test_rows_that_are_not_kept_give_the_same_density(prior, tmp_path):
+    path = tmp_path / "rows.parquet"
+    rows().drop(columns="z").to_parquet(path)
+    formula, priors = "y ~ x + u + h + (x | g)", {"b": prior}
+    streamed = hm.Model(formula, path, priors=priors, memory="1 KB", lint=False)
+    assert isinstance(streamed.design, RowlessDesign)
+    here, there = (sampled_density(own.marginal) for own in (model(prior=prior), streamed))
+    x = np.random.default_rng(1).normal(0.0, 0.5, here.ndim)
+    assert there(x)[0] == pytest.approx(here(x)[0], rel=1e-10)
+    np.testing.assert_allclose(there(x)[1], here(x)[1], rtol=1e-8, atol=1e-9)

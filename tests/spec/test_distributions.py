@@ -42,7 +42,7 @@ def test_from_text(text, name, arguments):
 
 def test_supports():
     supports = {
-        name: Prior(name, *[1.0 + k for k in range(len(s.arguments))])
+        name: Prior(name, *[0.5 + k for k in range(len(s.arguments))])
         for name, s in DISTRIBUTIONS.items()
     }
     real = {name for name, prior in supports.items() if prior.support == "real"}
