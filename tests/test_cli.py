@@ -61,7 +61,7 @@ def stand_in(monkeypatch):
     class Model:
         def __init__(self, formula, data, **options):
             seen.formula, seen.data, seen.options = formula, data, options
-            self.design = SimpleNamespace(groups=seen.groups)
+            self.design = SimpleNamespace(groups=seen.groups, parameters=())
             self.interrupted = seen.interrupted
 
         def __str__(self):

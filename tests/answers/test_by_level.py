@@ -196,9 +196,9 @@ def test_a_model_on_some_of_its_rows_keeps_its_levels():
 
 def test_other_priors_without_refitting(fits):
     found = hm.prior_sensitivity(
-        fits["categorical"], [{"b": "Normal(0, 0.6)"}], refit=False, progress=False
+        fits["categorical"], [{"b": "Normal(0, 0.51)"}], refit=False, progress=False
     )
-    assert {"mu_b_b[x]", "mu_c_sd_g[x]"} <= set(found.to_frame()["quantity"])
+    assert {"mu_b_b[x]", "mu_c_sd_g[x]"} <= set(found.table["quantity"])
 
 
 def test_a_picture_of_effects_names_the_level(fits):
