@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hiermodels.errors import DataError, EngineError, UnknownColumnError
 from hiermodels.spec.bases import MAX_CLASSES
+from hiermodels.spec.coding import check_finite
 from hiermodels.spec.column_kinds import (
     FACTOR,
     KINDS,
@@ -174,6 +175,7 @@ def complete(table: pa.Table, columns: Sequence[str]) -> tuple[pa.Table, dict[st
 def survey_chunk(plan: Plan, chunk: Chunk) -> Survey:
     """Return what a chunk says; a pure function."""
     kept, missing = complete(chunk.table, plan.columns)
+    _check_finite(kept, plan, chunk)
     distinct, orders = {}, {}
     for name in plan.coded:
         column = kept.column(name).combine_chunks()
@@ -199,6 +201,15 @@ def survey_chunk(plan: Plan, chunk: Chunk) -> Survey:
         }
         seen = {label: record(own, columns) for label, own in plan.recorded.items()}
     return Survey(len(chunk.table), len(kept), missing, distinct, orders, sample, seen)
+
+
+def _check_finite(kept: pa.Table, plan: Plan, chunk: Chunk) -> None:
+    """Raise DataError where a number is infinite."""
+    for name in plan.columns:
+        column = kept.column(name)
+        if pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column)).as_py():
+            index = pd.RangeIndex(chunk.first, chunk.first + len(kept))
+            check_finite(column.to_numpy(), name, index)
 
 
 def _plain(table: pa.Table) -> pa.Table:
@@ -321,9 +332,9 @@ class Coding:
             least, levels = self.table
             place = array.cast(pa.int64(), safe=False).to_numpy(zero_copy_only=False) - least
             inside = (place >= 0) & (place < len(levels))
-            if inside.all():
-                return levels[place]
-            return np.where(inside, levels[np.where(inside, place, 0)], -1).astype(np.int32)
+            known: NDArray[np.int32] = levels[np.where(inside, place, 0)]
+            known[~inside] = -1
+            return known
         if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
             array = array.dictionary_encode()
         if pa.types.is_dictionary(array.type):
