@@ -8,17 +8,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hiermodels.errors import DataError, EngineError
+from hiermodels.errors import DataError
 from hiermodels.spec.additions import read_additions
 from hiermodels.spec.centring import Recipe, find_recipe
 from hiermodels.spec.coding import check_finite, code_columns, evaluate, evaluate_factors
 from hiermodels.spec.encoding import Encoding, Levels
-from hiermodels.spec.expressions import Expression
 from hiermodels.spec.families import Family
 from hiermodels.spec.formula import ModelFormula
 from hiermodels.spec.frame import as_predictor
-from hiermodels.spec.grouping import member_weights
 from hiermodels.spec.matrices import Column
+from hiermodels.spec.memberships import check_memberships, fill_memberships, weights_of
 from hiermodels.spec.predictor_coding import offset_of
 from hiermodels.spec.recorders import learnt
 from hiermodels.spec.responses import as_response
@@ -223,8 +222,8 @@ def coder_on(
             places.append(seen[key])
         parts += [(b, k, label) for k, label in keys]
         bare = tuple(_without_rows(column) for column in columns)
-        _check_memberships(formula, b, columns)
-        slots = range(len(centre), len(centre) + (len(_weights_of(formula, b))))
+        check_memberships(formula, b, columns)
+        slots = range(len(centre), len(centre) + (len(weights_of(formula, b))))
         centre += [0.0] * len(slots)
         scale += [1.0] * len(slots)
         blocks.append(Block(recipe, means, tuple(places), bare, tuple(slots)))
@@ -232,22 +231,6 @@ def coder_on(
         formula, family, plan, factors, cells, encoding, tuple(blocks), np.array(centre),
         np.array(scale), tuple(parts), frame,
     )  # fmt: skip
-
-
-def _weights_of(formula: ModelFormula, b: int) -> tuple[Expression, ...]:
-    """Return the weights of the memberships of a block's bar."""
-    return formula.bars[b - 1].structure.weights if b else ()
-
-
-def _check_memberships(formula: ModelFormula, b: int, columns: tuple[Column, ...]) -> None:
-    """Raise EngineError where a weight of a membership would have to multiply a slope."""
-    if _weights_of(formula, b) and (len(columns) != 1 or columns[0].parts):
-        bar = formula.bars[b - 1]
-        raise EngineError(
-            f"The bar by {bar.group_name} has weights of memberships that multiply slopes, which "
-            "needs the rows, and this source is beyond memory. Write (1 | mm(...)), leave the "
-            "weights out, or hold the rows: hm.Model(formula, source, memory='64 GB')."
-        )
 
 
 def _without_rows(column: Column) -> Column:
@@ -322,7 +305,8 @@ def code_chunk(coder: Coder, chunk: Chunk) -> Coded | None:
     if coder.formula.offsets:
         columns[:, 2] = offset_of(coder.formula.offsets, frame) / coder.scale[2]
     sums = _fill(coder, frame, columns)
-    present = _fill_memberships(coder, frame, columns)
+    slots = [block.slots for block in coder.blocks[1:]]
+    present = fill_memberships(coder.formula, slots, frame, columns)
     weight, likelihood, constant = _weights(coder, frame)
     return Coded(columns, _keys(coder, kept), weight, likelihood, constant, sums, present)
 
@@ -374,16 +358,6 @@ def _fill(coder: Coder, frame: pd.DataFrame, out: Array) -> Array:
                 np.divide(product, coder.scale[place], out=out[:, place])
             done.add(place)
     return np.array([sums[part] for part in coder.parts])
-
-
-def _fill_memberships(coder: Coder, frame: pd.DataFrame, out: Array) -> NDArray[np.bool_]:
-    """Write the weights of memberships; return which of them each row has (n, slots)."""
-    present = [np.zeros((len(frame), 0), dtype=np.bool_)]
-    for bar, block in zip(coder.formula.bars, coder.blocks[1:], strict=True):
-        if block.slots:
-            out[:, list(block.slots)] = member_weights(bar.structure, frame)
-            present.append(out[:, list(block.slots)] > 0)
-    return np.concatenate(present, axis=1)
 
 
 def _weights(coder: Coder, frame: pd.DataFrame) -> tuple[Array | None, Array | None, float]:

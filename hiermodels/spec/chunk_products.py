@@ -72,6 +72,31 @@ def _add_triangles(cell: Ints, columns: Array, weight: Array, out: Array) -> Non
                 at += 1
 
 
+@cached_kernel
+def _merge_sorted(a: Ints, b: Ints, keys: Ints, first: Ints, second: Ints) -> int:
+    """Write the union of ascending keys, and where each one's stand; return its length."""
+    i, j, n = 0, 0, 0
+    while i < a.shape[0] or j < b.shape[0]:
+        key = a[i] if j == b.shape[0] or (i < a.shape[0] and a[i] <= b[j]) else b[j]
+        keys[n] = key
+        if i < a.shape[0] and a[i] == key:
+            first[i] = n
+            i += 1
+        if j < b.shape[0] and b[j] == key:
+            second[j] = n
+            j += 1
+        n += 1
+    return n
+
+
+def _merged(a: Ints, b: Ints) -> tuple[Ints, Ints, Ints]:
+    """Return the union of ascending keys, and where each one's keys stand in it."""
+    keys = np.empty(len(a) + len(b), dtype=np.int64)
+    first, second = np.empty(len(a), dtype=np.int64), np.empty(len(b), dtype=np.int64)
+    n = _merge_sorted(a, b, keys, first, second)
+    return keys[:n].copy(), first, second
+
+
 def chunk_products(coder: Coder, chunk: Chunk) -> Products:
     """Return a chunk's cross-products; a pure function.
 
@@ -150,8 +175,7 @@ def add_products(a: Products, b: Products) -> Products:
         keys, rows, weights = a.keys, a.rows + b.rows, a.weights + b.weights
         cells, present = a.cells + b.cells, a.present + b.present
     else:
-        keys = np.union1d(a.keys, b.keys)
-        at, bt = np.searchsorted(keys, a.keys), np.searchsorted(keys, b.keys)
+        keys, at, bt = _merged(a.keys, b.keys)
         rows, weights = np.zeros(len(keys)), np.zeros(len(keys))
         cells = np.zeros((len(keys), a.cells.shape[1]))
         present = np.zeros((len(keys), a.present.shape[1]))

@@ -227,7 +227,10 @@ def _used_levels(column: "pd.Series[Any]") -> "pd.Series[Any]":
 
 def _labelled(factor: "pd.Series[Any]") -> "pd.Series[Any]":
     """Return a factor with its levels as text."""
-    labels = [level_label(level) for level in factor.cat.categories]
+    levels = factor.cat.categories
+    if pd.api.types.is_integer_dtype(levels.dtype):
+        return factor.cat.rename_categories(list(map(str, levels.tolist())))
+    labels = [level_label(level) for level in levels.tolist()]
     if len(set(labels)) < len(labels):
         raise DataError(f"Two levels of {factor.name!r} read the same as text; rename one of them.")
     return factor.cat.rename_categories(labels)
@@ -277,7 +280,7 @@ def combine_groups(columns: Sequence["pd.Series[Any]"]) -> tuple[np.ndarray, tup
     codes = [column.cat.codes.to_numpy().astype(np.intp) for column in columns]
     if len(columns) == 1:
         # every level of a single column is in use
-        return codes[0], tuple(str(level) for level in columns[0].cat.categories)
+        return codes[0], tuple(map(str, columns[0].cat.categories.tolist()))
     combined = codes[0]
     for column, code in zip(columns[1:], codes[1:], strict=True):
         combined = combined * len(column.cat.categories) + code

@@ -269,12 +269,16 @@ def _same_parameter(a: ParameterPriors, b: ParameterPriors) -> bool:
 def _on_rows(priors: ResolvedPriors, design: Design) -> ResolvedPriors:
     """Return the same priors with the columns of another design of the same formula."""
     terms = tuple(
-        # equal to z @ T, but free of cancellation where the bar is centred
-        replace(own, matrix=term.z_centred + term.z @ (own.T - term.T))
+        replace(own, matrix=_moved(term.z, term.z_centred, own.T - term.T))
         for own, term in zip(priors.terms, design.terms, strict=True)
     )
-    columns = design.X_centred + design.X @ (priors.T - design.T)
+    columns = _moved(design.X, design.X_centred, priors.T - design.T)
     return replace(priors, matrix=columns, terms=terms)
+
+
+def _moved(raw: Array, centred: Array, change: Array) -> Array:
+    """Return columns in other coordinates, free of cancellation where they are centred."""
+    return centred + raw @ change if np.any(change) else centred
 
 
 class _Given:

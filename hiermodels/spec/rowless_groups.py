@@ -62,4 +62,5 @@ def _values(coder: Coder, name: str, codes: Codes) -> "pd.Series[Any]":
     coding = coder.cells[name]
     if coder.plan.kinds[name] == FACTOR:
         return coding.series(codes[name], pd.RangeIndex(len(codes[name])))
-    return coding.values.take(pa.array(codes[name])).to_pandas()
+    values: pd.Series[Any] = coding.values.take(pa.array(codes[name])).to_pandas()
+    return values

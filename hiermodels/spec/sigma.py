@@ -63,10 +63,9 @@ class Sigma:
     @property
     def share(self) -> Array:
         """The share of the rows that each of log-linear sds' strata has (S,)."""
-        counts = self.counts
-        if counts is None:
-            counts = np.bincount(self.strata, minlength=len(self.predictors))
-        return np.asarray(counts / np.sum(counts))
+        if self.counts is not None:
+            return np.asarray(self.counts / np.sum(self.counts))
+        return np.bincount(self.strata, minlength=len(self.predictors)) / len(self.strata)
 
     @property
     def intercept(self) -> int | None:

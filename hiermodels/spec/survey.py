@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from hiermodels.errors import DataError, EngineError, UnknownColumnError
 from hiermodels.spec.bases import MAX_CLASSES
+from hiermodels.spec.coding import check_finite
 from hiermodels.spec.column_kinds import (
     FACTOR,
     KINDS,
@@ -30,6 +32,9 @@ from hiermodels.spec.streams import Chunk
 Ints = NDArray[np.intp]
 _SAMPLE: Final = 64
 _LARGEST_SAMPLE: Final = 4096
+# Whole numbers are levels' places where they spread over at most so many times their number.
+_SPREAD: Final = 8
+_LARGEST_WHOLE: Final = 2**62
 
 
 @dataclass(frozen=True)
@@ -170,6 +175,7 @@ def complete(table: pa.Table, columns: Sequence[str]) -> tuple[pa.Table, dict[st
 def survey_chunk(plan: Plan, chunk: Chunk) -> Survey:
     """Return what a chunk says; a pure function."""
     kept, missing = complete(chunk.table, plan.columns)
+    _check_finite(kept, plan, chunk)
     distinct, orders = {}, {}
     for name in plan.coded:
         column = kept.column(name).combine_chunks()
@@ -195,6 +201,15 @@ def survey_chunk(plan: Plan, chunk: Chunk) -> Survey:
         }
         seen = {label: record(own, columns) for label, own in plan.recorded.items()}
     return Survey(len(chunk.table), len(kept), missing, distinct, orders, sample, seen)
+
+
+def _check_finite(kept: pa.Table, plan: Plan, chunk: Chunk) -> None:
+    """Raise DataError where a number is infinite."""
+    for name in plan.columns:
+        column = kept.column(name)
+        if pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column)).as_py():
+            index = pd.RangeIndex(chunk.first, chunk.first + len(kept))
+            check_finite(column.to_numpy(), name, index)
 
 
 def _plain(table: pa.Table) -> pa.Table:
@@ -295,11 +310,31 @@ class Coding:
     labels: tuple[str, ...]
     ordered: bool = False
 
+    @cached_property
+    def table(self) -> tuple[int, NDArray[np.int32]] | None:
+        """Of whole numbers that lie close together: the least, and the level of each from there."""
+        if not pa.types.is_integer(self.values.type) or not len(self.values):
+            return None
+        least, most = (value.as_py() for value in pc.min_max(self.values).values())
+        if most - least >= _SPREAD * len(self.values) or most > _LARGEST_WHOLE:
+            return None
+        levels = np.full(most - least + 1, -1, dtype=np.int32)
+        levels[self.values.to_numpy().astype(np.int64) - least] = np.arange(len(self.values))
+        return least, levels
+
     def codes(self, column: Any) -> NDArray[np.int32]:
         """Return the level of each row of an Arrow column, -1 where it is none of these."""
         array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
         if isinstance(array, pa.ChunkedArray):
             array = array.chunk(0) if array.num_chunks else pa.array([], array.type)
+        if self.table is not None and pa.types.is_integer(array.type):
+            # no hash table of all levels for every chunk
+            least, levels = self.table
+            place = array.cast(pa.int64(), safe=False).to_numpy(zero_copy_only=False) - least
+            inside = (place >= 0) & (place < len(levels))
+            known: NDArray[np.int32] = levels[np.where(inside, place, 0)]
+            known[~inside] = -1
+            return known
         if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
             array = array.dictionary_encode()
         if pa.types.is_dictionary(array.type):
@@ -345,7 +380,7 @@ def find_coding(survey: Survey, plan: Plan, name: str, grouping: bool) -> Coding
         found = as_groups(values, name)
     codes = found.cat.codes.to_numpy()
     place = np.argsort(codes, kind="stable")
-    labels = tuple(str(label) for label in found.cat.categories)
+    labels = tuple(map(str, found.cat.categories.tolist()))
     return Coding(distinct.take(place), labels, bool(found.cat.ordered))
 
 

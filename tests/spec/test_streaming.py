@@ -299,7 +299,7 @@ def test_rows_are_refused(frame):
     with pytest.raises(DataError, match="needs the rows"):
         model.design.terms[0].z  # noqa: B018
     estimate = mle(model)
-    with pytest.raises(DataError, match="needs the rows"):
+    with pytest.raises(FitError, match=r"fitted\(\) needs the rows"):
         estimate.fitted()
     with pytest.raises(EngineError, match="memory="):
         Model('y ~ x + (1 | gr(g, dist="student"))', pa.Table.from_pandas(frame), memory="1 KB")
@@ -739,7 +739,8 @@ def test_failing_partition_names_its_file(kind, filesystem, frame, tmp_path):
     if kind == "csv":
         source = dask.read_csv(str(tmp_path / "*.csv"))
     else:
-        source = dask.read_parquet(tmp_path, filesystem=filesystem, split_row_groups=False)
+        options = {"split_row_groups": False} if filesystem == "fsspec" else {}
+        source = dask.read_parquet(tmp_path, filesystem=filesystem, **options)
     assert source.npartitions == 3
     path = tmp_path / f"b.{kind}"
     path.write_bytes(b"\xff\xfe" + path.read_bytes()[: path.stat().st_size // 2])
@@ -753,6 +754,6 @@ def test_odd_rows_of_a_partition_name_its_file(frame, tmp_path):
     dask = pytest.importorskip("dask.dataframe")
     two_files(frame, tmp_path)
     frame.iloc[700:].assign(x=np.inf).to_parquet(tmp_path / "b.parquet", index=False)
-    with pytest.raises(DataError, match=r"In partition 1 \('.*b\.parquet'\): .*inf"):
-        source = dask.read_parquet(tmp_path, split_row_groups=False)
+    source = dask.read_parquet(tmp_path, split_row_groups=False)
+    with pytest.raises(DataError, match=r"In partition \d \('.*b\.parquet'\): x is inf"):
         Model("y ~ x + (1 | g)", source, memory="1 KB")

@@ -204,3 +204,16 @@ def test_columns_of_no_known_kind(tmp_path):
         for formula in ("y ~ x + (1 | k)", "y ~ k + (1 | g)"):
             with pytest.raises(DataError, match=r"'k' holds values of the (type|kind)"):
                 Model(formula, made, memory="1 B")
+
+
+@pytest.mark.parametrize("values", [[3, 5, 6], [3, 10**9, 2**40], [2**63 - 2, 2**63 - 1]])
+def test_levels_of_whole_numbers(values):
+    """Whole numbers are found among levels near each other or far apart, others are not."""
+    from hiermodels.spec.survey import Coding
+
+    coding = Coding(pa.array(values), tuple(map(str, values)))
+    assert (coding.table is None) is (max(values) > 10)
+    others = [values[0] - 1, -7, *values[::-1], values[0] + 1 if values[0] == 3 else 5]
+    expected = [-1, -1, *range(len(values))[::-1], -1]
+    assert coding.codes(pa.chunked_array([others])).tolist() == expected
+    assert coding.codes(pa.array(others[2:-1])).tolist() == expected[2:-1]
