@@ -12,6 +12,7 @@ import xarray as xr
 from hiermodels.answers.fitted import Fitted, dataset
 from hiermodels.answers.fitted import Model as ModelShape
 from hiermodels.answers.linting_residuals import residual_findings
+from hiermodels.engines.integrable import not_integrable
 from hiermodels.engines.response_derivatives import FAMILIES, Response
 from hiermodels.engines.separation import find_separation
 from hiermodels.errors import (
@@ -230,7 +231,8 @@ def _reml(model: ModelShape) -> Findings:
         return Findings()
     if model.engine != "marginal":
         # what has no estimate cannot lie at the boundary of one
-        known = model.family.name in (*FAMILIES, "gaussian")
+        known = model.family.name in FAMILIES and not not_integrable(model.design)
+        known = known and not model.design.parameters
         return Findings((), (_LATER,) if known else ())
     sizes = sorted(len(g.levels) * len(g.coefs) for g in model.design.groups)
     if sum(sizes[:-1]) > MOST_CROSSED:
