@@ -153,7 +153,10 @@ def _lint_data(
         found = Findings((repeated_times(error),))
         rows = error.rows
     if not isinstance(frame, pd.DataFrame):
-        return found + Findings((), ("all else, as no model can be made of these data.",))
+        later = (
+            "all else, with times that repeat later in the source, as no model can be made of it."
+        )
+        return found + Findings((), (later,))
     left = f"{len(rows):,} {'row that repeats' if len(rows) == 1 else 'rows that repeat'} a time"
     try:
         model = Model(formula, frame.drop(index=list(rows)), family, lint=False, **options)
