@@ -12,6 +12,7 @@ import xarray as xr
 from hiermodels.answers.fitted import Fitted, dataset
 from hiermodels.answers.fitted import Model as ModelShape
 from hiermodels.answers.linting_residuals import residual_findings
+from hiermodels.engines.integrable import not_integrable
 from hiermodels.engines.response_derivatives import FAMILIES, Response
 from hiermodels.engines.separation import find_separation
 from hiermodels.errors import (
@@ -152,7 +153,10 @@ def _lint_data(
         found = Findings((repeated_times(error),))
         rows = error.rows
     if not isinstance(frame, pd.DataFrame):
-        return found + Findings((), ("all else, as no model can be made of these data.",))
+        later = (
+            "all else, with times that repeat later in the source, as no model can be made of it."
+        )
+        return found + Findings((), (later,))
     left = f"{len(rows):,} {'row that repeats' if len(rows) == 1 else 'rows that repeat'} a time"
     try:
         model = Model(formula, frame.drop(index=list(rows)), family, lint=False, **options)
@@ -230,7 +234,8 @@ def _reml(model: ModelShape) -> Findings:
         return Findings()
     if model.engine != "marginal":
         # what has no estimate cannot lie at the boundary of one
-        known = model.family.name in (*FAMILIES, "gaussian")
+        known = model.family.name in FAMILIES and not not_integrable(model.design)
+        known = known and not model.design.parameters
         return Findings((), (_LATER,) if known else ())
     sizes = sorted(len(g.levels) * len(g.coefs) for g in model.design.groups)
     if sum(sizes[:-1]) > MOST_CROSSED:

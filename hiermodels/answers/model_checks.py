@@ -26,6 +26,7 @@ from hiermodels.answers.model_checks_residuals import (
     quantile_residuals,
     residual_rows,
 )
+from hiermodels.answers.model_checks_seen import seen_of
 from hiermodels.answers.prediction import predict
 from hiermodels.engines.responses import CATEGORICAL
 from hiermodels.errors import EngineError, FitError, SamplingWarning
@@ -186,10 +187,10 @@ def check_model(
         warnings.simplefilter("ignore", SamplingWarning)
         simulated = predict(fit, kind="response", draws=some, seed=seed).draws
     notes: list[str] = []
-    used = np.arange(design.n)
-    if design.censoring is not None:
-        used = np.flatnonzero(design.censoring.kind == 0)
-        notes.append(f"{design.n - len(used):,} censored rows are left out.")
+    seen = seen_of(design)
+    used = seen.rows
+    simulated = simulated.clip(seen.low, seen.high) if seen.note else simulated
+    notes += [seen.note] * bool(seen.note)
     if design.weights is not None:
         notes.append("weights() name no distribution: responses are simulated without them.")
     if family.name in CATEGORICAL:
@@ -204,7 +205,7 @@ def check_model(
     if data.kind == "continuous":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SamplingWarning)
-            realised = realised_shares(fit, used, data.y, data.rng)
+            realised = realised_shares(fit, seen, data.y, data.rng)
     found = [*predictive_rows(data, realised), *residual_rows(data, residuals)]
     found += effect_rows(fit, quantiles, data.rng)
     notes += left_out

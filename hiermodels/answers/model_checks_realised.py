@@ -14,10 +14,10 @@ import numpy.typing as npt
 import xarray as xr
 
 from hiermodels.answers.fitted import Fitted, Model, dataset
+from hiermodels.answers.model_checks_seen import Seen
 from hiermodels.answers.prediction import predict
 
 Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.intp]
 _DRAWS: Final = 10
 _SIMULATED: Final = 100
 _MOST_NUMBERS: Final = 20_000_000
@@ -31,15 +31,15 @@ class _OneDraw:
     idata: xr.DataTree
 
 
-def realised_shares(fit: Fitted, used: Ints, y: Floats, rng: np.random.Generator) -> Floats:
+def realised_shares(fit: Fitted, seen: Seen, y: Floats, rng: np.random.Generator) -> Floats:
     """Return where responses lie among those that single draws simulate (D, m), uniform if right.
 
     Parameters
     ----------
     fit : Fit
         With the draws of its group effects.
-    used : ndarray of int (m,)
-        The rows.
+    seen : Seen
+        The rows, and where what is recorded of them ends.
     y : ndarray (m,)
         Their responses.
     rng : numpy.random.Generator
@@ -57,6 +57,9 @@ def realised_shares(fit: Fitted, used: Ints, y: Floats, rng: np.random.Generator
         alone = _OneDraw(fit.model, xr.DataTree.from_dict({"posterior": one}))
         seed = int(rng.integers(2**31))
         simulated = predict(alone, kind="response", draws=_SIMULATED, seed=seed).draws
-        values = simulated.to_numpy().reshape(_SIMULATED, -1)[:, used]
-        row[:] = (np.sum(values < y, axis=0) + rng.uniform(size=len(y))) / (_SIMULATED + 1)
+        values = simulated.to_numpy().reshape(_SIMULATED, -1)[:, seen.rows]
+        values = np.clip(values, seen.low, seen.high)
+        # a response has one of the places between those that equal it
+        ties = 1 + np.sum(values == y, axis=0)
+        row[:] = (np.sum(values < y, axis=0) + rng.uniform(size=len(y)) * ties) / (_SIMULATED + 1)
     return found

@@ -64,7 +64,24 @@ def as_response(
             raise DataError(
                 f"The response {name} is {y[0]:g} in every row; there is nothing to model."
             )
+    if family.logarithmic or family.name == "hurdle_gamma":
+        _check_positive(y, name, family)
     return Response(y)
+
+
+def _check_positive(y: Array, name: str, family: Family) -> None:
+    """Raise DataError where there is no positive response, or no spread of what its log is of."""
+    positive = y[y > 0]
+    if not positive.size:
+        raise DataError(
+            f"The response {name} is 0 in every row; family={family.name!r} needs positive values "
+            "besides, or there is nothing to model."
+        )
+    if positive.size > 1 and np.ptp(positive) == 0 and family.logarithmic:
+        raise DataError(
+            f"The positive values of the response {name} are all {positive[0]:g}; there is nothing "
+            f"to model for family={family.name!r}."
+        )
 
 
 def _outside(y: Array, family: Family) -> tuple[Bools, str]:

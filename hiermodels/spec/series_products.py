@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from hiermodels.errors import DataError, EngineError, FormulaError
+from hiermodels.errors import DataError, EngineError, FormulaError, RepeatedTimesError
 from hiermodels.spec.chunk_coding import Coder, code_chunk, evaluated
 from hiermodels.spec.chunk_products import Products, add_products, nothing, triangles
 from hiermodels.spec.column_kinds import NUMBERS, WHOLE
@@ -108,7 +108,11 @@ def series_products(series: SeriesCoder, chunk: Chunk) -> Products:
             f"The series of {term} must each lie in one level of every grouping; a series lies in "
             "several. Use series within the groups, or leave the bar out."
         )
-    time = _times(series, chunk, kept, place)
+    try:
+        time = _times(series, chunk, kept, place, [str(k) for k in range(len(found))])
+    except RepeatedTimesError:
+        # labels are made where a message needs them
+        time = _times(series, chunk, kept, place, _labels(series, np.asarray(found)))
     columns = np.ascontiguousarray(coded.columns)
     if coded.weight is not None:
         columns = columns * np.sqrt(coded.weight)[:, None]
@@ -143,7 +147,18 @@ class _Part:
     tally: tuple[Any, Any] = ((), ())
 
 
-def _times(series: SeriesCoder, chunk: Chunk, kept: pa.Table, place: Any) -> Ints:
+def _labels(series: SeriesCoder, keys: Ints) -> list[str]:
+    """Return what series are called."""
+    parts = []
+    for coding in reversed(series.series.values()):
+        keys, own = np.divmod(keys, len(coding.labels))
+        parts.append([str(coding.labels[k]) for k in own])
+    return [":".join(reversed(label)) for label in zip(*parts, strict=True)]
+
+
+def _times(
+    series: SeriesCoder, chunk: Chunk, kept: pa.Table, place: Any, labels: list[str]
+) -> Ints:
     """Return the time of each row, the occasion's number under ``unstr``."""
     term = series.term
     index = pd.RangeIndex(chunk.first, chunk.first + len(kept))
@@ -152,10 +167,10 @@ def _times(series: SeriesCoder, chunk: Chunk, kept: pa.Table, place: Any) -> Int
     if series.occasions is not None:
         codes = series.occasions.codes(kept.column(term.time.columns[0])).astype(np.int64)
         frame = pd.DataFrame({term.time.columns[0]: codes.astype(np.float64)}, index=index)
-        times(term, frame, place, [str(k) for k in range(int(place.max()) + 1)])
+        times(term, frame, place, labels)
         return codes
     frame = evaluated(series.coder, kept, index, extra=term.time.columns)
-    return times(term, frame, place, [str(k) for k in range(int(place.max()) + 1)])[0]
+    return times(term, frame, place, labels)[0]
 
 
 def _neighbours(

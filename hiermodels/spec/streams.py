@@ -140,7 +140,9 @@ def summarise_named[Summary](summarise: Callable[[Chunk], Summary], chunk: Chunk
     except HierModelsError as error:
         if not chunk.where or chunk.where in str(error):
             raise
-        raise type(error)(f"In {chunk.where}: {error}") from error
+        placed = type(error)(f"In {chunk.where}: {error}")
+        placed.__dict__.update(error.__dict__)  # what lint finds in it
+        raise placed from error
 
 
 def sliced(table: pa.Table, where: str, first: int = 0) -> Iterator[Chunk]:

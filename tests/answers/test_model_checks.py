@@ -12,7 +12,13 @@ import hiermodels as hm
 from hiermodels.answers.model_checks import Checks, check_model
 from hiermodels.answers.model_checks_effects import _distance, band_of_sorted
 from hiermodels.answers.model_checks_predictive import _level_means, _level_spreads
-from hiermodels.answers.model_checks_residuals import Replicated, level_sds, quantile_residuals
+from hiermodels.answers.model_checks_residuals import (
+    Replicated,
+    level_sds,
+    quantile_residuals,
+    residual_rows,
+)
+from hiermodels.answers.model_checks_seen import seen_of
 from hiermodels.errors import FitError
 
 J, ROWS = 20, 10
@@ -174,6 +180,27 @@ def test_level_means_and_sds_are_those_of_pandas(right):
     np.testing.assert_allclose(squares[0, :2], [np.sqrt(12.5), 5.0], rtol=1e-12)
 
 
+def test_under_ar_residuals_are_held_against_residuals_that_agree_with_their_neighbours():
+    rng, times = np.random.default_rng(7), np.arange(40)
+    data = pd.DataFrame({"y": rng.normal(size=120), "t": np.tile(times, 3)})
+    data["g"] = np.repeat(["a", "b", "c"], 40)
+    refused = {}
+    for formula in ("y ~ t + ar(t, g)", "y ~ t"):
+        design = hm.Model(formula, data, lint=False).design
+        refused[formula] = 0
+        for seed in range(30):
+            noise = np.random.default_rng(seed).normal(size=(201, 3, 40))
+            for k in range(1, 40):
+                noise[:, :, k] = 0.9 * noise[:, :, k - 1] + np.sqrt(0.19) * noise[:, :, k]
+            rows = noise.reshape(201, 120)
+            own = Replicated(design, hm.Family("gaussian"), "continuous", rows[0], rows[1:],
+                             data["t"].to_numpy(float), np.arange(120), rng)  # fmt: skip
+            found = residual_rows(own, quantile_residuals(own))
+            refused[formula] += sum(not each["as_expected"] for each in found)
+    # two checks of 30 right models at 5 %: 10 of 60 has chance 0.001; as independent many more
+    assert refused["y ~ t + ar(t, g)"] < 10 < refused["y ~ t"]
+
+
 def test_the_distance_is_kolmogorovs():
     values = np.sort(np.random.default_rng(5).normal(size=(3, 17)), axis=1)
     expected = [stats.kstest(v, "norm").statistic for v in values]
@@ -233,6 +260,33 @@ def test_influence_is_that_of_logo(sleep_fit):
 def test_the_same_seed_gives_the_same_checks(sleep_fit):
     first, second = (hm.check(sleep_fit, draws=60, influence=False) for _ in range(2))
     pd.testing.assert_frame_equal(first.table, second.table)
+
+
+def test_censored_responses_are_compared_as_they_would_be_recorded():
+    data = simulated().assign(c=lambda d: np.where(d["y"] > 1.2, "right", "none"))
+    data["y"] = data["y"].clip(upper=1.2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", hm.SamplingWarning)
+        fit = hm.Model("y | cens(c) ~ x + (1 | g)", data, lint=False).fit(
+            draws=150, tune=200, chains=2, seed=1, progress=False
+        )
+    found = hm.check(fit, draws=200, influence=False)
+    # compared without their limit, all of the spread would be too small
+    assert len(found.unexpected) <= 1
+    assert row(found, "sd", "y")["as_expected"]
+    assert row(found, "share within 95 % intervals")["as_expected"]
+    assert "censored at 1.2; simulated responses are cut there too" in found.notes[0]
+    assert len(found.rows) == J * ROWS
+
+
+def test_limits_that_differ_by_row_leave_censored_rows_out():
+    frame = simulated().assign(c="none", y=lambda d: d["y"] + 10)
+    frame.loc[[1, 2], "c"] = "right"
+    design = hm.Model("y | cens(c) ~ x + (1 | g)", frame, lint=False).design
+    seen = seen_of(design)
+    assert seen.rows.tolist() == [k for k in range(J * ROWS) if k not in (1, 2)]
+    assert "Their limits differ" in seen.note
+    assert (seen.low, seen.high) == (-np.inf, np.inf)
 
 
 @pytest.mark.parametrize("draws", [10, 0, 2.5, True])

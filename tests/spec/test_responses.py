@@ -90,6 +90,23 @@ def test_a_constant_response_says_nothing():
             design(np.full(N, 5.0), family)
 
 
+@pytest.mark.parametrize(
+    ("family", "value", "message"),
+    [
+        ("hurdle_lognormal", 0.0, "y is 0 in every row; family='hurdle_lognormal' needs positive"),
+        ("hurdle_gamma", 0.0, "y is 0 in every row; family='hurdle_gamma' needs positive"),
+        ("lognormal", 2.0, "positive values of the response y are all 2; there is nothing"),
+        ("hurdle_lognormal", 2.0, "positive values of the response y are all 2; there is nothing"),
+    ],
+)
+def test_positive_values_without_spread_say_nothing(family, value, message):
+    data = pd.DataFrame({"y": np.full(9, value), "x": np.arange(9.0)})
+    with pytest.raises(DataError, match=message):
+        build_design(parse_formula("y ~ x"), data, Family(family))
+    varied = data.assign(y=np.arange(9.0) + 1)
+    assert build_design(parse_formula("y ~ x"), varied, Family(family)).n == 9
+
+
 def test_ordered_categories_keep_their_order():
     order = ["never", "rarely", "often"]
     values = pd.Categorical([order[i % 3] for i in range(N)], order, ordered=True)

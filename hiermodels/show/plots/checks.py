@@ -325,7 +325,7 @@ def _quantiles(ax: Axes, found: Checks, group: str) -> None:
         part = own[own["effect"] == effect]
         ax.plot(part["normal"], part["value"], mark, color=colour, ms=3.5, label=name, mew=0.5)
     ax.legend(fontsize=6.5, frameon=False, loc="upper left")
-    title = f"Effects by {short(group, 20)} over their sd; 95 % band of all"
+    title = f"Effects by {short(group, 20)} over their sd; 95 % band"
     _name(ax, title, "normal quantile", "mean over draws")
     tidy(ax)
 

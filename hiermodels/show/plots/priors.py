@@ -126,7 +126,8 @@ def _responses(ax: Axes, found: PriorPredictive) -> None:
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
     tidy(ax)
-    ax.set_xlabel("response", fontsize=SMALL)
+    (name,) = found.idata["observed_data"].to_dataset().data_vars
+    ax.set_xlabel(plain(short(str(name), 30)), fontsize=SMALL)
     if found.categories:
         ax.set_xticks(range(len(found.categories)), [plain(short(c)) for c in found.categories])
     handles = [
