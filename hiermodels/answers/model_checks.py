@@ -234,10 +234,12 @@ def check_model(
 def _influence(fit: Fit | Fitted) -> tuple[pd.DataFrame, list[dict[str, Any]], list[str]]:
     """Return what leaving out each level does, the sentences, and what was not computed."""
     tables, said, notes = [], [], []
+    joint = any(own.terms for own in fit.model.design.parameters)
     for group in fit.model.design.groups:
         many = len(group.levels) > _MOST_LEVELS and fit.model.engine != "marginal"
-        if not isinstance(fit, Fit) or many:
+        if not isinstance(fit, Fit) or many or joint:
             why = f"each of {len(group.levels):,} levels takes quadrature" if many else "no Fit"
+            why = "effects of parameters are integrated out with the mean's" if joint else why
             notes.append(
                 f"The influence of the levels of {group.name} was not computed ({why}); "
                 f"hm.logo(fit, {group.name!r}) does."

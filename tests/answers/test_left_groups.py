@@ -7,6 +7,7 @@ from scipy import integrate, special, stats
 
 import hiermodels as hm
 from hiermodels.answers.held_out import groups_left_out
+from hiermodels.answers.integrals import Held, Scores
 from hiermodels.answers.leave_group_out import held_terms
 from hiermodels.answers.new_groups import group_terms
 from hiermodels.answers.refits import fit_without, log_density, points_of
@@ -130,6 +131,27 @@ def test_student_effects_are_sampled():
         error = 5 * np.sqrt(1 / inner - 1 / 150)
         assert found[s] == pytest.approx(expected, abs=error)
     assert inner > 75
+
+
+def test_t_scores_have_their_density_and_its_slopes():
+    rng, nu = np.random.default_rng(1), np.array([0.8, 4.0, 30.0])
+    own = Held((np.zeros((3, 1)),), (Scores(0, np.zeros((3, 1, 2)), nu),), lambda etas: etas[0])
+    v = rng.normal(size=(3, 2))
+
+    def expected(v):
+        each = [stats.multivariate_t(np.zeros(2), np.eye(2), df=k) for k in nu]
+        return [one.logpdf(w) + np.log(2 * np.pi) for one, w in zip(each, v, strict=True)]
+
+    np.testing.assert_allclose(own.total(v), expected(v), rtol=1e-12)
+    gradient, precision = own.slopes(v)
+    step = 1e-5
+    for k in range(2):
+        move = step * np.eye(2)[k]
+        up, down = (np.array(expected(v + sign * move)) for sign in (1, -1))
+        # central differences: half of the digits
+        np.testing.assert_allclose(gradient[:, k], (up - down) / (2 * step), atol=1e-7)
+    # positive definite wherever it is asked for
+    assert np.all(np.linalg.eigvalsh(precision) > 0.09)
 
 
 def test_each_subpopulation_has_its_own_sd():
