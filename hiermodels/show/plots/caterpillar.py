@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from hiermodels.answers.fitted import Fitted, dataset, find_group, labels
+from hiermodels.answers.fitted import Fitted, dataset, drawn, find_group, labels
 from hiermodels.answers.shrinkage import choose
 from hiermodels.answers.units import effect_units
 from hiermodels.errors import FitError
@@ -58,13 +58,15 @@ def plot_caterpillar(
     FitError
         No groups, or none of these names.
     """
-    if not isinstance(fit_or_table, pd.DataFrame) and fit_or_table.model.family.by_level:
-        # effects on each level's linear predictor, as mu_b_Intercept
-        fit_or_table = ranef(
-            dataset(fit_or_table, "posterior"),
-            dataset(fit_or_table, "group_effects"),
-            all_group_labels(fit_or_table.model.design),
-        )
+    if not isinstance(fit_or_table, pd.DataFrame):
+        drawn(fit_or_table)
+        if fit_or_table.model.family.by_level:
+            # effects on each level's linear predictor, as mu_b_Intercept
+            fit_or_table = ranef(
+                dataset(fit_or_table, "posterior"),
+                dataset(fit_or_table, "group_effects"),
+                all_group_labels(fit_or_table.model.design),
+            )
     if isinstance(fit_or_table, pd.DataFrame):
         table = fit_or_table
         lacks = [c for c in _COLUMNS if c not in table]
