@@ -101,6 +101,8 @@ def sbc(
     >>> found.ranks.shape
     (10, 10)
     """
+    if not isinstance(model, Model):
+        raise FitError(f"sbc() takes a model: hiermodels.Model(...); got {type(model).__name__}.")
     check_settings(draws, tune, chains, 1, seed, "nutpie", target_accept, progress)
     for name, value, least in (("n", n, 1), ("ranks", ranks, 3)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:

@@ -10,7 +10,7 @@ from scipy import special
 
 from hiermodels.answers.contrasted import Averages, Collected, Contrasts
 from hiermodels.answers.contrasting import Change, changes, chosen_variables
-from hiermodels.answers.fitted import Fitted
+from hiermodels.answers.fitted import Fitted, drawn
 from hiermodels.answers.grids import is_numeric, make_grid, named_groups
 from hiermodels.answers.new_levels import NewLevels
 from hiermodels.answers.predicted import Prediction
@@ -103,6 +103,7 @@ def comparisons(
     >>> fit = model.fit(draws=50, tune=100, chains=2, seed=1, progress=False)  # doctest: +SKIP
     >>> hm.comparisons(fit, {"Days": [0, 9]}, by="Subject").to_frame()  # doctest: +SKIP
     """
+    drawn(fit)
     _allowed("comparison", comparison, COMPARISONS)
     _allowed("kind", kind, ("expected", "linear"))
     need_rows(fit.model.design, "comparisons()", "hm.predict(fit, frame) takes rows of yours.")
@@ -186,6 +187,7 @@ def slopes(
     >>> fit = model.fit(draws=50, tune=100, chains=2, seed=1, progress=False)  # doctest: +SKIP
     >>> hm.slopes(fit, by="Subject").to_frame().head(2)  # doctest: +SKIP
     """
+    drawn(fit)
     _allowed("slope", slope, SLOPES)
     _allowed("kind", kind, ("expected", "linear"))
     design = fit.model.design

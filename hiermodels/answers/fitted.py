@@ -96,8 +96,8 @@ def drawn(fit: Fitted) -> xr.DataTree:
     if isinstance(draws, xr.DataTree):
         return draws
     raise FitError(
-        "plots and the report need posterior draws: give what model.fit() or hm.load() returned; "
-        f"got {type(fit).__name__}"
+        "functions of a fit, plots and the report need posterior draws: give what model.fit() or "
+        f"hm.load() returned; got {type(fit).__name__}"
     )
 
 

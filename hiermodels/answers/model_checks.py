@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from hiermodels.answers.fitted import Fitted, need_each_row
+from hiermodels.answers.fitted import Fitted, drawn, need_each_row
 from hiermodels.answers.leave_group_out import logo
 from hiermodels.answers.model_checks_effects import effect_quantiles, effect_rows
 from hiermodels.answers.model_checks_predictive import (
@@ -172,6 +172,7 @@ def check_model(
     >>> fit = model.fit(seed=1, target_accept=0.95, progress=False)  # doctest: +SKIP
     >>> hm.check(fit).unexpected  # doctest: +SKIP
     """
+    drawn(fit)
     design, family = fit.model.design, fit.model.family
     if family.response == "counts":
         raise FitError(

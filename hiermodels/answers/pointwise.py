@@ -211,6 +211,7 @@ def pointwise_log_likelihood(fit: Fit) -> xr.DataArray:
     >>> hm.pointwise_log_likelihood(fit).sizes["__obs__"]
     30
     """
+    drawn(fit)
     instead = "hm.predict_to(fit, source, file, 'log_likelihood') writes densities by row."
     need_rows(fit.model.design, "pointwise_log_likelihood()", instead)
     parts = list(pointwise_parts(fit))

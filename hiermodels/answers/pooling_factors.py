@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from hiermodels.answers.fitted import Fitted, dataset, group_columns, pooled_groups
+from hiermodels.answers.fitted import Fitted, dataset, drawn, group_columns, pooled_groups
 from hiermodels.answers.information import group_information, group_products
 from hiermodels.answers.product_rows import with_product_rows
 from hiermodels.answers.roots import covariance_roots, draw_positions
@@ -117,6 +117,7 @@ def measure_pooling(fit: Fitted, prob: float = 0.95, group: str | None = None) -
     >>> table["pooling_factor"].between(0, 1).all()
     np.True_
     """
+    drawn(fit)
     low, high = tails(prob)
     fit = with_product_rows(fit)
     groups = pooled_groups(fit, group)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.special import logsumexp
 
-from hiermodels.answers.fitted import Fitted
+from hiermodels.answers.fitted import Fitted, drawn
 from hiermodels.answers.new_levels import NewLevels
 from hiermodels.answers.predicted import check_interval
 from hiermodels.answers.prediction import chosen_draws, fresh_seed, posterior_of, predict
@@ -92,6 +92,7 @@ def predict_to(
     >>> fit = model.fit()  # doctest: +SKIP
     >>> hm.predict_to(fit, "trips/*.parquet", "predicted.parquet")  # doctest: +SKIP
     """
+    drawn(fit)
     wanted = (what,) if isinstance(what, str) else tuple(what)
     for own in wanted:
         if own not in EVERYTHING:

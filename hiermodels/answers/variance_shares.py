@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 from scipy import special
 
-from hiermodels.answers.fitted import Fitted, check_one_mean, need_each_row
+from hiermodels.answers.fitted import Fitted, check_one_mean, drawn, need_each_row
 from hiermodels.answers.own_rows import predictor_draws
 from hiermodels.answers.roots import draw_positions
 from hiermodels.answers.row_spread import centred_scores
@@ -129,6 +129,7 @@ def intraclass(fit: Fitted, scale: str = "link", prob: float = 0.95) -> Shares:
     >>> hm.icc(model.fit(seed=1, progress=False)).to_frame().index.tolist()
     ['Batch']
     """
+    drawn(fit)
     check_one_mean(fit, "icc()")
     groups = fit.model.design.groups
     if not groups:
@@ -184,6 +185,7 @@ def explained(fit: Fitted, scale: str = "link", prob: float = 0.95) -> Shares:
     >>> float(table.loc["marginal", "mean"])
     0.0
     """
+    drawn(fit)
     check_one_mean(fit, "r2()")
     parts = _parts(fit, _check_scale(scale, fit.model.family), "r2()")
     groups = parts.groups.sum(axis=1) + (parts.shared if scale == "response" else 0.0)

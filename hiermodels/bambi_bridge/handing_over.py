@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hiermodels.bambi_bridge.names import COMPLEMENTS, bambi_name, complement, mirrored
-from hiermodels.errors import EngineError, PriorError
+from hiermodels.errors import EngineError, FitError, PriorError
 from hiermodels.fitting.model import Model
 from hiermodels.spec.design import Design
 from hiermodels.spec.distributions import Prior
@@ -70,6 +70,10 @@ def to_bambi(model: Model, drop_correlations: bool = False) -> Any:
     """
     import bambi
 
+    if not isinstance(model, Model):
+        raise FitError(
+            f"to_bambi() takes a model: give hiermodels.Model(...); got {type(model).__name__}."
+        )
     design, priors, family = model.design, model.resolved, model.family
     need_rows(design, "to_bambi()")
     _check_expressible(design, family)

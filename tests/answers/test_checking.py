@@ -44,6 +44,20 @@ def test_what_has_no_draws_is_refused_in_words(sleep):
             show("fit.nc")
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "check", "comparisons", "icc", "loo", "logo", "kfold", "pointwise_log_likelihood",
+        "pooling", "predict", "prior_sensitivity", "r2", "rank_groups", "slopes", "plot_check", "plot_pooling",
+        "sbc", "prior_predictive", "prior_implied", "to_bambi",
+    ],
+)  # fmt: skip
+def test_a_path_is_neither_a_fit_nor_a_model(name):
+    more = {"comparisons": ("x",), "slopes": ("x",)}.get(name, ())
+    with pytest.raises(hm.HierModelsError, match="got str"):
+        getattr(hm, name)("fit.nc", *more)
+
+
 def test_a_table_of_another_kind_is_refused_in_words():
     table = pd.DataFrame({"group": ["g"], "effect": ["x"], "level": ["a"], "estimate": [1.0]})
     with pytest.raises(FitError, match="no column mean, ci_low, ci_high: give what"):

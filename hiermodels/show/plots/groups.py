@@ -71,6 +71,7 @@ def plot_groups(
             f"got {len(groups)} groups and max_panels={max_panels}: ask for fewer groups, or "
             "for more panels"
         )
+    drawn(fit)
     need_rows(fit.model.design, "plot_groups()", "hm.plot_shrinkage(fit) needs none.")
     _check_family(fit)
     lines = group_lines(fit, x, groups, group=group, max_groups=max_panels)
@@ -108,8 +109,8 @@ def plot_groups(
         if not lines["no_pool"].isna().all() or len(levels) == 1:
             _mark_missing(ax, lines[lines["level"] == level])
     _words(body, fit, lines, (len(levels), alone), int(width * 13))
-    drawn = ["complete", "no_pool", "partial"]
-    missing = [bool(lines[name].isna().all()) for name in drawn]
+    shown = ["complete", "no_pool", "partial"]
+    missing = [bool(lines[name].isna().all()) for name in shown]
     _foot(foot, panels[0], foot_text, float(lines.attrs["prob"]), missing, 4 if width > 6 else 2)
     return figure
 
