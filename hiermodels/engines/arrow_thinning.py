@@ -1,23 +1,28 @@
-"""The arrow's factor with a wide corner made sparse, for maps that need not be exact.
+"""The arrow's factor made sparse where its corner is wide, for maps that need not be exact.
 
 Levels of a wide crossed grouping hang together through the levels of the largest grouping that they
 share, which makes the corner dense. Most of that is one direction (all of them together against
 the coefficients), and the rest is weak. Given the coefficients and the narrow groupings the wide
-ones are taken as independent here; how they follow those is kept exactly, and so is everything
-about the chain of the largest grouping.
+ones are taken as independent here, of each other and of the largest grouping's levels. How all of
+them follow the coefficients and the narrow groupings is kept, up to entries that hardly matter.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, cholesky
+from scipy.sparse import coo_array, csr_array
 
 from hiermodels.engines.arrow_triangle import Triangle
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
+
+# What a column may lose of its curvature, as a share, with the smallest entries above it.
+_LOST: Final = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +35,10 @@ class _Rows:
     value: Array
 
 
-def thin_corner(triangle: Triangle, corner: int, wide: Mapping[int, int]) -> Triangle:
-    """Return the triangle without what ties levels of wide groupings to each other.
+def thin_corner(
+    triangle: Triangle, corner: int, wide: Mapping[int, int], lost: float = _LOST
+) -> Triangle:
+    """Return the triangle without what ties levels of wide groupings to other groupings' levels.
 
     Parameters
     ----------
@@ -40,11 +47,13 @@ def thin_corner(triangle: Triangle, corner: int, wide: Mapping[int, int]) -> Tri
         Its first row in the corner, which is dense from there on.
     wide : mapping of int to int
         Effects of a level by wide grouping, the groupings in the corner.
+    lost : float
+        Share of a column's curvature that may go with its smallest entries.
 
     Returns
     -------
     Triangle
-        Wide groupings come first in the corner; rows before it are the same.
+        Wide groupings come first in the corner.
 
     Examples
     --------
@@ -60,33 +69,74 @@ def thin_corner(triangle: Triangle, corner: int, wide: Mapping[int, int]) -> Tri
     kind = triangle.grouping[corner:]
     is_wide = np.isin(kind, list(wide))
     order = np.concatenate([np.flatnonzero(is_wide), np.flatnonzero(~is_wide)])
-    n_wide = int(is_wide.sum())
+    n_wide, size = int(is_wide.sum()), len(order)
     starts = triangle.start
-    size = len(order)
     dense = np.diag(triangle.diagonal[corner:])
     dense[np.triu_indices(size, 1)] = triangle.value[starts[corner] :]
     product = (dense.T @ dense)[np.ix_(order, order)]
     effects = np.array([wide[k] for k in kind[order[:n_wide]]], dtype=np.int64)
-    first = triangle.position[corner + order[:n_wide]] % effects
-    own = _corner_rows(product, effects, first)
+    within = triangle.position[corner + order[:n_wide]] % effects
+    follow = -cho_solve(cho_factor(product[:n_wide, :n_wide]), product[:n_wide, n_wide:])
     new_place = np.empty(size, dtype=np.int64)
     new_place[order] = np.arange(size)
-    column = triangle.column[: starts[corner]].copy()
-    inside = column >= corner
-    column[inside] = corner + new_place[column[inside] - corner]
-    counts = np.bincount(own.row, minlength=size)
+    chain = _chain_rows(triangle, corner, new_place, n_wide, follow)
+    own = _corner_rows(product, effects, within, follow)
+    diagonal = np.concatenate([triangle.diagonal[:corner], own.diagonal])
+    row = np.concatenate([chain.row, corner + own.row])
+    column = np.concatenate([chain.column, corner + own.column])
+    value = np.concatenate([chain.value, own.value])
+    above = (column >= corner + n_wide) & (row < corner + n_wide)
+    keep = ~above
+    keep[above] = _matters(column[above], value[above], diagonal, lost)
+    row, column, value = row[keep], column[keep], value[keep]
+    sort = np.lexsort((column, row))
     places = np.concatenate([np.arange(corner), corner + order])
+    start = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=len(diagonal)))])
     return Triangle(
-        np.concatenate([triangle.diagonal[:corner], own.diagonal]),
-        np.concatenate([starts[: corner + 1], starts[corner] + np.cumsum(counts)]).astype(np.int64),
-        np.concatenate([column, corner + own.column]).astype(np.int64),
-        np.concatenate([triangle.value[: starts[corner]], own.value]),
+        diagonal,
+        start.astype(np.int64),
+        column[sort],
+        value[sort],
         triangle.grouping[places],
         triangle.position[places],
     )
 
 
-def _corner_rows(product: Array, effects: Index, within: Index) -> _Rows:
+def _chain_rows(
+    triangle: Triangle, corner: int, new_place: Index, n_wide: int, follow: Array
+) -> _Rows:
+    """Return the rows before the corner, wide columns replaced by how these follow the others."""
+    end = triangle.start[corner]
+    row = np.repeat(np.arange(corner), np.diff(triangle.start[: corner + 1]))
+    column, value = triangle.column[:end], triangle.value[:end]
+    inside = column >= corner
+    place = new_place[column[inside] - corner]
+    shape = corner, len(new_place)
+    across = csr_array(coo_array((value[inside], (row[inside], place)), shape=shape))
+    lines = across[:, n_wide:].toarray() + across[:, :n_wide] @ follow
+    n_rest = lines.shape[1]
+    return _Rows(
+        triangle.diagonal[:corner],
+        np.concatenate([row[~inside], np.repeat(np.arange(corner), n_rest)]),
+        np.concatenate([column[~inside], np.tile(corner + n_wide + np.arange(n_rest), corner)]),
+        np.concatenate([value[~inside], lines.ravel()]),
+    )
+
+
+def _matters(column: Index, value: Array, diagonal: Array, lost: float) -> NDArray[np.bool_]:
+    """Return which entries to keep: those left out add up to so little of a column's curvature."""
+    share = (value / diagonal[column]) ** 2
+    order = np.lexsort((share, column))
+    ranked, sums = column[order], np.cumsum(share[order])
+    first = np.concatenate([[True], ranked[1:] != ranked[:-1]])
+    before = np.where(first, sums - share[order], 0.0)
+    sums -= np.maximum.accumulate(before)
+    keep = np.empty(len(column), dtype=bool)
+    keep[order] = sums > lost
+    return keep
+
+
+def _corner_rows(product: Array, effects: Index, within: Index, follow: Array) -> _Rows:
     """Return the rows of a corner (size, size) whose first columns are wide.
 
     Of each of those: effects of its level, and its place among them.
@@ -96,7 +146,6 @@ def _corner_rows(product: Array, effects: Index, within: Index) -> _Rows:
     """
     size, n_wide = len(product), len(effects)
     across = product[:n_wide, n_wide:]
-    follow = -cho_solve(cho_factor(product[:n_wide, :n_wide]), across)
     rest = cholesky(product[n_wide:, n_wide:] + across.T @ follow)
     factor = np.zeros((n_wide, int(effects.max())))
     lines = np.zeros_like(follow)
@@ -125,6 +174,4 @@ def _corner_rows(product: Array, effects: Index, within: Index) -> _Rows:
     column.append(n_wide + upper_column)
     value.append(rest[upper_row, upper_column])
     rows, columns, values = np.concatenate(row), np.concatenate(column), np.concatenate(value)
-    sort = np.lexsort((columns, rows))
-    diagonal = np.concatenate([factor[:, 0], np.diag(rest)])
-    return _Rows(diagonal, rows[sort], columns[sort], values[sort])
+    return _Rows(np.concatenate([factor[:, 0], np.diag(rest)]), rows, columns, values)

@@ -48,7 +48,8 @@ def test_what_has_no_draws_is_refused_in_words(sleep):
     "name",
     [
         "check", "comparisons", "icc", "loo", "logo", "kfold", "pointwise_log_likelihood",
-        "pooling", "predict", "prior_sensitivity", "r2", "rank_groups", "slopes", "plot_check", "plot_pooling",
+        "pooling", "predict", "prior_sensitivity", "r2", "rank_groups", "slopes", "plot_check",
+        "plot_pooling",
         "sbc", "prior_predictive", "prior_implied", "to_bambi",
     ],
 )  # fmt: skip

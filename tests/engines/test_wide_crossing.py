@@ -47,7 +47,7 @@ def covariance(triangle, order):
 
 
 def test_a_thinned_corner_keeps_what_it_says(triangle):
-    thin = thin_corner(triangle, CHAIN, {1: 1, 2: 2})
+    thin = thin_corner(triangle, CHAIN, {1: 1, 2: 2}, lost=0.0)
     assert np.all(np.tril(thin.dense(), -1) == 0.0)
     order = list(zip(triangle.grouping.tolist(), triangle.position.tolist(), strict=True))
     whole, _ = covariance(triangle, order)
@@ -58,11 +58,12 @@ def test_a_thinned_corner_keeps_what_it_says(triangle):
     wide = np.isin(kinds, (1, 2))
     # the narrow ones and the coefficients as they are; exact, through inverses of 20 rows
     np.testing.assert_allclose(found[np.ix_(kept, kept)], whole[np.ix_(kept, kept)], rtol=1e-9)
-    # and how the wide ones follow them
+    # and how all others follow them
     follow, known = (
-        np.linalg.solve(own[np.ix_(kept, kept)], own[np.ix_(kept, wide)]) for own in (found, whole)
+        np.linalg.solve(own[np.ix_(kept, kept)], own[np.ix_(kept, ~kept)]) for own in (found, whole)
     )
     np.testing.assert_allclose(follow, known, rtol=1e-8, atol=1e-10)
+    follow, known = follow[:, wide[~kept]], known[:, wide[~kept]]
     # given those, levels are independent with the precision they have given all others
     given = [
         np.linalg.inv(own[np.ix_(wide, wide)] - own[np.ix_(wide, kept)] @ part)
@@ -75,12 +76,28 @@ def test_a_thinned_corner_keeps_what_it_says(triangle):
     assert np.abs(given[1][~same]).max() > 0.1
 
 
-def test_rows_of_the_chain_stay(triangle):
-    thin = thin_corner(triangle, CHAIN, {1: 1, 2: 2})
-    names = list(zip(thin.grouping.tolist(), thin.position.tolist(), strict=True))
-    old = list(zip(triangle.grouping.tolist(), triangle.position.tolist(), strict=True))
-    places = [names.index(name) for name in old]
-    np.testing.assert_array_equal(thin.dense()[:CHAIN, places], triangle.dense()[:CHAIN])
+def test_the_chain_keeps_its_own_and_loses_the_wide():
+    rng = np.random.default_rng(2)
+    dense = np.triu(rng.uniform(0.5, 1.5, (7, 7)))
+    row, column = np.nonzero(np.triu(dense, 1))
+    start = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=7))])
+    kinds, places = np.array([0, 0, 5, 1, 1, 1, -1]), np.array([0, 1, 0, 0, 1, 2, 0])
+    own = Triangle(np.diag(dense).copy(), start, column, dense[row, column], kinds, places)
+    thin = thin_corner(own, 3, {1: 1}, lost=0.0).dense()
+    np.testing.assert_array_equal(thin[:3, :3], dense[:3, :3])
+    np.testing.assert_array_equal(thin[:3, 3:6], 0.0)
+
+
+def test_small_entries_go_and_take_little_with_them(triangle):
+    whole = thin_corner(triangle, CHAIN, {1: 1, 2: 2}, lost=0.0).dense()
+    thin = thin_corner(triangle, CHAIN, {1: 1, 2: 2}, lost=0.1).dense()
+    gone = np.where(thin == 0.0, whole, 0.0)
+    assert np.count_nonzero(gone) > 0
+    np.testing.assert_array_equal(thin + gone, whole)
+    share = np.sum((gone / np.diag(whole)) ** 2, axis=0)
+    assert share.max() <= 0.1
+    # among coefficients and narrow groupings nothing goes
+    np.testing.assert_array_equal(gone[-NARROW - 2 :], 0.0)
 
 
 def ratings(seed=1, n=4000):
@@ -169,7 +186,7 @@ def test_wide_crossings_are_whitened_with_a_thinned_map():
     found = whitened(problem)
     assert isinstance(found, Whitened)
     # dense in the second there would be 650 * 650 / 2 entries more
-    assert found.map.entries < 100_000
+    assert found.map.entries < 50_000
     density = WhitenedDensity(found.problem, found.map)
     outside = Density(found.problem)
     rng = np.random.default_rng(2)
@@ -183,7 +200,7 @@ def test_wide_crossings_are_whitened_with_a_thinned_map():
     step[problem.layout.coef] = 1e-3
     middle = density(np.zeros(density.ndim))[0]
     curvature = (2.0 * middle - density(step)[0] - density(-step)[0]) / 1e-6
-    assert curvature == pytest.approx(1.0, abs=0.02)
+    assert curvature == pytest.approx(1.0, abs=0.12)  # a tenth may go with small entries
 
 
 def test_the_widest_crossings_are_left_alone():
