@@ -112,7 +112,10 @@ class Held:
 
     def total(self, v: Floats) -> Floats:
         """Return the joint log density (S,) of the rows and the scores, without (2 pi)^-d/2."""
-        value = self.rows(self._predictors(v)).sum(axis=1)
+        # far out a density and what truncation leaves of it may both round to zero: no weight there
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            value = self.rows(self._predictors(v)).sum(axis=1)
+        value = np.where(np.isfinite(value), value, -np.inf)
         for own, place in zip(self.scores, self.places, strict=True):
             square, q = np.sum(v[:, place] ** 2, axis=1), own.load.shape[2]
             if own.nu is None:
@@ -154,18 +157,25 @@ class Held:
                 moved[p] = moved[p] + sign * steps[p]
             return self.rows(tuple(moved))
 
-        middle = at({})
         first, second, sums = {}, {}, {}
-        for p in self.moving:
-            low, high = at({p: -1}), at({p: 1})
-            sums[p] = low + high
-            first[p] = (high - low) / (2.0 * steps[p])
-            second[p, p] = np.maximum((2.0 * middle - sums[p]) / steps[p] ** 2, 0.0)
-        for p, q in itertools.combinations(self.moving, 2):
-            both = at({p: 1, q: 1}) + at({p: -1, q: -1})
-            mixed = both - sums[p] - sums[q] + 2.0 * middle
-            second[p, q] = -mixed / (2.0 * steps[p] * steps[q])
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            middle = at({})
+            for p in self.moving:
+                low, high = at({p: -1}), at({p: 1})
+                sums[p] = low + high
+                first[p] = _known((high - low) / (2.0 * steps[p]))
+                curved = (2.0 * middle - sums[p]) / steps[p] ** 2
+                second[p, p] = np.maximum(_known(curved), 0.0)
+            for p, q in itertools.combinations(self.moving, 2):
+                both = at({p: 1, q: 1}) + at({p: -1, q: -1})
+                mixed = both - sums[p] - sums[q] + 2.0 * middle
+                second[p, q] = _known(-mixed / (2.0 * steps[p] * steps[q]))
         return first, second
+
+
+def _known(slopes: Floats) -> Floats:
+    """Return slopes, 0 where rows have no density: the others and the scores' own lead back."""
+    return np.where(np.isfinite(slopes), slopes, 0.0)
 
 
 def _prior(nu: Floats | None, v: Floats) -> tuple[Floats, Floats]:

@@ -213,9 +213,10 @@ def _spread(
 
 
 def _cosine(values: Floats, direction: Floats) -> Floats:
-    """Return the cosine between values (..., m) and a direction (m,)."""
+    """Return the cosine between values (..., m) and a direction (m,); 0 where either is zero."""
     sizes = np.sqrt(np.sum(values**2, axis=-1) * (direction @ direction))
-    return np.asarray(values @ direction / sizes)
+    across = np.asarray(values @ direction)
+    return np.divide(across, sizes, out=np.zeros_like(across), where=sizes > 0.0)
 
 
 def _ranked_sizes(residuals: Floats) -> Floats:

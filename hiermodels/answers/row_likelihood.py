@@ -40,7 +40,14 @@ def row_log_likelihood(
         truncation if any; under truncation given that the response lies within them.
     """
     y, kind, upper = observed_response(design)
-    found = log_likelihood(family, y, eta, parameters, design.trials)
+    # what stands for a censored response may have no density: any seen one takes its place
+    seen = y if kind is None else y[kind == 0]
+    dense = y if kind is None else np.where(kind == 0, y, seen[0] if seen.size else np.nan)
+    found = (
+        log_likelihood(family, dense, eta, parameters, design.trials)
+        if seen.size
+        else np.zeros(eta.shape)
+    )
     bounds = truncation_bounds(design)
     if kind is not None:
         low = np.where((kind == _RIGHT) | (kind == _INTERVAL), y, -np.inf)
