@@ -17,7 +17,7 @@ from hiermodels.answers.uniformity import Bands, bands, ecdf, holm, p_value
 from hiermodels.errors import FitError
 from hiermodels.fitting.draws import check_prob
 from hiermodels.fitting.model import Model
-from hiermodels.fitting.sampling import check_settings
+from hiermodels.fitting.settings import check_settings
 from hiermodels.spec.rowless import need_rows
 
 Floats = npt.NDArray[np.float64]

@@ -12,7 +12,8 @@ from hiermodels.answers.parallel_runs import check_workers, run_all
 from hiermodels.answers.pointwise import is_exact, row_densities
 from hiermodels.answers.smoothing import log_mean
 from hiermodels.engines.leave_out import row_terms
-from hiermodels.engines.marginal import MarginalDensity, marginal_problem
+from hiermodels.engines.marginal import marginal_problem
+from hiermodels.engines.marginal_packing import MarginalDensity
 from hiermodels.errors import EngineError, SamplingWarning
 from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.model import Model

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hiermodels.engines.coefficient_kernels import conditional_kernel
-from hiermodels.engines.marginal import MarginalProblem, pack_marginal
+from hiermodels.engines.marginal import MarginalProblem
 from hiermodels.engines.marginal_effects import _places, _split
+from hiermodels.engines.marginal_packing import pack_marginal
 from hiermodels.engines.problem import Floats
 from hiermodels.errors import EngineError
 

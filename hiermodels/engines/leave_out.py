@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiermodels.engines.leave_out_kernels import LOG_2PI, leave_out_kernel
-from hiermodels.engines.marginal import MarginalProblem, pack_marginal
+from hiermodels.engines.marginal import MarginalProblem
+from hiermodels.engines.marginal_packing import pack_marginal
 from hiermodels.errors import EngineError
 from hiermodels.spec.design import Design
 from hiermodels.spec.deviations import plain

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from hiermodels.engines.conditional import Coordinates, _correlation_factor
 from hiermodels.engines.lanes_draws import many_lane_draws
 from hiermodels.engines.lanes_layout import Lanes, suits_lanes
-from hiermodels.engines.marginal import MarginalProblem, pack_marginal, pack_rows
+from hiermodels.engines.marginal import MarginalProblem
 from hiermodels.engines.marginal_draws import many_draws
+from hiermodels.engines.marginal_packing import pack_marginal, pack_rows
 from hiermodels.engines.problem import SD_KINDS, Floats
 from hiermodels.engines.row_kernels import refill_kernel
 from hiermodels.errors import EngineError

@@ -8,7 +8,8 @@ from scipy.special import gammaln
 from hiermodels.engines import mixing_kernels as places
 from hiermodels.engines.arrow_layout import Writer
 from hiermodels.engines.calling import CompiledDensity
-from hiermodels.engines.marginal import MarginalDensity, MarginalProblem
+from hiermodels.engines.marginal import MarginalProblem
+from hiermodels.engines.marginal_packing import MarginalDensity
 from hiermodels.engines.mixing import Mixing, horseshoe_logs
 from hiermodels.engines.mixing_kernels import mixing_callback
 from hiermodels.engines.packing import pack_prior

@@ -20,14 +20,8 @@ from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.generative import Generative, build_generative
 from hiermodels.fitting.printing import model_text, notes
 from hiermodels.fitting.reading import read_design
-from hiermodels.fitting.sampling import (
-    Draws,
-    Settings,
-    check_settings,
-    parse_memory,
-    run_conditional,
-    run_marginal,
-)
+from hiermodels.fitting.sampling import Draws, run_conditional, run_marginal
+from hiermodels.fitting.settings import Settings, check_settings, parse_memory
 from hiermodels.fitting.tree import fit_tree
 from hiermodels.spec.design import Design, known_covariances
 from hiermodels.spec.distributions import as_prior

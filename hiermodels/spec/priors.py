@@ -4,8 +4,6 @@ Defaults are weakly informative and scaled to the data; they are stated for pred
 means and mapped exactly to the raw scale on which everything is published.
 """
 
-import copy
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,11 +16,8 @@ from hiermodels.errors import PriorError
 from hiermodels.spec.design import Design
 from hiermodels.spec.distributions import (
     DISTRIBUTIONS,
-    JOINT,
     Prior,
-    Support,
     as_prior,
-    names_for,
 )
 from hiermodels.spec.families import Family, FamilyParameter
 from hiermodels.spec.family_table import GIVEN, LEVEL, UNITS_OF_Y, UNORDERED
@@ -34,17 +29,22 @@ from hiermodels.spec.predictor_priors import (
     RAW,
     SHRINKAGE,
     TermPriors,
-    predictor_keys,
     resolve_coefficients,
     resolve_term,
-    slope_keys,
 )
-from hiermodels.spec.predictors import ParameterDesign
+from hiermodels.spec.prior_keys import (
+    CUTPOINTS,
+    GivenPriors,
+    allowed_keys,
+    cutpoint_keys,
+    formula_of,
+    separate_parameters,
+    vocabulary,
+)
 from hiermodels.spec.residual_priors import (
     Given,
     ResidualPriors,
     Row,
-    residual_keys,
     resolve_residual,
 )
 from hiermodels.spec.rowless import RowlessDesign, moment_rows, product_rows
@@ -69,7 +69,6 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
-_CUTPOINTS = "cutpoints"
 
 
 @dataclass(frozen=True)
@@ -177,12 +176,12 @@ def resolve_priors(
     if isinstance(design, RowlessDesign):
         found = resolve_priors(moment_rows(design), family, user)
         return _on_rows(found, product_rows(design))
-    given = _Given(design, family, user or {})
+    given = GivenPriors(design, family, user or {})
     response = response_scale(design, family)
     scale = mean_scale(response)
     rows: list[Row] = []
-    vocabulary = _vocabulary(design, family)
-    coef, T, columns = resolve_coefficients(design, given, scale, rows, taken=vocabulary)
+    taken = vocabulary(design, family)
+    coef, T, columns = resolve_coefficients(design, given, scale, rows, taken=taken)
     joint = given.joint
     if joint is not None:
         check_shares(design, family)
@@ -196,11 +195,12 @@ def resolve_priors(
         if design.residual.simple and residual.sigma:
             sigma = residual.sigma[0]
     parameters = tuple(
-        _parameter(own, design, given, response, rows) for own in _separate(design, family)
+        _parameter(own, design, given, response, rows)
+        for own in separate_parameters(design, family)
     )
     shift = design.shift
     matrix: Columns = columns
-    if any(given.has(key) for key in _cutpoint_keys(design)):
+    if any(given.has(key) for key in cutpoint_keys(design)):
         # a user's prior is on the raw cutpoints: predictors stay where they are
         matrix, shift = np.asarray(columns) - shift, np.zeros_like(shift)
     table = pd.DataFrame(
@@ -281,113 +281,18 @@ def _moved(raw: Array, centred: Array, change: Array) -> Array:
     return centred + raw @ change if np.any(change) else centred
 
 
-class _Given:
-    """The user's priors, every key checked against the model's names."""
-
-    def __init__(self, design: Design, family: Family, user: Mapping[str, Any]) -> None:
-        if not isinstance(user, Mapping):
-            raise PriorError(
-                f"priors is a dictionary such as {{'sd': 'HalfNormal(sigma=2)'}}; got "
-                f"{type(user).__name__}."
-            )
-        allowed = allowed_keys(design, family)
-        for key in user:
-            if not isinstance(key, str) or key not in allowed:
-                close = difflib.get_close_matches(str(key), allowed, n=1)
-                hint = f" Did you mean {close[0]!r}?" if close else ""
-                raise PriorError(
-                    f"The prior key {key!r} names nothing in this model.{hint} "
-                    f"Allowed are {', '.join(allowed)}."
-                )
-        # each its own object, by which the table tells which key a prior came from
-        self.priors = {key: copy.copy(as_prior(value)) for key, value in user.items()}
-
-    def key_of(self, prior: Prior) -> str:
-        """Return the key that gave a prior, for the table; empty for a default."""
-        return next((f"by {key!r}" for key, own in self.priors.items() if own is prior), "")
-
-    @property
-    def joint(self) -> Prior | None:
-        """The prior of all coefficients that is one of the mean's sds too."""
-        own = self.priors.get("b")
-        return own if own is not None and own.name == JOINT else None
-
-    def has(self, key: str) -> bool:
-        """Whether a key was given."""
-        return key in self.priors
-
-    def find(
-        self, keys: tuple[str, ...], support: Support, also: tuple[str, ...] = ()
-    ) -> tuple[Prior | None, str]:
-        """Return the prior of the first key that was given, and the source for the table.
-
-        Distributions named in ``also`` are allowed beside those of the support.
-        """
-        for key in keys:
-            if key in self.priors:
-                prior = self.priors[key]
-                if prior.support != support and prior.name not in also:
-                    allowed = ", ".join([names_for(support), *also])
-                    raise PriorError(
-                        f"{prior.name} is no prior for {key!r}; allowed are {allowed}."
-                    )
-                return prior, "user"
-        return None, "default"
-
-
-def allowed_keys(design: Design, family: Family) -> tuple[str, ...]:
-    """Return every prior key of a model: the vocabulary first, then coefficients by name."""
-    found = [*_vocabulary(design, family)]
-    # a key without its level is that of every level
-    for part in design.parameters if design.by_level else (design,):
-        found += [*predictor_keys(part), *part.slopes, *slope_keys(part)]
-    return tuple(dict.fromkeys(found))
-
-
-def _vocabulary(design: Design, family: Family) -> list[str]:
-    """Return the prior keys that are no coefficients of the mean."""
-    keys = predictor_keys(design)
-    if design.residual is not None:
-        keys += residual_keys(design.residual)
-    for own in _separate(design, family):
-        part = _formula_of(own, design)
-        if part is not None:
-            keys += predictor_keys(part, own.name) + slope_keys(part, own.name)
-        else:
-            keys += _cutpoint_keys(design) if own.name == _CUTPOINTS else [own.name]
-    return keys
-
-
 # --- parameters of the family ---------------------------------------------------------------
 
 
-def _separate(design: Design, family: Family) -> tuple[FamilyParameter, ...]:
-    """Return the family's parameters that the residual does not carry."""
-    carried = design.residual is not None
-    written = [part.name for part in design.parameters]
-    return tuple(
-        own
-        for own in family.parameters
-        if not (own.name == "sigma" and carried and own.name not in written)
-    )
-
-
-def _formula_of(own: FamilyParameter, design: Design) -> ParameterDesign | None:
-    """Return a parameter's linear predictor, None where it is one value."""
-    return next((part for part in design.parameters if part.name == own.name), None)
-
-
-def _cutpoint_keys(design: Design) -> list[str]:
-    if not design.thresholds:
-        return []
-    return [_CUTPOINTS, *(indexed(_CUTPOINTS, label) for label in design.threshold_labels)]
-
-
 def _parameter(
-    own: FamilyParameter, design: Design, given: _Given, response: ResponseScale, rows: list[Row]
+    own: FamilyParameter,
+    design: Design,
+    given: GivenPriors,
+    response: ResponseScale,
+    rows: list[Row],
 ) -> ParameterPriors:
     """Return the priors of one parameter: of its value, or of its linear predictor."""
-    part = _formula_of(own, design)
+    part = formula_of(own, design)
     if part is not None:
         level = own.default == LEVEL
         scale = level_scale(design, part) if level else parameter_scale(own, response)
@@ -395,7 +300,7 @@ def _parameter(
         coef, T, X = resolve_coefficients(part, of, scale, rows, own.name)
         terms = tuple(resolve_term(term, of, scale, rows, own.name) for term in part.terms)
         return ParameterPriors(own.name, own.link, (), coef, T, X, terms)
-    if own.name == _CUTPOINTS:
+    if own.name == CUTPOINTS:
         ordered = own.default != UNORDERED
         return ParameterPriors(own.name, own.link, _cutpoints(design, given, rows, ordered))
     prior, source = _given_value(own, given)
@@ -404,7 +309,7 @@ def _parameter(
     return ParameterPriors(own.name, own.link, (prior or default,))
 
 
-def _given_value(own: FamilyParameter, given: _Given) -> tuple[Prior | None, str]:
+def _given_value(own: FamilyParameter, given: GivenPriors) -> tuple[Prior | None, str]:
     """Return the user's prior of a parameter that is one value."""
     if own.support == "any":
         return given.find(
@@ -433,20 +338,22 @@ def _default_value(own: FamilyParameter, response: ResponseScale) -> tuple[Prior
     return Prior("HalfStudentT", 3.0, 5.0), ""
 
 
-def _cutpoints(design: Design, given: _Given, rows: list[Row], ordered: bool) -> tuple[Prior, ...]:
+def _cutpoints(
+    design: Design, given: GivenPriors, rows: list[Row], ordered: bool
+) -> tuple[Prior, ...]:
     """Return the priors of the cutpoints; they hold on increasing cutpoints where ordered."""
     words = "in increasing order" if ordered else "in any order"
     default = Prior("Normal", 0.0, 2.5)
     found = [
-        given.find((indexed(_CUTPOINTS, label), _CUTPOINTS), "real")
+        given.find((indexed(CUTPOINTS, label), CUTPOINTS), "real")
         for label in design.threshold_labels
     ]
     priors = tuple(prior or default for prior, _ in found)
     raw = any(source == "user" for _, source in found) or not np.any(design.shift)
     on = RAW if raw else AT_MEANS
     if len(set(priors)) == 1:
-        rows.append((_CUTPOINTS, priors[0], found[0][1], on, f"each, {words}"))
+        rows.append((CUTPOINTS, priors[0], found[0][1], on, f"each, {words}"))
         return priors
     for label, prior, (_, source) in zip(design.threshold_labels, priors, found, strict=True):
-        rows.append((indexed(_CUTPOINTS, label), prior, source, on, words))
+        rows.append((indexed(CUTPOINTS, label), prior, source, on, words))
     return priors

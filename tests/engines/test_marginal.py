@@ -13,13 +13,9 @@ from scipy import special, stats
 
 from hiermodels.engines.assembly import conditional_problem
 from hiermodels.engines.conditional import Density
-from hiermodels.engines.marginal import (
-    MarginalDensity,
-    marginal_problem,
-    pack_marginal,
-    unsupported,
-)
+from hiermodels.engines.marginal import marginal_problem, unsupported
 from hiermodels.engines.marginal_effects import draw_effects
+from hiermodels.engines.marginal_packing import MarginalDensity, pack_marginal
 from hiermodels.engines.marginal_starting import marginal_start
 from hiermodels.engines.native import compile_marginal
 from hiermodels.errors import EngineError

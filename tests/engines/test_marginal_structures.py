@@ -12,8 +12,9 @@ from scipy import linalg, special, stats
 from hiermodels.engines.assembly import conditional_problem
 from hiermodels.engines.conditional import Density, constrain
 from hiermodels.engines.integrable import unsupported
-from hiermodels.engines.marginal import MarginalDensity, marginal_problem
+from hiermodels.engines.marginal import marginal_problem
 from hiermodels.engines.marginal_effects import draw_effects
+from hiermodels.engines.marginal_packing import MarginalDensity
 from hiermodels.spec.design import build_design
 from hiermodels.spec.families import as_family
 from hiermodels.spec.formula import parse_formula

@@ -7,8 +7,8 @@ from scipy import special, stats
 
 import hiermodels as hm
 from hiermodels.engines import marginal_effects
-from hiermodels.engines.marginal import MarginalDensity
 from hiermodels.engines.marginal_effects import draw_effects
+from hiermodels.engines.marginal_packing import MarginalDensity
 from hiermodels.engines.marginal_starting import marginal_start
 from hiermodels.engines.mixed import MixedDensity, pack_mixed, sampled_density
 from hiermodels.errors import EngineError

@@ -14,7 +14,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
-from hiermodels.engines.marginal import MarginalDensity, marginal_problem
+from hiermodels.engines.marginal import marginal_problem
+from hiermodels.engines.marginal_packing import MarginalDensity
 from hiermodels.spec.design import build_design
 from hiermodels.spec.families import as_family
 from hiermodels.spec.formula import parse_formula

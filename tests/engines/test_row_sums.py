@@ -12,8 +12,9 @@ from scipy import stats
 from hiermodels.engines import choice as choices
 from hiermodels.engines.choice import choose_engine
 from hiermodels.engines.likelihood_problem import estimation_problem
-from hiermodels.engines.marginal import MarginalDensity, marginal_problem, pack_marginal, pack_rows
+from hiermodels.engines.marginal import marginal_problem
 from hiermodels.engines.marginal_effects import draw_effects
+from hiermodels.engines.marginal_packing import MarginalDensity, pack_marginal, pack_rows
 from hiermodels.engines.marginal_starting import marginal_start
 from hiermodels.engines.profiling import evaluate, maximise_likelihood
 from hiermodels.spec import residual as residuals

@@ -11,7 +11,7 @@ import hiermodels as hm
 from hiermodels.engines.arrow_rows import RowArrow
 from hiermodels.engines.assembly import conditional_problem
 from hiermodels.engines.conditional import Density
-from hiermodels.engines.marginal import MarginalDensity
+from hiermodels.engines.marginal_packing import MarginalDensity
 from hiermodels.engines.response_derivatives import Response
 from hiermodels.engines.starting import propose
 from hiermodels.engines.whitening import sampled_form, whiten

@@ -18,7 +18,8 @@ from pytensor.compile.mode import Mode
 from scipy import special, stats
 
 from hiermodels.engines.conditional import Coordinates
-from hiermodels.engines.marginal import MarginalDensity, marginal_problem
+from hiermodels.engines.marginal import marginal_problem
+from hiermodels.engines.marginal_packing import MarginalDensity
 from hiermodels.engines.residual_packing import constrain_residual
 from hiermodels.fitting.generative import build_generative
 from hiermodels.fitting.publishing import publish

@@ -17,7 +17,7 @@ from arviz_stats.base.array import array_stats
 from hiermodels.errors import EngineError, SamplingWarning
 from hiermodels.fitting import sampling
 from hiermodels.fitting.model import Model
-from hiermodels.fitting.sampling import check_settings, parse_memory
+from hiermodels.fitting.settings import check_settings, parse_memory
 
 
 def frame(n=60):

@@ -12,7 +12,7 @@ from hiermodels.answers.alternatives import make_alternatives, read_alternatives
 from hiermodels.answers.pointwise import pointwise_parts
 from hiermodels.answers.reweighting import Baseline, reweight
 from hiermodels.cli.prior_words import parse_priors
-from hiermodels.engines.marginal import MarginalDensity
+from hiermodels.engines.marginal_packing import MarginalDensity
 from hiermodels.engines.mixed import sampled_density
 from hiermodels.errors import PriorError
 from hiermodels.fitting.points import marginal_points

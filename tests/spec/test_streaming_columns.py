@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hiermodels.engines.marginal import MarginalDensity
+from hiermodels.engines.marginal_packing import MarginalDensity
 from hiermodels.errors import DataError
 from hiermodels.fitting.model import Model
 from hiermodels.spec import streams

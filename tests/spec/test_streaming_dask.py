@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hiermodels.engines.marginal import MarginalDensity
+from hiermodels.engines.marginal_packing import MarginalDensity
 from hiermodels.fitting.model import Model
 
 distributed = pytest.importorskip("distributed")

@@ -5,7 +5,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from hiermodels.engines.marginal import MarginalDensity
+from hiermodels.engines.marginal_packing import MarginalDensity
 from hiermodels.errors import DataError, EngineError, FormulaError
 from hiermodels.fitting.model import Model
 from hiermodels.spec import streams
