@@ -49,8 +49,6 @@ def check_streamable(formula: ModelFormula) -> None:
         )
     alone = [formula.response, *formula.offsets]
     alone += [e for own in formula.additions.values() for e in own.expressions]
-    if formula.sigma is not None:
-        alone += [e for label, e in formula.sigma.factors.items() if not e.text.startswith("C(")]
     for expression in alone:
         if has_state(expression):
             raise FormulaError(

@@ -93,6 +93,9 @@ GROUPINGS = [
     "y ~ x + (x | mm(a, f))",
     "y ~ x + (1 | mm(a, f, weights=cbind(w, z2))) + (1 | c)",
     "y | precision(s) ~ x + (1 | mm(a, f, weights=c(w, v), scale=False))",
+    "y ~ x + (x | mm(a, f, weights=cbind(w, z2)))",
+    "y ~ x + (x * c || mm(a, f, weights=cbind(w, z2))) + (1 | mm(g, f, weights=c(s, v)))",
+    "y | weights(s) ~ (0 + x + z | mm(a, f, weights=cbind(w, s), scale=False)) + (1 | c)",
 ]
 
 
@@ -120,6 +123,8 @@ VARIANCES = [
     "y | se(sqrt(s), sigma=True) ~ x + (1 | gr(g, by=h))",
     ["y | se(s, sigma=True) ~ x + (1 | g)", "sigma ~ d"],
     ["y ~ x + z", "sigma ~ d"],
+    ["y ~ scale(x) + (1 | g)", "sigma ~ scale(d) + poly(s, 2) + C(v)"],
+    ["y | se(s, sigma=True) ~ x + (1 | g)", "sigma ~ 0 + center(d)"],
 ]
 
 
@@ -152,8 +157,8 @@ def test_too_many_variances(frame):
         Model(["y ~ x + (1 | g)", "sigma ~ d"], table, memory="1 KB")
     with pytest.raises(EngineError, match="distinct values"):
         Model("y | se(w + 1, sigma=True) ~ x + (1 | g)", table, memory="1 KB")
-    with pytest.raises(FormulaError, match="depends on all rows at once"):
-        Model(["y ~ x + (1 | g)", "sigma ~ scale(s)"], table, memory="1 KB")
+    with pytest.raises(FormulaError, match="knots at quantiles of all rows"):
+        Model(["y ~ x + (1 | g)", "sigma ~ bs(s, df=5)"], table, memory="1 KB")
 
 
 def test_what_structures_may_not_hold(frame):
@@ -172,8 +177,6 @@ def test_what_structures_may_not_hold(frame):
         model("y ~ x + (1 | g)", covariances={"K": known(range(24))})
     with pytest.raises(DataError, match="must be at least 0"):
         model("y ~ x + (1 | mm(a, f, weights=cbind(z, w)))")
-    with pytest.raises(EngineError, match=r"weights of memberships that multiply slopes.*memory="):
-        model("y ~ x + (x | mm(a, f, weights=cbind(w, w)))")
     with pytest.raises(EngineError, match=r'by g with dist="student".*memory='):
         model('y ~ x + (1 | gr(g, dist="student"))')
     chained = pa.Table.from_pandas(frame.rename(columns={"h": "chain"}))
