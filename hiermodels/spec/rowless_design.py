@@ -82,7 +82,7 @@ def build_rowless(
     else:
         groups = {g.name: (len(g.levels), g.coefs) for g in found.groups}
         check_series(series.term, products, groups)
-        residual = series_residual(series, products, owner)
+        residual = series_residual(series, products, owner, frame)
     data = frame.iloc[owner].reset_index(drop=True)
     found = replace(found, residual=residual, data=data)
     counted = _count_rows(found, levels, products)

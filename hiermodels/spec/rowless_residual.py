@@ -96,7 +96,7 @@ def cell_residual(
         found = replace(found, classes=found.classes[owner])
     return Residual(
         term=None,
-        sigma=_on_rows(sigma, owner) if estimated else None,
+        sigma=sigma_on_rows(sigma, owner) if estimated else None,
         found=found,
         reason=None,
         scale=None,
@@ -108,7 +108,7 @@ def cell_residual(
     )
 
 
-def _on_rows(sigma: Sigma, owner: Ints) -> Sigma:
+def sigma_on_rows(sigma: Sigma, owner: Ints) -> Sigma:
     """Return the sds of cells as those of the rows that stand for them."""
     columns = tuple(
         Column(own.name, tuple((label, part[owner]) for label, part in own.parts), own.numeric)

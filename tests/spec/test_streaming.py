@@ -374,6 +374,13 @@ STRUCTURES = [
     "y ~ x + unstr(v, j)",
     "y | precision(w) ~ x + ar(t, j) + (1 | j)",
     "y | se(w) ~ x + ar(t, m:j)",
+    "y | weights(k) ~ x + ar(t, j) + (1 | m)",
+    "y | weights(k) ~ x + cosy(j)",
+    "y | weights(k) ~ x + unstr(t, j)",
+    ["y ~ x + ar(t, j) + (x | m)", "sigma ~ 0 + h"],
+    ["y ~ x + cosy(j) + (1 | m)", "sigma ~ 0 + h"],
+    ["y | weights(k) ~ x + ar(t, j)", "sigma ~ scale(d) + h"],
+    ["y | precision(w) ~ x + cosy(j)", "sigma ~ I(d > 1) + m"],
 ]
 
 
@@ -383,6 +390,8 @@ def make_series(gaps=True):
     rows = pd.DataFrame({"j": np.repeat(np.arange(60), 6), "t": np.tile(np.arange(6), 60)})
     rows["v"] = pd.Categorical.from_codes(rows["t"], list("abcdef"))
     rows["m"] = rows["j"] // 3
+    rows["k"] = 0.5 + rows["j"] % 4
+    rows["h"], rows["d"] = np.where(rows["t"] % 3, "in", "out"), (rows["t"] + rows["j"]) % 4
     rows["x"], rows["w"] = rng.normal(5.0, 1.0, 360), rng.uniform(0.5, 2.0, 360)
     rows["y"] = 100.0 + rows["x"] + rng.normal(size=60)[rows["j"]] + rng.normal(size=360)
     rows = rows[rng.random(360) < 0.9] if gaps else rows
