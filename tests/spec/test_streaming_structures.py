@@ -5,11 +5,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from hiermodels.answers.pointwise import row_densities
 from hiermodels.engines.marginal import MarginalDensity
 from hiermodels.errors import DataError, EngineError, FormulaError
+from hiermodels.fitting.estimation import mle
 from hiermodels.fitting.model import Model
 from hiermodels.spec import streams
-from hiermodels.spec.rowless import RowlessDesign
+from hiermodels.spec.rowless import RowlessDesign, product_rows
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +115,17 @@ def test_structured_groupings(formula, frame):
             streamed.design.terms[0].members.weights  # noqa: B018
 
 
+def test_estimates_of_weighted_slopes(frame):
+    """REML of memberships whose weights multiply slopes is the frame's; effects are too."""
+    formula = "y ~ x + (x | mm(a, f, weights=cbind(w, s)))"
+    streamed, held = both(formula, frame)
+    ours, theirs = mle(streamed), mle(held)
+    # to the optimiser's tolerance
+    assert ours.loglik == pytest.approx(theirs.loglik, abs=1e-7)
+    np.testing.assert_allclose(ours.ranef()["estimate"], theirs.ranef()["estimate"], atol=1e-4)
+    assert "no weights" in repr(product_rows(streamed.design).terms[0].members)
+
+
 VARIANCES = [
     ["y ~ x + (x | g)", "sigma ~ d"],
     ["y ~ x + (1 | g)", "sigma ~ d + I(s**2) + c"],
@@ -189,8 +202,8 @@ def test_what_structures_may_not_hold(frame):
     "formula",
     [
         "y ~ x + (1 | gr(g, cov=K))",
-        "y ~ x + (1 | gr(g, by=h)) + (1 | mm(a, f, weights=cbind(w, s)))",
-        ["y | se(s, sigma=True) ~ x + (1 | g)", "sigma ~ d"],
+        "y ~ x + (1 | gr(g, by=h)) + (x | mm(a, f, weights=cbind(w, s)))",
+        ["y | se(s, sigma=True) ~ x + (1 | g)", "sigma ~ scale(d)"],
     ],
     ids=str,
 )
@@ -226,11 +239,18 @@ def test_the_marginal_engine_is_all_there_is(frame, monkeypatch):
         Model(formula, table, memory="1 KB")
 
 
-def test_predictions_of_structured_rows(frame, tmp_path):
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "y ~ x + (1 | gr(g, by=h)) + (1 | mm(a, f, weights=cbind(w, s)))",
+        ["y ~ x + (x | g) + (x | mm(a, f, weights=cbind(w, s)))", "sigma ~ scale(d)"],
+    ],
+    ids=["intercepts", "slopes"],
+)
+def test_predictions_of_structured_rows(formula, frame, tmp_path):
     """Rows of subpopulations and memberships are predicted as they are from rows held."""
     import hiermodels as hm
 
-    formula = "y ~ x + (1 | gr(g, by=h)) + (1 | mm(a, f, weights=cbind(w, s)))"
     table = pa.Table.from_pandas(frame)
     with pytest.warns(hm.SamplingWarning):
         fit = Model(formula, table, memory="1 KB").fit(
@@ -238,7 +258,12 @@ def test_predictions_of_structured_rows(frame, tmp_path):
         )
     held = hm.Fit(Model(formula, frame), fit.idata)
     path = hm.predict_to(fit, table, tmp_path / "rows.out", draws=40)
-    np.testing.assert_allclose(pd.read_parquet(path)["mean"], held.fitted()["mean"], rtol=1e-10)
+    found = pd.read_parquet(path)
+    np.testing.assert_allclose(found["mean"], held.fitted()["mean"], rtol=1e-10)
+    expected = row_densities(held.model, held.posterior, np.arange(9), np.arange(40))
+    np.testing.assert_allclose(
+        np.stack(found["log_likelihood"].iloc[:9]).T, expected, rtol=1e-8, atol=1e-9
+    )
     ours, theirs = hm.pooling(fit).to_frame(), hm.pooling(held).to_frame()
     for name in ("n", "no_pool", "no_pool_se", "complete", "pooling_factor"):
         np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-7, err_msg=name)
