@@ -1,5 +1,6 @@
 """Residuals of a Gaussian model at any rows: their sds, and joint draws under a structure."""
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -203,7 +204,7 @@ def _sigma(
         name: as_predictor(design.data[name], name)
         for name in dict.fromkeys(n for f in formula.factors.values() for n in f.columns)
     }
-    states: dict[str, Any] = {}
+    states: dict[str, Any] = copy.deepcopy(dict(sigma.states))
     values = evaluate_factors(formula.factors, predictors, states)
     spec = code_columns(formula.common, values, design.data.index)[1]
     levels = {name: _levels(column) for name, column in predictors.items()}

@@ -31,6 +31,7 @@ from hiermodels.answers.scoring import Rows
 from hiermodels.engines.responses import parameter_names
 from hiermodels.errors import FitError
 from hiermodels.spec.design import Group
+from hiermodels.spec.predictors import add_effects
 
 Floats = npt.NDArray[np.float64]
 
@@ -83,8 +84,8 @@ def rest(fit: Fitted, group: Group) -> Floats:
         eta = eta + np.asarray(design.X)[:, outside] @ population_means(fit)[outside]
     for other in design.groups:
         if other.name != group.name:
-            effects = design.terms[other.terms[0]].by_row(effect_means(fit, other))
-            eta = eta + np.einsum("nq,nq->n", group_columns(design, other), effects)
+            terms = [design.terms[k] for k in other.terms]
+            eta = eta + add_effects(terms, effect_means(fit, other), raw=True)
     return np.asarray(eta)
 
 

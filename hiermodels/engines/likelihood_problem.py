@@ -260,13 +260,13 @@ def _moments(design: Design, blocks: tuple[Block, ...], left: Array) -> Array:
     for block in blocks:
         term = design.terms[block.term]
         own = 1.0 if term.by is None else (term.by.index[term.index] == block.by)[:, None]
-        z = own * term.z_centred / block.scale
+        slots = [(index, own * z / block.scale) for index, z in term.slot_columns]
         found = []
         for k in range(block.q):
             size, product = np.zeros((2, len(term.levels)))
-            for levels, weights in term.slots:
-                size += np.bincount(levels, (weights * z[:, k]) ** 2, len(size))
-                product += np.bincount(levels, weights * z[:, k] * left, len(size))
+            for levels, z in slots:
+                size += np.bincount(levels, z[:, k] ** 2, len(size))
+                product += np.bincount(levels, z[:, k] * left, len(size))
             excess = float(np.sum(product**2) - total * np.sum(size))
             found.append(max(excess / max(float(np.sum(size**2)), _TINY), 0.0))
         parts.append(np.array(found))

@@ -26,6 +26,7 @@ from hiermodels.fitting.model import Model
 from hiermodels.fitting.singularity import vanished_directions
 from hiermodels.spec.design import Design, Group
 from hiermodels.spec.gram import own_columns
+from hiermodels.spec.predictors import add_effects
 from hiermodels.spec.priors import ResolvedPriors, resolve_priors
 from hiermodels.spec.rowless import product_rows
 
@@ -208,9 +209,7 @@ def _assemble(
     modes = []
     for group, found in zip(design.groups, moments, strict=True):
         own = _own_levels(found, design, group)
-        z = np.concatenate([design.terms[k].z_centred for k in group.terms], axis=1)
-        seen = design.terms[group.terms[0]].by_row(own.mean)
-        fitted = fitted + np.einsum("nq,nq->n", z, seen)
+        fitted = fitted + add_effects([design.terms[k] for k in group.terms], own.mean)
         modes.append(
             _raw_modes(own, _block_diagonal([design.terms[k].T for k in group.terms]), to_raw)
         )

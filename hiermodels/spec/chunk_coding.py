@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hiermodels.errors import DataError
 from hiermodels.spec.additions import read_additions
+from hiermodels.spec.cell_keys import check_known, row_keys
 from hiermodels.spec.centring import Recipe, find_recipe
 from hiermodels.spec.coding import check_finite, code_columns, evaluate, evaluate_factors
 from hiermodels.spec.encoding import Encoding, Levels
@@ -17,7 +18,7 @@ from hiermodels.spec.families import Family
 from hiermodels.spec.formula import ModelFormula
 from hiermodels.spec.frame import as_predictor
 from hiermodels.spec.matrices import Column
-from hiermodels.spec.memberships import check_memberships, fill_memberships, weights_of
+from hiermodels.spec.memberships import fill_memberships, weights_of
 from hiermodels.spec.predictor_coding import offset_of
 from hiermodels.spec.recorders import learnt
 from hiermodels.spec.responses import as_response
@@ -46,7 +47,7 @@ class Block:
     columns : tuple of Column
         Without rows.
     slots : tuple of int
-        Of memberships with weights: the position of each one's weight, the bar's only column.
+        Of memberships with weights: the positions of the columns times each weight.
     """
 
     recipe: Recipe | None
@@ -156,7 +157,7 @@ def make_coder(formula: ModelFormula, family: Family, plan: Plan, survey: Survey
             "out."
         )
     frame = _frame(survey, plan, formula, factors)
-    states = {label: learnt(formula.factors[label], own) for label, own in survey.seen.items()}
+    states = {label: learnt(plan.recorded[label], own) for label, own in survey.seen.items()}
     return coder_on(formula, family, plan, factors, cells, frame, states)
 
 
@@ -222,8 +223,7 @@ def coder_on(
             places.append(seen[key])
         parts += [(b, k, label) for k, label in keys]
         bare = tuple(_without_rows(column) for column in columns)
-        check_memberships(formula, b, columns)
-        slots = range(len(centre), len(centre) + (len(weights_of(formula, b))))
+        slots = range(len(centre), len(centre) + len(weights_of(formula, b)) * len(columns))
         centre += [0.0] * len(slots)
         scale += [1.0] * len(slots)
         blocks.append(Block(recipe, means, tuple(places), bare, tuple(slots)))
@@ -305,10 +305,10 @@ def code_chunk(coder: Coder, chunk: Chunk) -> Coded | None:
     if coder.formula.offsets:
         columns[:, 2] = offset_of(coder.formula.offsets, frame) / coder.scale[2]
     sums = _fill(coder, frame, columns)
-    slots = [block.slots for block in coder.blocks[1:]]
-    present = fill_memberships(coder.formula, slots, frame, columns)
+    places = [(block.places, block.slots) for block in coder.blocks[1:]]
+    present = fill_memberships(coder.formula, places, frame, columns)
     weight, likelihood, constant = _weights(coder, frame)
-    return Coded(columns, _keys(coder, kept), weight, likelihood, constant, sums, present)
+    return Coded(columns, row_keys(coder.cells, kept), weight, likelihood, constant, sums, present)
 
 
 def evaluated(
@@ -320,21 +320,13 @@ def evaluated(
     for name in coder.plan.columns:
         if name in coder.factors:
             codes = coder.factors[name].codes(kept.column(name))
-            _check_known(codes, name)
+            check_known(codes, name)
             made[name] = coder.factors[name].series(codes, index)
         elif name in numeric:
             values = np.asarray(kept.column(name).to_numpy(), dtype=np.float64)
             check_finite(values, name, index)
             made[name] = pd.Series(values, index=index, name=name)
     return pd.DataFrame(made, index=index, copy=False)
-
-
-def _check_known(codes: NDArray[np.int32], name: str) -> None:
-    if codes.size and codes.min() < 0:
-        raise DataError(
-            f"The column {name!r} holds a value that it did not hold when it was read first: the "
-            "source changed between two passes. Fit again when nothing writes to it."
-        )
 
 
 def _fill(coder: Coder, frame: pd.DataFrame, out: Array) -> Array:
@@ -376,23 +368,3 @@ def _weights(coder: Coder, frame: pd.DataFrame) -> tuple[Array | None, Array | N
     if found.weights is not None:
         weight = found.weights if known is None else known * found.weights
     return weight, found.weights, constant
-
-
-def _keys(coder: Coder, kept: Any) -> Ints:
-    """Return the combination of levels of each row as one number."""
-    keys = np.zeros(len(kept), dtype=np.int64)
-    for name, coding in coder.cells.items():
-        codes = coding.codes(kept.column(name))
-        _check_known(codes, name)
-        keys *= len(coding.labels)
-        keys += codes
-    return keys
-
-
-def cell_codes(coder: Coder, keys: Ints) -> dict[str, Ints]:
-    """Return the level of each cell in every column of the cells."""
-    found: dict[str, Ints] = {}
-    # what is left after the last division says which component of a structure it is
-    for name in reversed(list(coder.cells)):
-        keys, found[name] = np.divmod(keys, len(coder.cells[name].labels))
-    return found

@@ -16,6 +16,7 @@ from hiermodels.spec.design import Design, Group
 from hiermodels.spec.gram_parts import Array, Basis, ChainLevel, Corner, Gram, Grouping, Index
 from hiermodels.spec.gram_products import Rows, corner_products, node_products, orthogonal
 from hiermodels.spec.gram_tree import find_chain, find_touches, find_tree, touch_positions
+from hiermodels.spec.grouping import join_members
 from hiermodels.spec.matrices import Columns, beside
 from hiermodels.spec.predictors import Term
 from hiermodels.spec.priors import ResolvedPriors
@@ -62,7 +63,7 @@ def design_groupings(design: Design, priors: ResolvedPriors) -> tuple[Grouping, 
                 group.index,
                 len(group.levels),
                 group.terms,
-                first.members,
+                join_members([design.terms[k].members for k in group.terms]),
                 first.cov,
                 own_columns(design, group),
             )

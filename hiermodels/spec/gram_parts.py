@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from hiermodels.spec.deviations import Deviations
-from hiermodels.spec.grouping import Members
+from hiermodels.spec.grouping import Members, StandingMembers
 from hiermodels.spec.matrices import Columns, mean_squares
 
 Array = NDArray[np.float64]
@@ -99,6 +99,8 @@ class Grouping:
 
     def slot_columns(self, slot: int, rows: slice) -> Array:
         """Return what the row's columns are for one of its levels (rows, q)."""
+        if isinstance(self.members, StandingMembers):
+            return np.ascontiguousarray(self.members.columns[rows, slot])
         z = self.columns[rows]
         if self.members is not None:
             z = z * self.members.weights[rows, slot, None]

@@ -54,6 +54,60 @@ class Members:
     index: Ints
     weights: Array
 
+    @property
+    def counted(self) -> NDArray[np.bool_]:
+        """Which memberships count anything (n, M)."""
+        return np.asarray(self.weights > 0)
+
+
+@dataclass(frozen=True)
+class StandingMembers(Members):
+    """The memberships of rows that stand for others, where weights multiply several effects.
+
+    The columns of such a row are no products of a weight with the row's own columns: every
+    membership has columns of its own, and asking for weights is an error.
+
+    Attributes
+    ----------
+    columns : ndarray (n, M, q)
+        What each level's effects count, in centred columns.
+    raw : ndarray (n, M, q)
+        The same for effects on the raw scale.
+    """
+
+    columns: Array
+    raw: Array
+
+    @property
+    def counted(self) -> NDArray[np.bool_]:
+        """Which memberships count anything (n, M)."""
+        return np.any(self.columns != 0, axis=2)
+
+    def __repr__(self) -> str:
+        """Return that there are no weights."""
+        return f"memberships of {len(self.index):,} rows, no weights"
+
+    def __getattribute__(self, name: str) -> Any:
+        """Return an attribute, or raise DataError for the weights."""
+        if name == "weights":
+            raise DataError(
+                "This needs the rows of the data (weights of memberships that multiply slopes), "
+                "which were read in passes and not kept. Hold them: hm.Model(formula, source, "
+                "memory='64 GB')."
+            )
+        return super().__getattribute__(name)
+
+
+def join_members(parts: Sequence[Members | None]) -> Members | None:
+    """Return the memberships of a grouping from those of its bars, whose columns stand in a row."""
+    first = parts[0]
+    if not isinstance(first, StandingMembers):
+        return first
+    own = [part for part in parts if isinstance(part, StandingMembers)]
+    columns = np.concatenate([part.columns for part in own], axis=2)
+    raw = np.concatenate([part.raw for part in own], axis=2)
+    return StandingMembers(first.index, np.empty((0, 0)), columns, raw)
+
 
 @dataclass(frozen=True)
 class Levels:

@@ -6,11 +6,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hiermodels.errors import EngineError
 from hiermodels.spec.expressions import Expression
 from hiermodels.spec.formula import ModelFormula
 from hiermodels.spec.grouping import member_weights
-from hiermodels.spec.matrices import Column
 
 Array = NDArray[np.float64]
 
@@ -20,35 +18,31 @@ def weights_of(formula: ModelFormula, b: int) -> tuple[Expression, ...]:
     return formula.bars[b - 1].structure.weights if b else ()
 
 
-def check_memberships(formula: ModelFormula, b: int, columns: tuple[Column, ...]) -> None:
-    """Raise EngineError where a weight of a membership would have to multiply a slope."""
-    if weights_of(formula, b) and (len(columns) != 1 or columns[0].parts):
-        bar = formula.bars[b - 1]
-        raise EngineError(
-            f"The bar by {bar.group_name} has weights of memberships that multiply slopes, which "
-            "needs the rows, and this source is beyond memory. Write (1 | mm(...)), leave the "
-            "weights out, or hold the rows: hm.Model(formula, source, memory='64 GB')."
-        )
-
-
 def fill_memberships(
-    formula: ModelFormula, slots: Sequence[tuple[int, ...]], frame: pd.DataFrame, out: Array
+    formula: ModelFormula,
+    places: Sequence[tuple[tuple[int, ...], tuple[int, ...]]],
+    frame: pd.DataFrame,
+    out: Array,
 ) -> NDArray[np.bool_]:
-    """Write the weights of memberships; return which of them each row has (n, slots).
+    """Write columns times weights of memberships; return which of these each row has (n, slots).
 
     Parameters
     ----------
     formula : ModelFormula
-    slots : sequence of tuple of int
-        By bar the positions of its weights among the columns.
+    places : sequence of (tuple of int, tuple of int)
+        By bar the positions of its columns, and of these times each weight: weight by weight.
     frame : pandas.DataFrame
         Complete rows.
     out : ndarray (n, k)
         Columns of these rows.
     """
     present = [np.zeros((len(frame), 0), dtype=np.bool_)]
-    for bar, own in zip(formula.bars, slots, strict=True):
-        if own:
-            out[:, list(own)] = member_weights(bar.structure, frame)
-            present.append(out[:, list(own)] > 0)
+    for bar, (columns, slots) in zip(formula.bars, places, strict=True):
+        if not slots:
+            continue
+        weights = member_weights(bar.structure, frame)
+        pairs = ((weight, column) for weight in weights.T for column in columns)
+        for slot, (weight, column) in zip(slots, pairs, strict=True):
+            np.multiply(weight, out[:, column], out=out[:, slot])
+        present.append(weights > 0)
     return np.concatenate(present, axis=1)

@@ -201,7 +201,7 @@ def rows_of_levels(term: Term, whole: Stands = None) -> Ints:
     """Return how many rows each level has (J,), of memberships those with a weight."""
     index, counts = term.index, whole.counts if isinstance(whole, Counted) else None
     if term.members is not None:
-        has = term.members.weights > 0
+        has = term.members.counted
         index = term.members.index[has]
         counts = None if counts is None else np.broadcast_to(counts[:, None], has.shape)[has]
     found = np.bincount(index, counts, len(term.levels))

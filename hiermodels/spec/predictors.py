@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hiermodels.spec.grouping import Members, Subpopulations
+from hiermodels.spec.grouping import Members, StandingMembers, Subpopulations, join_members
 from hiermodels.spec.matrices import Column, Matrix
 from hiermodels.spec.whole import Stands
 
@@ -88,10 +88,38 @@ class Term:
             return ((self.index, np.ones(len(self.index))),)
         return tuple(zip(self.members.index.T, self.members.weights.T, strict=True))
 
+    @property
+    def slot_columns(self) -> tuple[tuple[Ints, Array], ...]:
+        """Levels of the rows (n,) and what their effects count (n, q), centred: by membership."""
+        if isinstance(self.members, StandingMembers):
+            columns = np.moveaxis(self.members.columns, 1, 0)
+            return tuple(zip(self.members.index.T, columns, strict=True))
+        return tuple((index, weight[:, None] * self.z_centred) for index, weight in self.slots)
+
     def by_row(self, effects: Array) -> Array:
         """Return the effects that each row sees (n, q), of those by level (J, q)."""
         parts = (effects[levels] * weights[:, None] for levels, weights in self.slots)
         return np.asarray(sum(parts))
+
+
+def add_effects(terms: Sequence[Term], effects: Array, raw: bool = False) -> Array:
+    """Return what the effects of a grouping add to every row (n,).
+
+    Parameters
+    ----------
+    terms : sequence of Term
+        All bars of the grouping.
+    effects : ndarray (J, q)
+        Of all bars side by side.
+    raw : bool
+        Whether they are effects of raw columns, not of centred ones.
+    """
+    members = join_members([term.members for term in terms])
+    if isinstance(members, StandingMembers):
+        columns = members.raw if raw else members.columns
+        return np.asarray(np.einsum("nmq,nmq->n", columns, effects[members.index]))
+    z = np.concatenate([term.z if raw else term.z_centred for term in terms], axis=1)
+    return np.asarray(np.einsum("nq,nq->n", z, terms[0].by_row(effects)))
 
 
 @dataclass(frozen=True)

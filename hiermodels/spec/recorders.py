@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hiermodels.errors import FormulaError
 from hiermodels.spec.expressions import Expression, code_name
+from hiermodels.spec.formula import ModelFormula
 from hiermodels.spec.functions import STATEFUL, as_boolean_factor, level_label, namespace
 
 Array = NDArray[np.float64]
@@ -78,6 +79,20 @@ def _calls(tree: ast.AST) -> list[ast.Call]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _NODES
     ]
+
+
+def recorded_factors(formula: ModelFormula) -> dict[str, Expression]:
+    """Return the factors that depend on all rows at once by label: of the mean, and of sigma."""
+    found = {label: own for label, own in formula.factors.items() if has_state(own)}
+    if formula.sigma is not None:
+        found |= {label: own for label, own in formula.sigma.factors.items() if learns(own)}
+    return found
+
+
+def learns(expression: Expression) -> bool:
+    """Return whether an expression of cells' columns depends on more of the rows than cells."""
+    # levels of C() are those of the cells
+    return has_state(expression) and not expression.text.startswith("C(")
 
 
 def record(expression: Expression, columns: Mapping[str, "pd.Series[Any]"]) -> dict[str, Seen]:

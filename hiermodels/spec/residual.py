@@ -234,16 +234,10 @@ def build_residual(
     _check_family(formula, family)
     if not family.has_sigma:
         return None
-    _check_additions(formula, additions)
+    check_residual(formula)
     estimated = additions.se is None or additions.with_sigma
     written = formula.sigma
     if written is not None and (written.bars or written.offsets):
-        if formula.residual is not None:
-            what = "group effects" if written.bars else "an offset"
-            raise FormulaError(
-                f"{formula.residual} needs residual sds that hang on few parameters, and "
-                f"{written.text!r} has {what}. Leave one of them out."
-            )
         return _modelled(additions, len(kept), bool(written.bars))
     sigma = read_sigma(written, kept) if estimated else None
     if formula.residual is None:
@@ -264,19 +258,34 @@ def _check_family(formula: ModelFormula, family: Family) -> None:
         )
 
 
-def _check_additions(formula: ModelFormula, additions: Additions) -> None:
-    """Raise FormulaError where known errors leave no sigma to speak of, or stand beside one."""
-    if additions.se is None:
-        return
-    if not additions.with_sigma and formula.sigma is not None:
+def check_residual(formula: ModelFormula) -> None:
+    """Raise FormulaError where known errors leave no sigma to speak of, or stand beside one.
+
+    So do the sds that ``unstr`` has of its own.
+    """
+    se, written, term = formula.additions.get("se"), formula.sigma, formula.residual
+    if se is not None and not se.with_sigma and written is not None:
         raise FormulaError(
             "se(s) replaces sigma, so sigma can have no formula. Write se(s, sigma=True) to "
             "estimate a sigma besides, or leave the formula for sigma out."
         )
-    if additions.with_sigma and formula.residual is not None:
+    if term is None:
+        return
+    if se is not None and se.with_sigma:
         raise FormulaError(
-            f"se(s, sigma=True) adds independent errors to correlated ones; {formula.residual} "
+            f"se(s, sigma=True) adds independent errors to correlated ones; {term} "
             "goes with se(s) alone, with precision(w), or with neither."
+        )
+    if written is not None and (written.bars or written.offsets):
+        what = "group effects" if written.bars else "an offset"
+        raise FormulaError(
+            f"{term} needs residual sds that hang on few parameters, and "
+            f"{written.text!r} has {what}. Leave one of them out."
+        )
+    if written is not None and term.structure == "unstr":
+        raise FormulaError(
+            f"{term} has a sd for each time of its own, so sigma can have no formula besides. "
+            "Leave the formula for sigma out."
         )
 
 
@@ -356,7 +365,8 @@ def _structured(
         )
     time, occasions = times(term, kept, series, levels)
     if term.structure == "unstr":
-        sigma = _occasion_sigma(term, sigma, time, occasions)
+        # a sd for each occasion; none beside known errors
+        sigma = None if sigma is None else occasion_sigma(time.astype(np.intp), occasions)
     weights = constant_weight(additions.weights, series, term, n)
     strata = np.zeros(n, dtype=np.intp)
     if sigma is not None and sigma.kind != "one":
@@ -388,17 +398,3 @@ def _structured(
         time=time.astype(np.intp),
         occasions=occasions,
     )
-
-
-def _occasion_sigma(
-    term: ResidualTerm, sigma: Sigma | None, time: NDArray[np.int64], occasions: tuple[str, ...]
-) -> Sigma | None:
-    """Return the sd of each occasion, which `unstr` brings along; none beside known errors."""
-    if sigma is None:
-        return None
-    if sigma.written:
-        raise FormulaError(
-            f"{term} has a sd for each time of its own, so sigma can have no formula besides. "
-            "Leave the formula for sigma out."
-        )
-    return occasion_sigma(time.astype(np.intp), occasions)

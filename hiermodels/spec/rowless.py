@@ -8,6 +8,8 @@ computes with products computes with these. Whatever needs the rows themselves i
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import numpy as np
+
 from hiermodels.errors import DataError, FitError
 from hiermodels.spec.chunk_coding import Coder
 from hiermodels.spec.chunk_products import Products
@@ -167,7 +169,9 @@ def moment_rows(design: Design) -> Design:
 def _hide_members(term: Term) -> Term:
     """Return a bar whose memberships refuse to be read."""
     own = term.members
-    return term if own is None else replace(term, members=RowlessMembers(own.index, own.weights))
+    if own is None:
+        return term
+    return replace(term, members=RowlessMembers(own.index, np.empty((0, 0))))
 
 
 def guard(

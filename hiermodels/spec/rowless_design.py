@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from hiermodels.errors import DataError
 from hiermodels.spec.checks import check_columns, check_partitions
-from hiermodels.spec.chunk_coding import Coder
+from hiermodels.spec.chunk_coding import Block, Coder
 from hiermodels.spec.chunk_products import Products
 from hiermodels.spec.design import Design
 from hiermodels.spec.frame import Dropped
-from hiermodels.spec.grouping import Covariances, Levels, Members
+from hiermodels.spec.grouping import Covariances, Levels, Members, StandingMembers
 from hiermodels.spec.matrices import Column, given
 from hiermodels.spec.predictor_coding import merge_groups
 from hiermodels.spec.predictors import Term
@@ -82,7 +82,7 @@ def build_rowless(
     else:
         groups = {g.name: (len(g.levels), g.coefs) for g in found.groups}
         check_series(series.term, products, groups)
-        residual = series_residual(series, products, owner)
+        residual = series_residual(series, products, owner, frame)
     data = frame.iloc[owner].reset_index(drop=True)
     found = replace(found, residual=residual, data=data)
     counted = _count_rows(found, levels, products)
@@ -115,15 +115,18 @@ def _design(
     matrices = [_matrices(coder, b, rows, own) for b, own in enumerate(exact)]
     X, T, X_centred = matrices[0]
     terms = []
-    for bar, block, (z, own, z_centred) in zip(
-        formula.bars, coder.blocks[1:], matrices[1:], strict=True
+    for b, (bar, (z, own, z_centred)) in enumerate(
+        zip(formula.bars, matrices[1:], strict=True), start=1
     ):
-        grouping = levels[bar.group_name]
+        block, grouping = coder.blocks[b], levels[bar.group_name]
         members = None if grouping.members is None else _members(grouping.members, owner)
         if members is not None and block.slots:
-            # the weight of each membership takes the place of the intercept's column
-            z, z_centred = np.ones_like(z), np.ones_like(z_centred)
-            members = replace(members, weights=rows[:, list(block.slots)])
+            if bar.group_name in _intercepts(coder):
+                # the weight of each membership takes the place of the intercept's column
+                z, z_centred = np.ones_like(z), np.ones_like(z_centred)
+                members = replace(members, weights=rows[:, list(block.slots)])
+            else:
+                members = _standing(coder, b, rows, exact[b], members.index)
         terms.append(
             Term(
                 group=bar.group_name,
@@ -170,14 +173,42 @@ def _matrices(
     coder: Coder, b: int, rows: Array, exact: dict[tuple[int, str], float]
 ) -> tuple[Array, Array, Array]:
     """Return raw columns, T, and centred columns of the common part or a bar."""
-    block = coder.blocks[b]
-    places = list(block.places)
-    near = rows[:, places] * coder.scale[places]
+    places = list(coder.blocks[b].places)
+    return _centred(coder.blocks[b], rows[:, places] * coder.scale[places], exact)
+
+
+def _centred(
+    block: Block, near: Array, exact: dict[tuple[int, str], float]
+) -> tuple[Array, Array, Array]:
+    """Return raw columns, T and centred columns from those near the means (..., q)."""
     if block.recipe is None:
-        return near, np.eye(len(places)), near
+        return near, np.eye(near.shape[-1]), near
     T, before = block.recipe.transform(exact), block.recipe.transform(block.means)
     # from the sample's means to the true ones, a small step; raw columns from there
     return near @ np.linalg.inv(before), T, near @ np.linalg.solve(before, T)
+
+
+def _intercepts(coder: Coder) -> set[str]:
+    """Return the groupings whose intercept alone varies."""
+    blocks = list(zip(coder.formula.bars, coder.blocks[1:], strict=True))
+    slopes = {
+        bar.group_name
+        for bar, block in blocks
+        if len(block.columns) != 1 or any(column.parts for column in block.columns)
+    }
+    names = [bar.group_name for bar, _ in blocks]
+    return {name for name in names if name not in slopes and names.count(name) == 1}
+
+
+def _standing(
+    coder: Coder, b: int, rows: Array, exact: dict[tuple[int, str], float], index: Ints
+) -> StandingMembers:
+    """Return memberships whose weights multiply slopes."""
+    block = coder.blocks[b]
+    shape = len(rows), -1, len(block.places)
+    near = rows[:, list(block.slots)].reshape(shape) * coder.scale[list(block.places)]
+    raw, _, columns = _centred(block, near, exact)
+    return StandingMembers(index, np.empty((0, 0)), columns, raw)
 
 
 def _check_moments(
@@ -225,14 +256,15 @@ def _members(members: Members, owner: Ints) -> Members:
 def _count_rows(design: Design, levels: Mapping[str, Levels], products: Products) -> Design:
     """Return the design with the number of the data's rows of each level."""
     groups = []
-    present = iter(products.present.T)
+    weights = [len(bar.structure.weights) for bar in design.formula.bars]
+    starts = np.concatenate([[0], np.cumsum(weights)]).astype(int)
     for group in design.groups:
         own = levels[group.name]
         rows = np.zeros(len(own.labels))
         slots = own.index[:, None] if own.members is None else own.members.index
-        weighted = bool(design.formula.bars[group.terms[0]].structure.weights)
-        for index in slots.T:
-            counts = next(present) if weighted else products.rows
+        bar = group.terms[0]
+        for slot, index in enumerate(slots.T):
+            counts = products.present[:, starts[bar] + slot] if weights[bar] else products.rows
             rows += np.bincount(index, counts, len(own.labels))
         groups.append(replace(group, n_rows=np.rint(rows).astype(np.intp)))
     return replace(design, groups=tuple(groups))

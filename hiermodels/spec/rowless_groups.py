@@ -8,7 +8,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hiermodels.errors import DataError
-from hiermodels.spec.chunk_coding import Coder, cell_codes
+from hiermodels.spec.cell_keys import cell_codes
+from hiermodels.spec.chunk_coding import Coder
 from hiermodels.spec.chunk_products import Products
 from hiermodels.spec.column_kinds import FACTOR
 from hiermodels.spec.frame import combine_groups
@@ -27,7 +28,7 @@ def read_groupings(coder: Coder, products: Products, covariances: Covariances) -
         As for a data frame: a grouping of one level, a level in several subpopulations, a
         covariance that does not match.
     """
-    codes = cell_codes(coder, products.keys)
+    codes = cell_codes(coder.cells, products.keys)
     found: dict[str, Levels] = {}
     for bar in coder.formula.bars:
         if bar.group_name not in found:

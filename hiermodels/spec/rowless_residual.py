@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from hiermodels.errors import EngineError
 from hiermodels.spec.additions import known_errors
 from hiermodels.spec.bases import MAX_BASES, by_rows, independent_bases
-from hiermodels.spec.chunk_coding import Coder, cell_codes
+from hiermodels.spec.cell_keys import cell_codes
+from hiermodels.spec.chunk_coding import Coder
 from hiermodels.spec.chunk_products import Products
 from hiermodels.spec.column_kinds import NUMBERS, WHOLE
 from hiermodels.spec.matrices import Column
+from hiermodels.spec.recorders import learns
 from hiermodels.spec.residual import Residual
 from hiermodels.spec.sigma import Sigma, read_sigma
 from hiermodels.spec.whole import Counted
@@ -27,7 +29,7 @@ def cell_frame(coder: Coder, products: Products) -> pd.DataFrame:
     formula, se = coder.formula, coder.formula.additions.get("se")
     names = [] if formula.sigma is None else list(formula.sigma.columns)
     names += se.expression.columns if se is not None and se.with_sigma else ()
-    codes = cell_codes(coder, products.keys)
+    codes = cell_codes(coder.cells, products.keys)
     index = pd.RangeIndex(len(products.keys))
     columns: dict[str, Any] = {}
     for name in dict.fromkeys(names):
@@ -46,6 +48,15 @@ def cell_errors(coder: Coder, frame: pd.DataFrame) -> Array | None:
     if se is None or not se.with_sigma:
         return None
     return known_errors(se, frame)
+
+
+def cell_sigma(coder: Coder, products: Products, frame: pd.DataFrame) -> Sigma:
+    """Return the sds of the cells, centred at the means over all rows."""
+    formula = coder.formula.sigma
+    own = {} if formula is None else formula.factors
+    every = coder.encoding.states
+    states = {label: every[label] for label, e in own.items() if learns(e)}
+    return read_sigma(formula, frame, Counted(products.n, products.rows), states)
 
 
 def cell_residual(
@@ -76,8 +87,7 @@ def cell_residual(
     """
     formula, known = coder.formula, cell_errors(coder, frame)
     estimated = "se" not in formula.additions or known is not None
-    # centred at the means over all rows
-    sigma = read_sigma(formula.sigma, frame, Counted(products.n, products.rows))
+    sigma = cell_sigma(coder, products, frame)
     strata = sigma.strata if estimated else sigma.strata[:0]
     found = independent_bases(
         strata, None if known is None else known**2, products.weights, len(frame)
@@ -86,7 +96,7 @@ def cell_residual(
         found = replace(found, classes=found.classes[owner])
     return Residual(
         term=None,
-        sigma=_on_rows(sigma, owner) if estimated else None,
+        sigma=sigma_on_rows(sigma, owner) if estimated else None,
         found=found,
         reason=None,
         scale=None,
@@ -98,7 +108,7 @@ def cell_residual(
     )
 
 
-def _on_rows(sigma: Sigma, owner: Ints) -> Sigma:
+def sigma_on_rows(sigma: Sigma, owner: Ints) -> Sigma:
     """Return the sds of cells as those of the rows that stand for them."""
     columns = tuple(
         Column(own.name, tuple((label, part[owner]) for label, part in own.parts), own.numeric)

@@ -1,8 +1,6 @@
 """Cross-products under residuals that are correlated within series, chunk by chunk.
 
-The precision of such residuals is a sum of fixed matrices (mathematics of `hiermodels.spec.bases`).
-Each is a sum of squares of a series' rows, of differences of neighbours, of means, or half the
-difference of two such: the components here. A series must lie in one chunk.
+See `hiermodels.spec.series_components`. A series must lie in one chunk.
 """
 
 from dataclasses import dataclass
@@ -15,19 +13,22 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from hiermodels.errors import DataError, EngineError, FormulaError, RepeatedTimesError
-from hiermodels.spec.chunk_coding import Coder, code_chunk, evaluated
+from hiermodels.spec.cell_keys import part_keys
+from hiermodels.spec.chunk_coding import Coded, Coder, code_chunk, evaluated
 from hiermodels.spec.chunk_products import Products, add_products, nothing, triangles
 from hiermodels.spec.column_kinds import NUMBERS, WHOLE
 from hiermodels.spec.residual_terms import ResidualTerm
-from hiermodels.spec.series import times
+from hiermodels.spec.series import constant_weight, times
+from hiermodels.spec.series_components import Part, Series, means, neighbours, pairs
 from hiermodels.spec.series_stream import SeriesStream
 from hiermodels.spec.stream_dask import DaskStream
 from hiermodels.spec.streams import Chunk, Stream
-from hiermodels.spec.survey import Coding, Survey, complete, find_coding
+from hiermodels.spec.survey import Coding, Survey, complete, find_coding, variance_columns
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 _MOST_OCCASIONS: Final = 15
+_MOST_KEYS: Final = 2.0**62
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,24 @@ class SeriesCoder:
     def radix(self) -> int:
         """Number of possible cells."""
         return int(np.prod([len(own.labels) for own in self.coder.cells.values()], dtype=object))
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The columns of the groupings, in each of which a series must lie in one level."""
+        bars = self.coder.formula.bars
+        names = [name for bar in bars for name in (*bar.group, bar.structure.by) if name]
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def strata(self) -> tuple[str, ...]:
+        """The columns that the residual sd hangs on."""
+        return tuple(dict.fromkeys(variance_columns(self.coder.formula)))
+
+    @property
+    def n_strata(self) -> int:
+        """Number of possible combinations of these."""
+        sizes = [len(self.coder.cells[name].labels) for name in self.strata]
+        return int(np.prod(sizes, dtype=object))
 
 
 def make_series(coder: Coder, survey: Survey) -> SeriesCoder:
@@ -88,13 +107,34 @@ def series_products(series: SeriesCoder, chunk: Chunk) -> Products:
     Raises
     ------
     DataError
-        A series does not lie in one level of every grouping, or a time is no whole number or
-        stands twice in it.
+        A series does not lie in one level of every grouping, its weights differ, or a time is no
+        whole number or stands twice in it.
     """
-    coder, term = series.coder, series.term
+    coder = series.coder
     coded = code_chunk(coder, chunk)
     if coded is None:
         return nothing(coder)
+    own, found = _read_series(series, coded, chunk)
+    parts = {"ar": neighbours, "cosy": means, "unstr": pairs}[series.term.structure](own)
+    codes = np.concatenate([_keys(series, part, coded.keys, own.stratum) for part in parts])
+    keys, cells = triangles(codes, np.concatenate([part.columns for part in parts]), None)
+    cell, rows = np.unique(coded.keys, return_inverse=True)
+    counts, weights = np.zeros(len(keys)), np.zeros(len(keys))
+    at = np.searchsorted(keys, cell)
+    counts[at], weights[at] = np.bincount(rows), np.bincount(rows, own.weight)
+    tallies: dict[int, float] = {}
+    for part in parts:
+        for code, number in zip(*part.tally, strict=True):
+            tallies[int(code)] = tallies.get(int(code), 0.0) + float(number)
+    return Products(
+        len(coded.columns), keys, counts, weights, cells, coded.columns.T @ coded.columns,
+        coded.constant, coded.sums, tallies, found, np.zeros((len(keys), 0)),
+    )  # fmt: skip
+
+
+def _read_series(series: SeriesCoder, coded: Coded, chunk: Chunk) -> tuple[Series, Ints]:
+    """Return a chunk's rows as series, and the number of each series."""
+    coder, term = series.coder, series.term
     kept, _ = complete(chunk.table, coder.plan.columns)
     key = np.zeros(len(kept), dtype=np.int64)
     for name, coding in series.series.items():
@@ -102,8 +142,8 @@ def series_products(series: SeriesCoder, chunk: Chunk) -> Products:
     place, found = pd.factorize(key)
     first = np.zeros(len(found), dtype=np.intp)
     first[place[::-1]] = np.arange(len(key))[::-1]
-    broken = np.flatnonzero(coded.keys[first][place] != coded.keys)
-    if broken.size:
+    groups = part_keys(coder.cells, series.groups, coded.keys)
+    if np.any(groups[first][place] != groups):
         raise DataError(
             f"The series of {term} must each lie in one level of every grouping; a series lies in "
             "several. Use series within the groups, or leave the bar out."
@@ -116,35 +156,30 @@ def series_products(series: SeriesCoder, chunk: Chunk) -> Products:
     columns = np.ascontiguousarray(coded.columns)
     if coded.weight is not None:
         columns = columns * np.sqrt(coded.weight)[:, None]
-    makers = {"ar": _neighbours, "cosy": _means, "unstr": _pairs}
-    order = np.lexsort((time, place))
-    parts = makers[term.structure](series, columns, place, time, order)
-    rows = np.bincount(pd.factorize(coded.keys, sort=True)[0])
-    codes = np.concatenate([part.code * series.radix + coded.keys[part.cell] for part in parts])
-    stacked = np.concatenate([part.columns for part in parts])
-    keys, cells = triangles(codes, stacked, None)
-    counts = np.zeros(len(keys))
-    own = np.unique(coded.keys)
-    counts[np.searchsorted(keys, own)] = rows
-    tallies: dict[int, float] = {}
-    for part in parts:
-        for code, number in zip(*part.tally, strict=True):
-            tallies[int(code)] = tallies.get(int(code), 0.0) + float(number)
-    return Products(
-        len(columns), keys, counts, counts, cells, coded.columns.T @ coded.columns,
-        coded.constant, coded.sums, tallies, np.asarray(found, dtype=np.int64),
-        np.zeros((len(keys), 0)),
-    )  # fmt: skip
+    rows = Series(
+        columns,
+        place,
+        time,
+        part_keys(coder.cells, series.strata, coded.keys),
+        constant_weight(coded.likelihood, place, term, len(columns)),
+        len(series.occasions.labels) if series.occasions else 0,
+    )
+    return rows, np.asarray(found, dtype=np.int64)
 
 
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """Rows of some components: their codes, a row of the cell of each, the columns, and tallies."""
-
-    code: Any
-    cell: NDArray[np.intp]
-    columns: Array
-    tally: tuple[Any, Any] = ((), ())
+def _keys(series: SeriesCoder, part: Part, keys: Ints, stratum: Ints) -> Ints:
+    """Return component, second stratum and cell of each row as one number."""
+    code = np.array(part.code, dtype=np.int64)
+    most = float(np.max(np.abs(code), initial=0)) + 1.0
+    if most * series.n_strata * series.radix > _MOST_KEYS:
+        raise DataError(
+            f"The gaps of {series.term} and the groupings' levels have more combinations than can "
+            "be numbered. Count time in a coarser unit, or leave a grouping out."
+        )
+    code *= series.n_strata
+    if part.other is not None:
+        code += stratum[part.other]
+    return code * series.radix + keys[part.cell]
 
 
 def _labels(series: SeriesCoder, keys: Ints) -> list[str]:
@@ -171,65 +206,6 @@ def _times(
         return codes
     frame = evaluated(series.coder, kept, index, extra=term.time.columns)
     return times(term, frame, place, labels)[0]
-
-
-def _neighbours(
-    series: SeriesCoder, columns: Array, place: Any, time: Ints, order: Any
-) -> list[_Part]:
-    """Return the components of ``ar``: rows, neighbours' rows, differences of neighbours."""
-    everything = _Part(np.zeros(len(columns), dtype=np.int64), np.arange(len(columns)), columns)
-    first, second = order[:-1], order[1:]
-    same = place[first] == place[second]
-    first, second = first[same], second[same]
-    gap = time[second] - time[first]
-    ends = np.r_[first, second]
-    beside = _Part(np.r_[gap, gap] * 2 + 1, ends, columns[ends])
-    values, number = np.unique(gap, return_counts=True)
-    apart = _Part(gap * 2 + 2, first, columns[second] - columns[first], (values, number))
-    return [everything, beside, apart]
-
-
-def _means(series: SeriesCoder, columns: Array, place: Any, time: Ints, order: Any) -> list[_Part]:
-    """Return the components of ``cosy``: deviations from a series' means, and the means."""
-    sizes = np.bincount(place)
-    means = np.zeros((len(sizes), columns.shape[1]))
-    np.add.at(means, place, columns)
-    means /= sizes[:, None]
-    deviations = columns - means[place]
-    first = np.zeros(len(sizes), dtype=np.intp)
-    first[place[::-1]] = np.arange(len(place))[::-1]
-    values, number = np.unique(sizes, return_counts=True)
-    return [
-        _Part(np.zeros(len(columns), dtype=np.int64), np.arange(len(columns)), deviations),
-        _Part(sizes.astype(np.int64), first, means * np.sqrt(sizes)[:, None], (values, number)),
-    ]
-
-
-def _pairs(series: SeriesCoder, columns: Array, place: Any, time: Ints, order: Any) -> list[_Part]:
-    """Return the components of ``unstr``: by pattern and pair of occasions sums and differences."""
-    T = len(series.occasions.labels) if series.occasions else 0
-    masks = np.zeros(int(place.max()) + 1, dtype=np.int64)
-    np.bitwise_or.at(masks, place, 1 << time)
-    row = np.full((len(masks), T), -1, dtype=np.intp)
-    row[place, time] = np.arange(len(place))
-    patterns, number = np.unique(masks, return_counts=True)
-    none = np.zeros_like(columns)
-    cells = np.arange(len(columns))
-    parts = [_Part(np.zeros(len(columns), dtype=np.int64), cells, none, (patterns, number))]
-    for mask in patterns.tolist():
-        own = row[masks == mask]
-        seen = [b for b in range(T) if mask >> b & 1]
-        for b in seen:
-            for c in seen[: seen.index(b) + 1]:
-                code = 1 + ((mask * T + b) * T + c) * 2
-                one, other = columns[own[:, b]], columns[own[:, c]]
-                codes = np.full(len(own), code, dtype=np.int64)
-                if b == c:
-                    parts.append(_Part(codes, own[:, b], one))
-                    continue
-                parts.append(_Part(codes, own[:, b], one + other))
-                parts.append(_Part(codes + 1, own[:, b], one - other))
-    return parts
 
 
 def fold_series(series: SeriesCoder, stream: Stream, report: Any) -> Products | None:

@@ -1,20 +1,25 @@
 """Residuals correlated within series, of rows that stand for others."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from hiermodels.errors import DataError, EngineError, FormulaError
 from hiermodels.spec.bases import MARGINS, MAX_BASES, Bases
+from hiermodels.spec.cell_keys import part_keys
 from hiermodels.spec.chunk_products import Products
 from hiermodels.spec.residual import Basis, Residual
 from hiermodels.spec.residual_terms import ResidualTerm
+from hiermodels.spec.rowless_residual import cell_sigma, sigma_on_rows
 from hiermodels.spec.series_products import SeriesCoder
-from hiermodels.spec.sigma import occasion_sigma, single_sigma
+from hiermodels.spec.sigma import occasion_sigma
 
 Array = NDArray[np.float64]
+Ints = NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +83,9 @@ def check_series(
             )
 
 
-def series_residual(series: SeriesCoder, products: Products, owner: Any) -> StandInResidual:
+def series_residual(
+    series: SeriesCoder, products: Products, owner: Any, frame: pd.DataFrame
+) -> StandInResidual:
     """Return the residual of rows that stand for others.
 
     Parameters
@@ -87,89 +94,153 @@ def series_residual(series: SeriesCoder, products: Products, owner: Any) -> Stan
     products : Products
     owner : ndarray of int (m,)
         The key of each of these rows, by position.
+    frame : pandas.DataFrame
+        The columns that sds hang on, one row a key.
 
     Raises
     ------
     EngineError
-        There are too many gaps, lengths or patterns.
+        There are too many gaps, lengths, patterns or strata.
     """
-    component = (products.keys // series.radix)[owner]
-    makers = {"ar": _ar, "cosy": _cosy, "unstr": _unstr}
-    found, codes, longest = makers[series.term.structure](series, products)
-    if found.n_bases > MAX_BASES:
-        raise EngineError(
-            f"{series.term} needs {found.n_bases:,} matrices, more than the {MAX_BASES:,} of which "
-            "cross-products are kept: too many distinct gaps, lengths or patterns."
-        )
-    diagonals = tuple(
-        sum((np.where(component == code, value, 0.0) for code, value in own), np.zeros(len(owner)))
-        for own in codes
-    )
     estimated = "se" not in series.coder.formula.additions
     occasions = series.occasions.labels if series.occasions else ()
     sigma = None
-    if estimated:
-        sigma = single_sigma()
-        if occasions:
-            sigma = occasion_sigma(np.zeros(len(owner), dtype=np.intp), occasions)
+    if estimated and occasions:
+        sigma = occasion_sigma(np.zeros(len(owner), dtype=np.intp), occasions)
+    elif estimated:
+        sigma = cell_sigma(series.coder, products, frame)
+    strata = np.zeros(len(products.keys), dtype=np.intp)
+    if sigma is not None and sigma.strata.size and not occasions:
+        strata, sigma = sigma.strata, sigma_on_rows(sigma, owner)
+    makers = {"ar": _ar, "cosy": _cosy, "unstr": _unstr}
+    made = makers[series.term.structure](series, products, strata)
+    if made.found.n_bases > MAX_BASES:
+        raise EngineError(
+            f"{series.term} needs {made.found.n_bases:,} matrices, more than the {MAX_BASES:,} of "
+            "which cross-products are kept: too many distinct gaps, lengths, patterns or strata. "
+            "Round times or what the residual sd hangs on, or hold the rows: "
+            "hm.Model(formula, source, memory='64 GB')."
+        )
+    basis, value = made.basis[owner], made.value[owner]
     return StandInResidual(
         term=series.term,
         sigma=sigma,
-        found=found,
+        found=made.found,
         reason=None,
         scale=None,
         weights=None,
         constant=products.constant,
-        total_weight=float(products.n),
+        total_weight=float(np.sum(products.weights)),
         n=len(owner),
         occasions=occasions,
-        diagonals=diagonals,
-        longest=longest,
+        diagonals=tuple(np.where(basis == m, value, 0.0) for m in range(made.found.n_bases)),
+        longest=made.longest,
     )
 
 
-_Made = tuple[Bases, list[list[tuple[int, float]]], int]
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """The matrices: of which each key's products are part (keys,), and how often (keys,)."""
+
+    found: Bases
+    basis: Ints
+    value: Array
+    longest: int = 1
 
 
-def _bases(structure: str, strata: Any, counts: Any, entries: Any, steps: Any) -> Bases:
-    pairs = np.asarray(strata, dtype=np.intp).reshape(-1, 2)
-    return Bases(
-        structure, (), None, pairs, np.zeros(len(pairs)), np.asarray(counts, dtype=np.float64),
-        np.asarray(entries, dtype=np.float64).reshape(-1, 3),
-        np.asarray(steps, dtype=np.float64).reshape(-1, 2),
-    )  # fmt: skip
+@dataclass(frozen=True)
+class _Kind:
+    """What a component is part of, with the terms of its weight; and how often it counts."""
+
+    name: tuple[int, ...]
+    terms: tuple[tuple[int, float], ...]
+    value: float = 1.0
 
 
-def _ar(series: SeriesCoder, products: Products) -> _Made:
+def _ar(series: SeriesCoder, products: Products, strata: Ints) -> _Made:
     """Return the matrices of ``ar``, and of which components each is made."""
     gaps = sorted(products.tallies)
     before, each = MARGINS["ar"]
-    entries: list[tuple[int, int, float]] = [(0, 0, 1.0)]
-    codes = [[(0, 1.0)]]
-    for g, gap in enumerate(gaps):
-        entries += [(len(codes), before + each * g + 2, 1.0)]
-        codes.append([(2 * gap + 1, 1.0)])
-        entries += [(len(codes), before + each * g + 1, -1.0)]
-        codes.append([(2 * gap + 2, 1.0)])
+    first = {gap: before + each * g for g, gap in enumerate(gaps)}
+
+    def kind(code: int) -> _Kind:
+        if code == 0:
+            return _Kind((0,), ((0, 1.0),))
+        if code > 0:
+            gap, apart = divmod(code - 1, 2)
+            # rows beside a neighbour of their stratum, differences from it
+            at = first[gap]
+            return _Kind((1, code), ((at + 1, -1.0),) if apart else ((at + 2, 1.0),))
+        gap, which = divmod(-code, 3)
+        if which == 0:
+            return _Kind((2, gap), ((first[gap], 1.0),))
+        return _Kind((3, gap), ((first[gap] + 1, 1.0),), 0.5 if which == 1 else -0.5)
+
     steps = [(gap, products.tallies[gap]) for gap in gaps]
-    strata = np.zeros((len(codes), 2))
-    return _bases("ar", strata, [products.n], entries, steps), codes, 1
+    return _by_strata(series, products, strata, kind, steps)
 
 
-def _cosy(series: SeriesCoder, products: Products) -> _Made:
+def _cosy(series: SeriesCoder, products: Products, strata: Ints) -> _Made:
     """Return the matrices of ``cosy``, and of which components each is made."""
     lengths = sorted(products.tallies)
-    entries = [(0, 1, 1.0), *((1 + k, 2 + 2 * k, 1.0) for k in range(len(lengths)))]
-    codes = [[(0, 1.0)], *([(length, 1.0)] for length in lengths)]
+    before, each = MARGINS["cosy"]
+    first = {length: before + each * k for k, length in enumerate(lengths)}
+
+    def kind(code: int) -> _Kind:
+        if code >= 0:
+            return _Kind((code,), ((first[code] if code else 1, 1.0),))
+        length, minus = divmod(-code, 2)
+        return _Kind((-length,), ((first[length] + 1, 1.0),), -0.5 if minus else 0.5)
+
     steps = [(length, products.tallies[length]) for length in lengths]
-    strata = np.zeros((len(codes), 2))
-    return _bases("cosy", strata, [products.n], entries, steps), codes, max(lengths)
+    made = _by_strata(series, products, strata, kind, steps)
+    return replace(made, longest=max(lengths))
 
 
-def _unstr(series: SeriesCoder, products: Products) -> _Made:
+def _by_strata(
+    series: SeriesCoder,
+    products: Products,
+    strata: Ints,
+    kind: Callable[[int], _Kind],
+    steps: list[tuple[int, float]],
+) -> _Made:
+    """Return a matrix for each kind of component and pair of strata."""
+    component, inner = np.divmod(products.keys, series.radix)
+    code, other = np.divmod(component, series.n_strata)
+    # the stratum of each combination that sds hang on, from the keys that have it as their own
+    own = part_keys(series.coder.cells, series.strata, inner)
+    of = pd.Series(strata, index=own).groupby(level=0).first()
+    met = np.where(code < 0, of.reindex(other, fill_value=0).to_numpy(), strata)
+    size = int(strata.max()) + 1
+    low, high = np.minimum(strata, met), np.maximum(strata, met)
+    numbers, place = np.unique((code * size + low) * size + high, return_inverse=True)
+    names: dict[tuple[Any, ...], int] = {}
+    pairs, entries = [], []
+    basis, value = np.zeros(len(numbers), dtype=np.intp), np.zeros(len(numbers))
+    for k, number in enumerate(numbers.tolist()):
+        rest, last = divmod(number, size)
+        which, before = divmod(rest, size)
+        found = kind(which)
+        name = found.name, before, last
+        if name not in names:
+            names[name] = len(names)
+            pairs.append((before, last))
+            entries += [(names[name], function, c) for function, c in found.terms]
+        basis[k], value[k] = names[name], found.value
+    counts = np.bincount(strata, products.weights, size)
+    bases = Bases(
+        series.term.structure, (), None, np.array(pairs, dtype=np.intp), np.zeros(len(pairs)),
+        counts, np.array(entries, dtype=np.float64), np.array(steps, dtype=np.float64),
+    )  # fmt: skip
+    return _Made(bases, basis[place], value[place])
+
+
+def _unstr(series: SeriesCoder, products: Products, strata: Ints) -> _Made:
     """Return the matrices of ``unstr``, and of which components each is made."""
     T = len(series.occasions.labels) if series.occasions else 0
-    counts, strata, codes, patterns = np.zeros(T), [], [], []
+    counts, patterns = np.zeros(T), []
+    pairs: list[tuple[int, int]] = []
+    codes: dict[int, tuple[int, float]] = {}
     for mask in sorted(products.tallies):
         seen = [b for b in range(T) if mask >> b & 1]
         patterns.append((np.array(seen, dtype=np.intp), products.tallies[mask]))
@@ -177,7 +248,15 @@ def _unstr(series: SeriesCoder, products: Products) -> _Made:
         for b in seen:
             for c in seen[: seen.index(b) + 1]:
                 code = 1 + ((mask * T + b) * T + c) * 2
-                strata.append((b, c))
-                codes.append([(code, 1.0)] if b == c else [(code, 0.5), (code + 1, -0.5)])
-    made = _bases("unstr", strata, counts, (), ())
-    return replace(made, patterns=tuple(patterns)), codes, 1
+                codes[code] = len(pairs), 1.0 if b == c else 0.5
+                if b != c:
+                    codes[code + 1] = len(pairs), -0.5
+                pairs.append((b, c))
+    bases = Bases(
+        "unstr", (), None, np.array(pairs, dtype=np.intp), np.zeros(len(pairs)), counts,
+        np.empty((0, 3)), np.empty((0, 2)), tuple(patterns),
+    )  # fmt: skip
+    numbers, place = np.unique(products.keys // series.radix, return_inverse=True)
+    found = [codes.get(code, (0, 0.0)) for code in numbers.tolist()]
+    basis = np.array([m for m, _ in found], dtype=np.intp)
+    return _Made(bases, basis[place], np.array([value for _, value in found])[place])

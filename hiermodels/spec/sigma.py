@@ -1,6 +1,8 @@
 """The formula for sigma met its data: one sd, a sd for each stratum, or a log-linear sd."""
 
-from dataclasses import dataclass
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -48,6 +50,8 @@ class Sigma:
         Whether sigma had a formula.
     counts : ndarray (S,) or None
         Of log-linear sds where rows stand for others: how many rows each stratum has.
+    states : mapping
+        What functions such as ``scale`` learnt, by factor.
     """
 
     kind: Literal["one", "strata", "linear", "modelled"]
@@ -59,6 +63,7 @@ class Sigma:
     columns: tuple[Column, ...] = ()
     written: bool = False
     counts: Array | None = None
+    states: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def share(self) -> Array:
@@ -100,7 +105,10 @@ def occasion_sigma(occasion: Ints, labels: tuple[str, ...]) -> Sigma:
 
 
 def read_sigma(
-    formula: ParameterFormula | None, kept: pd.DataFrame, whole: Counted | None = None
+    formula: ParameterFormula | None,
+    kept: pd.DataFrame,
+    whole: Counted | None = None,
+    states: Mapping[str, Any] | None = None,
 ) -> Sigma:
     """Evaluate a formula for sigma; without one, or with ``sigma ~ 1``, there is one sd.
 
@@ -111,6 +119,8 @@ def read_sigma(
         Complete rows.
     whole : Counted, optional
         For how many rows each row stands.
+    states : mapping, optional
+        What functions such as ``scale`` learnt of all rows, by factor; learnt here by default.
 
     Raises
     ------
@@ -124,7 +134,8 @@ def read_sigma(
     names = [name for factor in formula.factors.values() for name in factor.columns]
     predictors = {name: as_predictor(kept[name], name) for name in dict.fromkeys(names)}
     every = predictors or {"": pd.Series(0.0, index=kept.index)}
-    values = evaluate_factors(formula.factors, every, {})
+    learnt = copy.deepcopy(dict(states or {}))
+    values = evaluate_factors(formula.factors, every, learnt)
     columns, _ = code_columns(formula.common, values, kept.index)
     if not columns:
         raise FormulaError(f"{formula.text!r} has no term. For one sd write 'sigma ~ 1'.")
@@ -137,8 +148,10 @@ def read_sigma(
         strata = np.argmax(X, axis=1).astype(np.intp)
         labels = _stratum_labels(columns, X, values)
         identity = np.eye(len(labels))
-        return Sigma("strata", labels, strata, identity, identity, identity, written=True)
-    return _linear(formula, columns, X, whole)
+        return Sigma(
+            "strata", labels, strata, identity, identity, identity, written=True, states=learnt
+        )
+    return replace(_linear(formula, columns, X, whole), states=learnt)
 
 
 def _check_empty(columns: tuple[Column, ...], X: Array) -> None:

@@ -4,6 +4,7 @@ from hiermodels.errors import EngineError, FormulaError
 from hiermodels.spec.families import Family
 from hiermodels.spec.formula import ModelFormula
 from hiermodels.spec.recorders import has_state
+from hiermodels.spec.residual import check_residual
 
 
 def has_products(family: Family) -> bool:
@@ -24,6 +25,7 @@ def check_streamable(formula: ModelFormula) -> None:
             f"{formula.response.label} is a response of counts by category, for "
             "family='multinomial' or 'dirichlet_multinomial'."
         )
+    check_residual(formula)
     reasons = [f"{name}()" for name in ("cens", "trunc", "trials") if name in formula.additions]
     reasons += [
         f'the bar by {bar.group_name} with dist="student"'
@@ -36,9 +38,6 @@ def check_streamable(formula: ModelFormula) -> None:
     term = formula.residual
     if term is not None:
         reasons += [f"mm() beside {term}" for bar in formula.bars if bar.structure.multiple]
-        if "weights" in formula.additions or formula.sigma is not None:
-            what = "weights()" if "weights" in formula.additions else "a formula for sigma"
-            reasons.append(f"{what} beside {term}")
         if term.structure == "unstr" and term.time is not None and not term.time.plain:
             reasons.append(f"the computed time of {term}")
     if reasons:
@@ -49,8 +48,6 @@ def check_streamable(formula: ModelFormula) -> None:
         )
     alone = [formula.response, *formula.offsets]
     alone += [e for own in formula.additions.values() for e in own.expressions]
-    if formula.sigma is not None:
-        alone += [e for label, e in formula.sigma.factors.items() if not e.text.startswith("C(")]
     for expression in alone:
         if has_state(expression):
             raise FormulaError(

@@ -26,7 +26,7 @@ from hiermodels.spec.column_kinds import (
 from hiermodels.spec.expressions import Expression, unknown_column
 from hiermodels.spec.formula import ModelFormula
 from hiermodels.spec.frame import as_groups, as_predictor
-from hiermodels.spec.recorders import Seen, add_seen, has_state, record
+from hiermodels.spec.recorders import Seen, add_seen, record, recorded_factors
 from hiermodels.spec.streams import Chunk
 
 Ints = NDArray[np.intp]
@@ -94,7 +94,7 @@ def make_plan(formula: ModelFormula, schema: Mapping[str, pa.DataType]) -> Plan:
     kinds = {name: kind_of(schema[name]) for name in formula.columns}
     groups = [name for bar in formula.bars for name in bar.group]
     groups += [bar.structure.by for bar in formula.bars if bar.structure.by]
-    spread = _variance_columns(formula)
+    spread = variance_columns(formula)
     predictors = [name for own in formula.factors.values() for name in own.columns]
     predictors += formula.response.columns
     factors = [name for name in predictors if kinds[name] not in (NUMBERS, WHOLE)]
@@ -103,13 +103,13 @@ def make_plan(formula: ModelFormula, schema: Mapping[str, pa.DataType]) -> Plan:
         kinds,
         tuple(dict.fromkeys([*groups, *spread])),
         tuple(dict.fromkeys(factors)),
-        {label: own for label, own in formula.factors.items() if has_state(own)},
+        recorded_factors(formula),
         _series_columns(formula),
         tuple(n for n in dict.fromkeys(spread) if kinds[n] in (NUMBERS, WHOLE) and n not in groups),
     )
 
 
-def _variance_columns(formula: ModelFormula) -> list[str]:
+def variance_columns(formula: ModelFormula) -> list[str]:
     """Return the columns that residual variances hang on: sigma's predictors, known errors."""
     names = [] if formula.sigma is None else list(formula.sigma.columns)
     se = formula.additions.get("se")

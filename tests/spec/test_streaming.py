@@ -21,7 +21,7 @@ from hiermodels.errors import (
 )
 from hiermodels.fitting.estimation import mle
 from hiermodels.fitting.model import Model
-from hiermodels.spec import streams
+from hiermodels.spec import series_residual, streams
 from hiermodels.spec.rowless import RowlessDesign, product_rows
 from hiermodels.spec.standing_rows import rows_of
 from hiermodels.spec.whole import Counted
@@ -374,6 +374,13 @@ STRUCTURES = [
     "y ~ x + unstr(v, j)",
     "y | precision(w) ~ x + ar(t, j) + (1 | j)",
     "y | se(w) ~ x + ar(t, m:j)",
+    "y | weights(k) ~ x + ar(t, j) + (1 | m)",
+    "y | weights(k) ~ x + cosy(j)",
+    "y | weights(k) ~ x + unstr(t, j)",
+    ["y ~ x + ar(t, j) + (x | m)", "sigma ~ 0 + h"],
+    ["y ~ x + cosy(j) + (1 | m)", "sigma ~ 0 + h"],
+    ["y | weights(k) ~ x + ar(t, j)", "sigma ~ scale(d) + h"],
+    ["y | precision(w) ~ x + cosy(j)", "sigma ~ I(d > 1) + m"],
 ]
 
 
@@ -383,6 +390,8 @@ def make_series(gaps=True):
     rows = pd.DataFrame({"j": np.repeat(np.arange(60), 6), "t": np.tile(np.arange(6), 60)})
     rows["v"] = pd.Categorical.from_codes(rows["t"], list("abcdef"))
     rows["m"] = rows["j"] // 3
+    rows["k"] = 0.5 + rows["j"] % 4
+    rows["h"], rows["d"] = np.where(rows["t"] % 3, "in", "out"), (rows["t"] + rows["j"]) % 4
     rows["x"], rows["w"] = rng.normal(5.0, 1.0, 360), rng.uniform(0.5, 2.0, 360)
     rows["y"] = 100.0 + rows["x"] + rng.normal(size=60)[rows["j"]] + rng.normal(size=360)
     rows = rows[rng.random(360) < 0.9] if gaps else rows
@@ -405,6 +414,48 @@ def test_correlated_residuals(formula):
         expected, slopes = wanted(point)
         np.testing.assert_allclose(value, expected, rtol=1e-10)
         np.testing.assert_allclose(gradient, slopes, rtol=1e-7, atol=1e-8 * np.abs(slopes).max())
+
+
+@pytest.mark.filterwarnings("ignore::hiermodels.errors.SamplingWarning")
+def test_series_of_strata_from_dask_and_saved(tmp_path):
+    """Partitions that hold whole series give the frame's density, and a saved fit has it too."""
+    import hiermodels as hm
+
+    dask = pytest.importorskip("dask.dataframe")
+    rows = make_series()
+    source = dask.from_pandas(rows.set_axis(rows["j"].to_numpy()), npartitions=5)
+    formula = ["y | weights(k) ~ x + cosy(j)", "sigma ~ center(d) + h"]
+    model, held = Model(formula, source, memory="1 KB"), Model(formula, rows)
+    point = np.full(MarginalDensity(held.marginal).ndim, 0.1)
+    wanted = MarginalDensity(held.marginal)(point)[0]
+    assert MarginalDensity(model.marginal)(point)[0] == pytest.approx(wanted, rel=1e-10)
+    fit = model.fit(draws=20, tune=50, chains=2, seed=1, progress=False, cores=1)
+    again = hm.load(fit.save(tmp_path / "fit.nc")).model
+    assert MarginalDensity(again.marginal)(point)[0] == pytest.approx(wanted, rel=1e-10)
+    found, expected = (
+        hm.predict(own, rows.iloc[:9], kind="response", draws=4, seed=1).draws.values
+        for own in (fit, hm.Fit(held, fit.idata))
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+def test_what_series_may_not_hold(monkeypatch):
+    """What does not go with correlated residuals is refused as for a frame, before any pass."""
+
+    def model(formula):
+        return Model(formula, pa.Table.from_pandas(make_series()), memory="1 KB")
+
+    with pytest.raises(DataError, match=r"belong to whole series; the weights differ"):
+        model("y | weights(w) ~ x + ar(t, j)")
+    with pytest.raises(FormulaError, match="has a sd for each time of its own"):
+        model(["y ~ x + unstr(t, j)", "sigma ~ 0 + h"])
+    with pytest.raises(FormulaError, match="adds independent errors to correlated ones"):
+        model("y | se(w, sigma=True) ~ x + ar(t, j)")
+    with pytest.raises(FormulaError, match="se\\(s\\) replaces sigma"):
+        model(["y | se(w) ~ x + ar(t, j)", "sigma ~ 0 + h"])
+    monkeypatch.setattr(series_residual, "MAX_BASES", 20)
+    with pytest.raises(EngineError, match=r"needs 2\d matrices, more than the 20 .*strata\. Round"):
+        model(["y ~ x + ar(t, j)", "sigma ~ d"])
 
 
 def test_series_that_lie_apart():
