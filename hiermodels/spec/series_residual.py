@@ -17,7 +17,7 @@ from hiermodels.spec.sigma import occasion_sigma, single_sigma
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StandInResidual(Residual):
     """The residual of rows that stand for others: each matrix is a diagonal.
 
@@ -35,6 +35,19 @@ class StandInResidual(Residual):
     def bases(self) -> tuple[Basis, ...]:
         """The matrices M."""
         return self.diagonals
+
+    @property
+    def plain(self) -> Array:
+        """What counts each row in products that know nothing of correlation (n,).
+
+        Under ``ar`` the rows themselves are a component; under ``cosy`` deviations and means add
+        up to them; under ``unstr`` each occasion's pairs with itself do.
+        """
+        found = {"ar": self.diagonals[:1], "cosy": self.diagonals}.get(self.structure)
+        if found is None and self.found is not None:
+            own = self.found.strata[:, 0] == self.found.strata[:, 1]
+            found = tuple(d for d, kept in zip(self.diagonals, own, strict=True) if kept)
+        return np.asarray(sum(found or (), np.zeros(self.n)))
 
     @property
     def correlation_range(self) -> tuple[float, float]:
@@ -111,7 +124,9 @@ def series_residual(series: SeriesCoder, products: Products, owner: Any) -> Stan
     if estimated:
         sigma = single_sigma()
         if occasions:
-            sigma = occasion_sigma(np.zeros(len(owner), dtype=np.intp), occasions)
+            # the first occasion of each pair, which is that of a row where both are one
+            first = np.maximum(component - 1, 0) // 2 // len(occasions) % len(occasions)
+            sigma = occasion_sigma(first.astype(np.intp), occasions)
     return StandInResidual(
         term=series.term,
         sigma=sigma,
