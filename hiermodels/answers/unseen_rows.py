@@ -8,19 +8,20 @@ the larger one's.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hiermodels.answers.product_rows import plain_rows
 from hiermodels.errors import DataError, FitError
 from hiermodels.fitting.model import Model
 from hiermodels.spec.design import Design, build_design, known_covariances
 from hiermodels.spec.encoding import Levels
 from hiermodels.spec.grouping import Members
 from hiermodels.spec.matrices import given
-from hiermodels.spec.predictors import Term
+from hiermodels.spec.predictors import Group, Term
 from hiermodels.spec.residual import Residual
 from hiermodels.spec.rowless import RowlessDesign, moment_rows, product_rows
 from hiermodels.spec.sigma import Sigma, read_sigma
@@ -31,7 +32,7 @@ Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
 #: Passes in another order add up in another order: products agree to so much of their sizes.
-_AGREES: Final = 1e-9
+_AGREES, _ROUNDED = 1e-9, 1e-12
 #: Rows that are made up, and levels of a grouping among them.
 _ROWS, _LEVELS = 400, 40
 
@@ -69,7 +70,9 @@ def seen_together(small: Model, large: Model) -> tuple[Design, Design]:
 
 
 def _differ(what: str) -> FitError:
-    return FitError(f"{what}; likelihoods are comparable for the same response in the same rows.")
+    return FitError(
+        f"{what}; likelihoods are comparable for the same response in the same rows only."
+    )
 
 
 def _unseen(small: Design, large: Design, what: str) -> FitError:
@@ -101,25 +104,56 @@ def _check_products(small: RowlessDesign, large: RowlessDesign) -> None:
         _moments([own[name] for name in common], own["ones", ""]) for own in (one, two)
     )
     size = np.maximum(first[1], second[1])
-    room = _AGREES * size + 1e-12 * np.abs(first[0])
+    # a constant column has no spread but rounding
+    room = _AGREES * size + _ROUNDED * np.abs(first[0])
     moved = (np.abs(first[0] - second[0]) > room) | (np.abs(first[1] - second[1]) > room)
-    products = np.abs(first[2] - second[2]) > _AGREES * np.outer(size, size) + 1e-300
+    products = np.abs(first[2] - second[2]) > np.outer(room, room) / _AGREES
     if moved.any() or products.any():
-        bad = common[int(np.flatnonzero(moved | products.any(axis=1))[0])]
+        # a column that moved has other products with all the others
+        bad = common[int(np.argmax(len(common) * moved + products.sum(axis=1)))]
         raise _differ(f"means, spreads or products of {bad[1] or small.response} differ")
     groups = {group.name: group for group in large.groups}
     for group in small.groups:
-        other = groups.get(group.name, group)
-        same = group.levels == other.levels and np.array_equal(group.n_rows, other.n_rows)
-        if not same:
-            raise _differ(f"the levels of {group.name}, or their rows, differ")
+        if group.name in groups:
+            _check_levels(small, large, group, groups[group.name])
+
+
+def _check_levels(small: RowlessDesign, large: RowlessDesign, one: Group, two: Group) -> None:
+    """Raise FitError where the rows of a grouping's levels differ."""
+    if one.levels != two.levels or not np.array_equal(one.n_rows, two.n_rows):
+        raise _differ(f"the levels of {one.name}, or their numbers of rows, differ")
+    if small.terms[one.terms[0]].members is not None:
+        return
+    first, second = (_by_level(design, one.name) for design in (small, large))
+    for name, sums in first.items():
+        size = np.sqrt(first["y", ""] * first["squares", name[1]])
+        if name in second and (np.abs(sums - second[name]) > _AGREES * size + _ROUNDED).any():
+            raise _differ(f"the rows of the levels of {one.name} differ")
+
+
+def _by_level(design: RowlessDesign, group: str) -> dict[tuple[str, str], Floats]:
+    """Return by level sums of squares of the response and of columns, and of their products."""
+    rows = plain_rows(design)
+    (own,) = (found for found in rows.groups if found.name == group)
+    ones = rows.whole.ones if isinstance(rows.whole, Whole) else np.ones(len(rows.y))
+    weights = np.ones(len(rows.y)) if rows.weights is None else rows.weights
+
+    def sums(values: Floats) -> Floats:
+        return np.bincount(own.index, weights * values, len(own.levels))
+
+    columns = {"": ones} | {c: rows.X[:, k] for k, c in enumerate(rows.coefs)}
+    found = {("y", ""): sums(rows.y**2)}
+    for name, values in columns.items():
+        found["squares", name] = sums(values**2)
+        found["products", name] = sums(rows.y * values)
+    return found
 
 
 def _known(design: RowlessDesign) -> dict[tuple[str, str], Floats]:
     """Return the columns whose products over all rows are known, by kind and name."""
     rows = moment_rows(design)
     ones = rows.whole.ones if isinstance(rows.whole, Whole) else np.ones(len(rows.y))
-    found = {("ones", ""): ones, ("y", ""): rows.y, ("offset", "the offset"): rows.offset}
+    found = {("y", ""): rows.y, ("ones", ""): ones, ("offset", "the offset"): rows.offset}
     for part in (rows, *rows.terms):
         values = rows.X if part is rows else np.asarray(part.matrix.values)
         found |= {("x", c): values[:, k] for k, c in enumerate(part.coefs)}
@@ -303,11 +337,12 @@ def _check_counts(small: Design, large: Design) -> None:
         for key, own in one.items()
     )
     if not same:
-        counts = [sum(own["__rows"] for own in part.values()) for part in (one, two)]
-        raise _differ(
-            f"the estimates use {counts[0]:,.0f} and {counts[1]:,.0f} rows, and these do not agree "
-            f"in {', '.join(names)}, perhaps because of missing values"
-        )
+        n, m = (sum(own["__rows"] for own in part.values()) for part in (one, two))
+        if n != m:
+            raise _differ(
+                f"the estimates use {n:,.0f} and {m:,.0f} rows, perhaps because of missing values"
+            )
+        raise _differ(f"the rows of the estimates do not agree in {', '.join(names)}")
 
 
 def _on_counted(small: Model, large: Model) -> Design:
