@@ -5,11 +5,11 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
+from hiermodels.answers.unseen_rows import seen_together, unseen
 from hiermodels.errors import FitError
 from hiermodels.fitting.estimate import Estimate
 from hiermodels.spec.design import Design, Term
 from hiermodels.spec.residual import Residual
-from hiermodels.spec.rowless import need_rows
 
 Floats = npt.NDArray[np.float64]
 _SPAN = 1e-8
@@ -17,6 +17,9 @@ _SPAN = 1e-8
 
 def lrt(a: Estimate, b: Estimate) -> pd.DataFrame:
     """Compare two nested estimates of the same rows by their likelihood ratio.
+
+    Of a source beyond memory the rows themselves cannot be compared: what is known of both models'
+    rows must agree, and the smaller model's columns must be functions of the larger one's.
 
     Parameters
     ----------
@@ -34,7 +37,8 @@ def lrt(a: Estimate, b: Estimate) -> pd.DataFrame:
     ------
     FitError
         The estimates differ in rows, response, family or method; they are REML estimates with
-        different population parts; or neither model is nested in the other.
+        different population parts; or neither model is nested in the other, or that cannot be
+        seen without the rows.
 
     Notes
     -----
@@ -57,13 +61,15 @@ def lrt(a: Estimate, b: Estimate) -> pd.DataFrame:
                 f"lrt() compares estimates of mle(); {name} is a {type(one).__name__}. "
                 "Posteriors are compared by other means."
             )
-    for one in (a, b):
-        need_rows(one.model.design, "lrt()", "Estimates have loglik, df, aic and bic.")
     small, large = (a, b) if a.df <= b.df else (b, a)
-    _check_rows(small.model.design, large.model.design)
+    one, two = small.model.design, large.model.design
+    if unseen(one) or unseen(two):
+        one, two = seen_together(small.model, large.model)
+    else:
+        _check_rows(one, two)
     _check_family(small, large)
-    _check_method(small, large)
-    reason = not_nested(small.model.design, large.model.design)
+    _check_method(small, large, one, two)
+    reason = not_nested(one, two)
     if reason is not None or small.df == large.df:
         raise FitError(
             f"{small.model.formula} is not nested in {large.model.formula}: "
@@ -84,15 +90,14 @@ def lrt(a: Estimate, b: Estimate) -> pd.DataFrame:
         }
     )
     out.attrs["method"] = small.method
-    out.attrs["note"] = _note(small, large, chisq)
+    out.attrs["note"] = _note(small, large, chisq, _split(one, two))
     return out
 
 
-def _note(small: Estimate, large: Estimate, chisq: float) -> str:
+def _note(small: Estimate, large: Estimate, chisq: float, split: int) -> str:
     """Return how to read the p-value."""
-    more = large.problem.n_theta - small.problem.n_theta
     # one covariance for all subpopulations is no boundary of one for each
-    more -= _split(small.model.design, large.model.design)
+    more = large.problem.n_theta - small.problem.n_theta - split
     limit = small.model.family.name != large.model.family.name
     if more <= 0 and not limit:
         return ""
@@ -151,7 +156,8 @@ def _check_family(small: Estimate, large: Estimate) -> None:
         )
 
 
-def _check_method(small: Estimate, large: Estimate) -> None:
+def _check_method(small: Estimate, large: Estimate, a: Design, b: Design) -> None:
+    """Raise FitError where likelihoods are not comparable, given designs of the same rows."""
     if small.method != large.method and "reml" in (small.method, large.method):
         raise FitError(
             "one estimate is REML, the other maximum likelihood: their likelihoods are not "
@@ -164,13 +170,14 @@ def _check_method(small: Estimate, large: Estimate) -> None:
         )
     if small.method != "reml":
         return
-    one, two = small.model.design.X_centred, large.model.design.X_centred
+    one, two = a.X_centred, b.X_centred
     if one.shape != two.shape or not (_within(one, two) and _within(two, one)):
         raise FitError(
             "REML likelihoods of different population parts are not comparable. Refit both with "
             "method='ml'."
         )
-    if not np.array_equal(small.model.design.X, large.model.design.X):
+    # columns of the same names are made in the same way
+    if not np.array_equal(a.X, b.X) and not (unseen(small.model.design) and a.coefs == b.coefs):
         raise FitError(
             "REML likelihoods depend on the units and coding of the predictors, and these differ. "
             "Use the same columns, or refit both with method='ml'."

@@ -31,6 +31,9 @@ TOLERANCE = 1e-8
 STEPS = 25
 #: Smallest eigenvalue of the scaled cross-products that counts as identified.
 SINGULAR = 1e-10
+#: A share of a sum of squares that is rounding error only; of cross-products kept in double
+#: precision the error is that of the products, not of the columns.
+_ROUNDED, _ROUNDED_PRODUCTS = 1e-20, 1e-14
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,9 @@ def fit_groups(
     rows: Rows,
     family: Family,
     coefs: tuple[str, ...],
-    constant: bool = True,
+    *,
+    ones: Floats | None = None,
+    n_rows: Indices | None = None,
 ) -> OwnFit:
     """Return the regression of each group on its own rows.
 
@@ -116,19 +121,22 @@ def fit_groups(
     family : Family
     coefs : tuple of str, length q
         Names of the columns, for the reasons; a column named ``Intercept`` is constant 1.
-    constant : bool
-        False where it is not, as in rows that stand for others.
+    ones : ndarray (n,), optional
+        What a column of ones is in these rows, where they stand for others.
+    n_rows : ndarray of int (J,), optional
+        How many rows each group has, where these stand for others.
 
     Returns
     -------
     OwnFit
     """
-    count = np.bincount(index, minlength=levels)
+    count = np.bincount(index, minlength=levels) if n_rows is None else n_rows
     reason = np.full(levels, "", dtype=object)
     _few_rows(reason, count, len(coefs))
-    intercept = coefs.index("Intercept") if constant and "Intercept" in coefs else None
-    solve = _group_solver(z, index, levels, intercept)
-    _not_identified(reason, z, solve(rows.precision, np.zeros(len(z)))[2], index, coefs, intercept)
+    intercept = coefs.index("Intercept") if "Intercept" in coefs else None
+    solve = _group_solver(z, index, levels, intercept, ones)
+    first = solve(rows.precision, np.zeros(len(z)))
+    _not_identified(reason, first, coefs, intercept)
     if not known_family(family):
         reason[reason == ""] = f"no own estimate is computed for the {family.name} family"
     estimate, covariance, settled = _scoring(z, index, levels, rows, family, solve)
@@ -151,42 +159,50 @@ def fit_all(X: Floats, rows: Rows, family: Family) -> Floats:
     if X.shape[1] == 0 or not known_family(family):
         return np.full(X.shape[1], np.nan)
 
-    def solve(weight: Floats, target: Floats) -> tuple[Floats, Floats, Floats]:
+    def solve(weight: Floats, target: Floats) -> _Solved:
         root = np.sqrt(weight)
         scale = np.maximum(np.sqrt(np.mean(X**2, axis=0)), np.finfo(float).tiny)
         found = np.linalg.lstsq(X / scale * root[:, None], target * root)[0] / scale
-        return found[None], np.empty((1, 0, 0)), np.ones(1)
+        return found[None], np.empty((1, 0, 0)), np.ones(1), np.ones((1, X.shape[1]), dtype=bool)
 
     everyone = np.zeros(len(X), dtype=np.intp)
     estimate, _, settled = _scoring(X, everyone, 1, rows, family, solve)
     return estimate[0] if settled[0] else np.full(X.shape[1], np.nan)
 
 
-_Solver = Callable[[Floats, Floats], tuple[Floats, Floats, Floats]]
+# Estimates, covariances, smallest eigenvalues, and which columns vary.
+_Solved = tuple[Floats, Floats, Floats, npt.NDArray[np.bool_]]
+_Solver = Callable[[Floats, Floats], _Solved]
 
 
-def _group_solver(z: Floats, index: Indices, levels: int, intercept: int | None) -> _Solver:
-    """Return a function from weights and targets (n,) to estimates, covariances, eigenvalues."""
+def _group_solver(
+    z: Floats, index: Indices, levels: int, intercept: int | None, ones: Floats | None
+) -> _Solver:
+    """Return a function from weights and targets (n,) to what solves the groups' equations."""
     q = z.shape[1]
+    constant = np.ones(len(z)) if ones is None else ones
+    # products of rows that stand for others have been rounded before
+    small = _ROUNDED if ones is None else _ROUNDED_PRODUCTS
     slopes = [k for k in range(q) if k != intercept]
 
     def sums(values: Floats) -> Floats:
         return np.bincount(index, values, minlength=levels)
 
-    def solve(weight: Floats, target: Floats) -> tuple[Floats, Floats, Floats]:
-        total = sums(weight)
+    def solve(weight: Floats, target: Floats) -> _Solved:
+        total = sums(weight * constant**2)
         centred, at = z, np.zeros((levels, q))
         if intercept is not None:
             with np.errstate(divide="ignore", invalid="ignore"):
                 for k in slopes:
-                    at[:, k] = np.nan_to_num(sums(weight * z[:, k]) / total)
-            centred = z - at[index]
+                    at[:, k] = np.nan_to_num(sums(weight * constant * z[:, k]) / total)
+            centred = z - at[index] * constant[:, None]
         gram = np.empty((levels, q, q))
         for i in range(q):
             for j in range(i + 1):
                 gram[:, i, j] = gram[:, j, i] = sums(weight * centred[:, i] * centred[:, j])
         right = np.stack([sums(weight * target * centred[:, k]) for k in range(q)], axis=1)
-        estimate, covariance, smallest = _solve_scaled(gram, right, _floor(z, weight, sums))
+        floor = small * np.stack([sums(weight * z[:, k] ** 2) for k in range(q)], axis=1)
+        estimate, covariance, smallest, usable = _solve_scaled(gram, right, floor)
         # From centred to raw columns: only the intercept's row of T differs from the identity.
         back = np.tile(np.eye(q), (levels, 1, 1))
         if intercept is not None:
@@ -195,18 +211,17 @@ def _group_solver(z: Floats, index: Indices, levels: int, intercept: int | None)
             np.einsum("jab,jb->ja", back, estimate),
             np.einsum("jab,jbc,jdc->jad", back, covariance, back),
             smallest,
+            usable,
         )
 
     return solve
 
 
-def _floor(z: Floats, weight: Floats, sums: Callable[[Floats], Floats]) -> Floats:
-    """Return, by group and column, a sum of squares that is rounding error only, (J, q)."""
-    return 1e-20 * np.stack([sums(weight * z[:, k] ** 2) for k in range(z.shape[1])], axis=1)
+def _solve_scaled(gram: Floats, right: Floats, floor: Floats) -> _Solved:
+    """Return solutions, inverses and smallest eigenvalues of matrices scaled to unit diagonal.
 
-
-def _solve_scaled(gram: Floats, right: Floats, floor: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return solutions, inverses and smallest eigenvalues of matrices scaled to unit diagonal."""
+    And which sums of squares (J, q) are more than ``floor``, which is rounding error.
+    """
     diagonal = np.einsum("jkk->jk", gram)
     usable = diagonal > floor
     scale = np.sqrt(np.where(usable, diagonal, 1.0))
@@ -219,7 +234,7 @@ def _solve_scaled(gram: Floats, right: Floats, floor: Floats) -> tuple[Floats, F
     inverse = np.einsum("jak,jk,jbk->jab", vectors, 1 / safe, vectors)
     inverse /= scale[:, :, None] * scale[:, None, :]
     with np.errstate(invalid="ignore"):
-        return np.einsum("jab,jb->ja", inverse, right), inverse, smallest
+        return np.einsum("jab,jb->ja", inverse, right), inverse, smallest, usable
 
 
 def _scoring(
@@ -228,7 +243,7 @@ def _scoring(
     """Return estimates, covariances and whether each group's Fisher scoring settled."""
     everyone = np.ones(levels, dtype=bool)
     if family.name == "gaussian" and family.link == "identity":
-        estimate, covariance, _ = solve(rows.precision, rows.y - rows.offset)
+        estimate, covariance, *_ = solve(rows.precision, rows.y - rows.offset)
         return estimate, covariance, everyone
     if not known_family(family):
         q = z.shape[1]
@@ -240,7 +255,7 @@ def _scoring(
         score, weight = score_and_information(eta, rows, family)
         with np.errstate(divide="ignore", invalid="ignore"):
             target = np.nan_to_num(eta - rows.offset + score / weight)
-        estimate, covariance, _ = solve(weight, target)
+        estimate, covariance, *_ = solve(weight, target)
         new = np.clip(rows.offset + np.einsum("nq,nq->n", z, estimate[index]), -200, 200)
         moved = np.zeros(levels)
         np.maximum.at(moved, index, np.nan_to_num(np.abs(new - eta), nan=np.inf))
@@ -253,29 +268,20 @@ def _scoring(
 
 def _few_rows(reason: npt.NDArray[np.object_], count: Indices, q: int) -> None:
     """Write the reason of groups with fewer rows than effects."""
-    for j in np.flatnonzero(count < q):
-        plural = "s" if count[j] != 1 else ""
-        reason[j] = f"{count[j]} row{plural} for {q} effects"
+    for few in range(q):
+        reason[count == few] = f"{few} row{'s' * (few != 1)} for {q} effects"
 
 
 def _not_identified(
     reason: npt.NDArray[np.object_],
-    z: Floats,
-    smallest: Floats,
-    index: Indices,
+    solved: _Solved,
     coefs: tuple[str, ...],
     intercept: int | None,
 ) -> None:
     """Write the reason of groups whose rows cannot tell the effects apart."""
+    _, _, smallest, usable = solved
     for j in np.flatnonzero((reason == "") & (smallest < SINGULAR)):
-        mine = z[index == j]
-        still = [
-            c
-            for k, c in enumerate(coefs)
-            if k != intercept
-            and np.ptp(mine[:, k]) == 0
-            and (intercept is not None or not mine[0, k])
-        ]
+        still = [c for k, c in enumerate(coefs) if k != intercept and not usable[j, k]]
         what = f"{', '.join(still)} the same in all its rows" if still else "effects collinear"
         reason[j] = what if still else f"{what} in its rows"
 

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hiermodels.answers.own import fit_groups
+from hiermodels.answers.product_rows import plain_rows
 from hiermodels.answers.scoring import Rows
 from hiermodels.errors import FitError
 from hiermodels.fitting.draws import check_prob
@@ -16,7 +17,7 @@ from hiermodels.fitting.estimation import mle
 from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.model import Model
 from hiermodels.spec.design import Design, Group
-from hiermodels.spec.rowless import need_rows
+from hiermodels.spec.whole import Whole
 
 Floats = npt.NDArray[np.float64]
 
@@ -30,7 +31,7 @@ def no_pooling(model: Model | Fit | Estimate, group: str | None = None) -> pd.Da
         Gaussian. What lies outside the group's effects is held at its estimates: at those by REML,
         unless an estimate is given.
     group : str, optional
-        One grouping factor; all by default.
+        One grouping factor; all by default, those by ``mm()`` apart, whose levels share rows.
 
     Returns
     -------
@@ -44,7 +45,7 @@ def no_pooling(model: Model | Fit | Estimate, group: str | None = None) -> pd.Da
     Raises
     ------
     FitError
-        The model has no such grouping, or is not Gaussian.
+        The model has no such grouping, or is not Gaussian; or rows belong to several of its levels.
 
     See Also
     --------
@@ -62,14 +63,20 @@ def no_pooling(model: Model | Fit | Estimate, group: str | None = None) -> pd.Da
     """
     model, estimate = _parts(model, "no_pooling")
     design = model.design
-    need_rows(design, "no_pooling()", "hm.pooling(fit) has each group's own estimates.")
     if not design.groups:
         raise FitError(f"the model {model.formula} has no groups; see complete_pooling().")
     known = [g.name for g in design.groups]
     if group is not None and group not in known:
         raise FitError(f"got group {group!r}; the model's groups are {', '.join(known)}")
+    chosen = [g for g in plain_rows(design).groups if group in (None, g.name)]
+    shared = [g.name for g in chosen if design.terms[g.terms[0]].members is not None]
+    if len(shared) == len(chosen):
+        raise FitError(
+            f"the levels of {shared[0]!r} share rows (mm()), so no level has a regression on rows "
+            "of its own; use fit.ranef() and fit.varcorr()"
+        )
     estimate = mle(model) if estimate is None else estimate
-    chosen = [g for g in design.groups if group in (None, g.name)]
+    chosen = [g for g in chosen if g.name not in shared]
     return pd.concat([_groups(estimate, g) for g in chosen], ignore_index=True)
 
 
@@ -91,13 +98,16 @@ def _parts(model: Model | Fit | Estimate, function: str) -> tuple[Model, Estimat
 
 
 def _groups(estimate: Estimate, group: Group) -> pd.DataFrame:
-    design = estimate.model.design
+    design = plain_rows(estimate.model.design)
     z = np.concatenate([design.terms[k].z for k in group.terms], axis=1)
-    rest = _rest(estimate, group, z)
+    rest = _rest(estimate, design, group, z)
     precision = _precision(design)
-    rows = Rows(design.y, rest, np.ones(design.n), precision, {})
+    rows = Rows(design.y, rest, np.ones(len(design.y)), precision, {})
     count = len(group.levels)
-    own = fit_groups(z, group.index, count, rows, estimate.model.family, tuple(group.coefs))
+    own = fit_groups(
+        z, group.index, count, rows, estimate.model.family, tuple(group.coefs),
+        ones=design.whole.ones if isinstance(design.whole, Whole) else None, n_rows=group.n_rows,
+    )  # fmt: skip
     left = design.y - rest - np.einsum("nq,nq->n", z, np.nan_to_num(own.estimate)[group.index])
     sums = np.bincount(group.index, precision * left**2, minlength=count)
     room = group.n_rows - len(group.coefs)
@@ -121,9 +131,8 @@ def _groups(estimate: Estimate, group: Group) -> pd.DataFrame:
     )
 
 
-def _rest(estimate: Estimate, group: Group, z: Floats) -> Floats:
+def _rest(estimate: Estimate, design: Design, group: Group, z: Floats) -> Floats:
     """Return everything in the linear predictor that the group's regression does not estimate."""
-    design = estimate.model.design
     mode = estimate.modes[[g.name for g in design.groups].index(group.name)]
     total = estimate.fitted_values - np.einsum("nq,nq->n", z, mode.mean[group.index])
     inside = [k for k, c in enumerate(design.coefs) if c in group.coefs]
@@ -132,7 +141,7 @@ def _rest(estimate: Estimate, group: Group, z: Floats) -> Floats:
 
 def _precision(design: Design) -> Floats:
     """Return each row's known relative precision."""
-    out = np.ones(design.n)
+    out = np.ones(len(design.y))
     if design.precision is not None:
         out = out * design.precision
     if design.se is not None:
@@ -142,7 +151,7 @@ def _precision(design: Design) -> Floats:
 
 def _errors_known(design: Design) -> bool:
     """Whether standard errors take the place of a residual sd."""
-    return design.se is not None and not design.se_with_sigma
+    return "se" in design.formula.additions and not design.se_with_sigma
 
 
 def complete_pooling(model: Model | Fit | Estimate, prob: float = 0.95) -> pd.DataFrame:
@@ -182,8 +191,7 @@ def complete_pooling(model: Model | Fit | Estimate, prob: float = 0.95) -> pd.Da
     Days            10.47  1.24
     """
     z = NormalDist().inv_cdf((1.0 + check_prob(prob)) / 2.0)
-    design = _parts(model, "complete_pooling")[0].design
-    need_rows(design, "complete_pooling()", "hm.pooling(fit) has one regression for all.")
+    design = plain_rows(_parts(model, "complete_pooling")[0].design)
     root = np.sqrt(_precision(design))
     Q, R = np.linalg.qr(design.X_centred * root[:, None])
     target = root * (design.y - design.offset)

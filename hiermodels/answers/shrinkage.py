@@ -32,6 +32,8 @@ from hiermodels.engines.responses import parameter_names
 from hiermodels.errors import FitError
 from hiermodels.spec.design import Group
 from hiermodels.spec.predictors import add_effects
+from hiermodels.spec.shown import Brief
+from hiermodels.spec.whole import Whole
 
 Floats = npt.NDArray[np.float64]
 
@@ -118,9 +120,10 @@ def own_estimates(fit: Fitted, group: Group) -> OwnFit:
     z = group_columns(design, group)
     coefs = tuple(group.coefs)
     index, levels = np.asarray(group.index), len(group.levels)
-    # rows that stand for others have no constant column
-    constant = getattr(design, "whole", None) is None
-    return fit_groups(z, index, levels, rows, family, coefs, constant)
+    ones = design.whole.ones if isinstance(design.whole, Whole) else None
+    return fit_groups(
+        z, index, levels, rows, family, coefs, ones=ones, n_rows=np.asarray(group.n_rows)
+    )
 
 
 def complete_estimates(fit: Fitted) -> dict[str, float]:
@@ -244,8 +247,8 @@ def choose(levels: Sequence[str], n: int, effects: npt.ArrayLike | None = None) 
     return tuple(str(levels[int(order[r])]) for r in ranks)
 
 
-@dataclass(frozen=True)
-class CoefficientEllipse:
+@dataclass(frozen=True, repr=False)
+class CoefficientEllipse(Brief):
     """Where two coefficients lie: those of all groups in the population, or of one group.
 
     Attributes

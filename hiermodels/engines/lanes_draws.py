@@ -51,7 +51,7 @@ from hiermodels.engines.lanes_layout import (
     OWNER,
     RUNS,
 )
-from hiermodels.engines.marginal_draws import draw_corner
+from hiermodels.engines.marginal_draws import draw_corner, update_targets
 from hiermodels.engines.marginal_kernels import (
     AT_ARROW,
     AT_PHI,
@@ -123,11 +123,11 @@ def write_levels(q: int, scaled: Any, levels: Any, first: int, out: Any, at: int
 @loop
 def update(
     lam: Any, own: int, q: int, omega: Any, count: float, work: Any, mean: Any, within: Any,
-    between: Any,
+    between: Any, beside: Any, now: Any, first: int, cross: Any,
 ) -> None:  # fmt: skip
     """Update a block's moments by one draw of the scales; see `marginal_draws.add_moments`.
 
-    `work` has q + 2 q^2 rows; `omega` is overwritten.
+    `work` has q + 2 q^2 rows; `cross` q^2, or none. `first` is the effects' first row of `beside`.
     """
     wide, lanes = omega.shape[0] // q, omega.shape[1]
     share, part = (count - 1.0) / count, 1.0 / count
@@ -154,12 +154,25 @@ def update(
                 between[row, j] += share * work[x, j] * work[y, j]
             for d in range(q):
                 add_scaled(within, row, work, q + q * q + x * q + d, lam[own + y * q + d])
+    if cross.shape[0] == 0:
+        return
+    p = beside.shape[1]
+    for k in range(q):
+        for c in range(q):
+            last = c * wide + wide - 1
+            put_scaled(work, q + c, omega, last, now[first + k, 1])
+            for d in range(p):
+                add_scaled(work, q + c, omega, last - p + d, beside[first + k, d])
+        for x in range(q):
+            add_scaled(cross, x * q + k, work, x, share * now[first + k, 0])
+            for c in range(q):
+                add_scaled(cross, x * q + k, work, q + c, lam[own + x * q + c])
 
 
 @strict
 def chain_draws(
     f: Any, i: Any, a: int, lam: Any, s: Any, rng: Any, levels: Any, places: Any, out: Any,
-    count: float, mean: Any, within: Any, between: Any,
+    count: float, mean: Any, within: Any, between: Any, beside: Any, now: Any, cross: Any,
 ) -> None:  # fmt: skip
     """Write a draw of the chain's effects, and update their moments, outer groupings first."""
     lanes, work = i[a + LANES], i[a + WORK]
@@ -197,25 +210,29 @@ def chain_draws(
                     kept = block_of(s, i[r + OMEGA] + k * wide**2 * lanes, wide**2, lanes)
                     keep_moments(omega, q, s, origin, above, top, kept)
                 at, square = places[g, 5] + k * q * lanes, places[g, 6] + k * q * q * lanes
+                more = q * q if cross.shape[0] > 0 else 0
                 update(
                     lam, own, q, omega, count, small, block_of(mean, at, q, lanes),
                     block_of(within, square, q * q, lanes), block_of(between, square, q * q, lanes),
+                    beside, now, places[g, 7], block_of(cross, square * min(more, 1), more, lanes),
                 )  # fmt: skip
 
 
 @strict
 def corner_draws(
     i: Any, a: int, lam: Any, s: Any, places: Any, out: Any, count: float, mean: Any, within: Any,
-    between: Any,
+    between: Any, beside: Any, now: Any, cross: Any,
 ) -> None:  # fmt: skip
     """Write the draw of crossed groupings' effects, and update their moments."""
-    n, work = i[a + CROSSED] + i[a + P] + 1, i[a + WORK]
+    p, work = i[a + P], i[a + WORK]
+    n = i[a + CROSSED] + p + 1
     for g in range(places.shape[0]):
         column, q = places[g, 2], places[g, 3]
         if column < 0:
             continue
         own = i[i[a + AT_GROUPS] + GROUP * g + GROUP_AT]
-        small = block_of(s, work + q * (q + 1), q + 2 * q * q, 1)
+        wide, more = q + p + 1, q * q if cross.shape[0] > 0 else 0
+        small = block_of(s, work + q * wide, q + 2 * q * q, 1)
         for level in range(places[g, 1]):
             first = column + level * q
             if out.shape[0] > 0:
@@ -224,16 +241,18 @@ def corner_draws(
                     out[places[g, 4] + level * q + x] = small[x, 0]
             if mean.shape[0] == 0:
                 continue
-            block = block_of(s, work, q * (q + 1), 1)
+            block = block_of(s, work, q * wide, 1)
             for b in range(q):
                 line = i[a + INVERSE] + (first + b) * n
                 for c in range(q):
-                    block[b * (q + 1) + c, 0] = s[line + first + c]
-                block[b * (q + 1) + q, 0] = s[line + n - 1]
+                    block[b * wide + c, 0] = s[line + first + c]
+                for c in range(p + 1):
+                    block[b * wide + q + c, 0] = s[line + n - 1 - p + c]
             at, square = places[g, 5] + level * q, places[g, 6] + level * q * q
             update(
                 lam, own, q, block, count, small, block_of(mean, at, q, 1),
                 block_of(within, square, q * q, 1), block_of(between, square, q * q, 1),
+                beside, now, places[g, 7], block_of(cross, square * min(more, 1), more, 1),
             )  # fmt: skip
 
 
@@ -242,13 +261,15 @@ def _many(source: int, structured: bool) -> Any:
 
     def many(
         f: Any, draws: Any, rng: Any, levels: Any, places: Any, coefficients: Any, effects: Any,
-        mean: Any, within: Any, between: Any,
+        mean: Any, within: Any, between: Any, beside: Any, known: Any, cross: Any, target: Any,
     ) -> int:  # fmt: skip
         """Write for each draw of x coefficients (n, p) and effects (n, size or 0), and moments.
 
+        `beside`, `known`, `cross` and `target` as in `marginal_draws`.
+
         `levels` has the level of each place of a block, or -1; `places` by grouping where those
-        begin, its levels, first column in the corner, effects, and where its effects, means and
-        covariances begin. Moments of the chain's groupings are by block.
+        begin, its levels, first column in the corner, effects, and where its effects, means,
+        covariances and rows of `beside` begin. Moments of the chain's groupings are by block.
 
         Returns the number of draws that could not be factored, which are written as nan.
         """
@@ -260,6 +281,7 @@ def _many(source: int, structured: bool) -> Any:
         # a crossed grouping's moments need the working memory of one lane
         s = np.zeros(i[a + SCRATCH] + 4 * i[a + LAMBDAS] + 64)
         failed, p, start = 0, i[a + P], i[a + START] + i[a + CROSSED]
+        now = np.zeros(target.shape)
         n = i[a + CROSSED] + p + 1
         for k in range(draws.shape[0]):
             x = draws[k]
@@ -278,13 +300,17 @@ def _many(source: int, structured: bool) -> Any:
             draw_corner(i, a, s, rng)
             for c in range(p):
                 coefficients[k, c] = s[start + c]
+            count = float(k + 1 - failed)
             if mean.shape[0] > 0:
                 second_moments(s, i[a + CORNER], i[a + INVERSE], n)
-            count = float(k + 1 - failed)
-            corner_draws(i, a, lam, s, places, effects[k], count, mean, within, between)
-            chain_draws(
-                f, i, a, lam, s, rng, levels, places, effects[k], count, mean, within, between
+                update_targets(i, a, s, beside, known[k], count, target, now)
+            corner_draws(
+                i, a, lam, s, places, effects[k], count, mean, within, between, beside, now, cross
             )
+            chain_draws(
+                f, i, a, lam, s, rng, levels, places, effects[k], count, mean, within, between,
+                beside, now, cross,
+            )  # fmt: skip
         return failed
 
     return many

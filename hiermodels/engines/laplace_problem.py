@@ -21,6 +21,7 @@ from hiermodels.spec.families import Family
 from hiermodels.spec.gram import design_groupings
 from hiermodels.spec.gram_parts import Grouping
 from hiermodels.spec.priors import ResolvedPriors
+from hiermodels.spec.shown import Brief
 
 Array = NDArray[np.float64]
 # The logarithm of a shape or sigma beyond this is at the edge of what the likelihood can tell.
@@ -30,8 +31,8 @@ _START_SD: Final = 10.0
 _STEPS: Final = 100
 
 
-@dataclass(frozen=True, eq=False)
-class LaplaceProblem:
+@dataclass(frozen=True, eq=False, repr=False)
+class LaplaceProblem(Brief):
     """A generalised model as its approximate likelihood is maximised.
 
     Attributes

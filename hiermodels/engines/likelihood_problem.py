@@ -19,6 +19,7 @@ from hiermodels.errors import EngineError
 from hiermodels.spec.design import Design
 from hiermodels.spec.gram import Gram, build_gram, compress, design_groupings, subpopulations
 from hiermodels.spec.priors import ResolvedPriors
+from hiermodels.spec.shown import Brief
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -29,8 +30,8 @@ _EXACT: Final = 1e-13
 _TINY: Final = 1e-300
 
 
-@dataclass(frozen=True, eq=False)
-class Block:
+@dataclass(frozen=True, eq=False, repr=False)
+class Block(Brief):
     """Where one bar's relative factor stands.
 
     Attributes
@@ -82,8 +83,8 @@ class Block:
         return theta / self.scale[:, None]
 
 
-@dataclass(frozen=True, eq=False)
-class Arrow:
+@dataclass(frozen=True, eq=False, repr=False)
+class Arrow(Brief):
     """Cross-products in a buffer.
 
     Attributes
@@ -98,8 +99,8 @@ class Arrow:
     head: int
 
 
-@dataclass(frozen=True, eq=False)
-class Estimation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Estimation(Brief):
     """A Gaussian model as its likelihood is maximised.
 
     Attributes

@@ -33,10 +33,11 @@ from hiermodels.spec.gram import (
     subpopulations,
 )
 from hiermodels.spec.priors import ResolvedPriors
+from hiermodels.spec.shown import Brief
 
 
-@dataclass(frozen=True, eq=False)
-class MarginalBar:
+@dataclass(frozen=True, eq=False, repr=False)
+class MarginalBar(Brief):
     """One bar: the priors of its scale, and where its columns stand.
 
     Parameters
@@ -101,8 +102,8 @@ class MarginalSlices:
         return int(self.phi.stop)
 
 
-@dataclass(frozen=True, eq=False)
-class MarginalProblem:
+@dataclass(frozen=True, eq=False, repr=False)
+class MarginalProblem(Brief):
     """A Gaussian model in marginal form, everything resolved to numbers.
 
     Parameters

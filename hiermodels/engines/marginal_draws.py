@@ -158,21 +158,72 @@ def draw_effects(
 
 
 @strict
-def add_moments(
-    i: Any, grouping: int, level: int, s: Any, omega: int, step: int, last: int, factors: Any,
-    at_bars: Any, at_squares: Any, count: float, mean: Any, within: Any, between: Any,
-) -> None:  # fmt: skip
-    """Update a level's moments by one draw of the scales, given Omega at omega, column y at last.
+def update_targets(
+    i: Any, a: int, s: Any, beside: Any, known: Any, count: float, target: Any, now: Any
+) -> None:
+    """Update the moments of combinations of coefficients, `beside @` them plus `known`, by a draw.
 
-    `mean` is the running mean of conditional means, `between` their sum of squares about it
-    (Welford), `within` the sum of conditional covariances.
+    By row `target` has the running mean of conditional means, and the sum of squares about it plus
+    that of conditional variances; `now` this draw's deviation from the old mean, and what its mean
+    is without `known`.
     """
-    large = i[LARGEST]
+    p = i[a + P]
+    n, first = i[a + CROSSED] + p + 1, i[a + INVERSE] + i[a + CROSSED] * (i[a + CROSSED] + p + 1)
+    for k in range(beside.shape[0]):
+        mean, variance = 0.0, 0.0
+        for c in range(p):
+            line = first + c * n
+            mean -= beside[k, c] * s[line + n - 1]
+            for d in range(p):
+                value = s[line + n - 1 - p + d] - s[line + n - 1] * s[first + d * n + n - 1]
+                variance += beside[k, c] * value * beside[k, d]
+        now[k, 0], now[k, 1] = mean + known[k] - target[k, 0], mean
+        target[k, 0] += now[k, 0] / count
+        target[k, 1] += variance + now[k, 0] ** 2 * (count - 1.0) / count
+
+
+@strict
+def add_cross(
+    s: Any, omega: int, step: int, q: int, p: int, factors: Any, factor: int, beside: Any, now: Any,
+    row: int, count: float, cross: Any, square: int,
+) -> None:  # fmt: skip
+    """Update a level's covariances of effects with the coefficients at rows from `row` on.
+
+    `omega` has a bar's own rows, each with p coefficients, column y and the deviation of the mean
+    at its end.
+    """
+    last = step - 2
+    for k in range(q):
+        for x in range(q):
+            total = s[omega + x * step + last + 1] * now[row + k, 0] * (count - 1.0) / count
+            for c in range(x + 1):
+                line = omega + c * step
+                own = s[line + last] * now[row + k, 1]
+                for d in range(p):
+                    own += s[line + last - p + d] * beside[row + k, d]
+                total += factors[factor + x * q + c] * own
+            cross[square + x * q + k] += total
+
+
+@strict
+def add_moments(
+    i: Any, grouping: int, level: int, s: Any, omega: int, step: int, factors: Any,
+    at_bars: Any, at_squares: Any, count: float, mean: Any, within: Any, between: Any, p: int,
+    beside: Any, now: Any, cross: Any,
+) -> None:  # fmt: skip
+    """Update a level's moments by one draw of the scales, given its rows of Omega at omega.
+
+    A row has the level's own columns, p coefficients, column y, and a place that is free. `mean` is
+    the running mean of conditional means, `between` their sum of squares about it (Welford),
+    `within` the sum of conditional covariances; `cross` sums both of effects with coefficients.
+    """
+    large, last, row = i[LARGEST], step - 2, 0
     for k in range(i[BARS]):
         r = i[AT_BARS] + k * BAR
+        q, first = i[r + SIZE], i[r + FIRST]
+        row += q
         if i[r + BAR_OWNER] != grouping:
             continue
-        q, first = i[r + SIZE], i[r + FIRST]
         factor, at, square = k * large, at_bars[k] + level * q, at_squares[k] + level * q * q
         for x in range(q):
             own = 0.0
@@ -194,30 +245,40 @@ def add_moments(
                 within[square + x * q + y] += total
         for x in range(q):
             mean[at + x] += s[omega + (first + x) * step + last + 1] / count
+        if cross.shape[0] > 0:
+            add_cross(
+                s, omega + first * step, step, q, p, factors, factor, beside, now, row - q, count,
+                cross, square,
+            )  # fmt: skip
 
 
 @strict
 def update_moments(
     f: Any, i: Any, a: int, s: Any, where: Any, factors: Any, at_bars: Any, at_squares: Any,
-    levels: Any, places: Any, count: float, mean: Any, within: Any, between: Any,
+    levels: Any, places: Any, count: float, mean: Any, within: Any, between: Any, beside: Any,
+    known: Any, cross: Any, target: Any, now: Any,
 ) -> None:  # fmt: skip
     """Update the moments of every group effect by one draw of the scales."""
-    n = i[a + CROSSED] + i[a + P] + 1
+    p = i[a + P]
+    n = i[a + CROSSED] + p + 1
     second_moments(s, i[a + CORNER], i[a + INVERSE], n)
+    update_targets(i, a, s, beside, known, count, target, now)
     copy = i[a + WORK]
     for g in range(places.shape[0]):
         _first, number, column, q = places[g]
         if column < 0:
             continue
+        step = q + p + 2
         for level in range(number):
             omega = i[a + INVERSE] + (column + level * q) * n
             for x in range(q):
                 for y in range(q):
-                    s[copy + x * (q + 2) + y] = s[omega + x * n + column + level * q + y]
-                s[copy + x * (q + 2) + q] = s[omega + x * n + n - 1]
+                    s[copy + x * step + y] = s[omega + x * n + column + level * q + y]
+                for c in range(p + 1):
+                    s[copy + x * step + q + c] = s[omega + x * n + n - 1 - p + c]
             add_moments(
-                i, g, level, s, copy, q + 2, q, factors, at_bars, at_squares, count, mean, within,
-                between,
+                i, g, level, s, copy, step, factors, at_bars, at_squares, count, mean, within,
+                between, p, beside, now, cross,
             )  # fmt: skip
     if i[a + H] == 0:
         return
@@ -227,15 +288,17 @@ def update_moments(
             r = i[a + AT_LEVELS] + h * LEVEL
             g, q = i[r + OWNER], i[r + NODE_SIZE]
             rest = i[r + LATER] + i[i[r + AT_COLUMNS] + node] + i[a + P] + 1
-            psi = copy + q * (q + 2)
-            node_moments(f, i, a, h, node, s, where, psi, copy + 6 * q * (q + rest))
+            step, wide = q + p + 2, q + rest
+            psi = copy + q * step
+            node_moments(f, i, a, h, node, s, where, psi, copy + 6 * q * wide)
             for x in range(q):
                 for y in range(q):
-                    s[copy + x * (q + 2) + y] = s[psi + x * (q + rest) + y]
-                s[copy + x * (q + 2) + q] = s[psi + x * (q + rest) + q + rest - 1]
+                    s[copy + x * step + y] = s[psi + x * wide + y]
+                for c in range(p + 1):
+                    s[copy + x * step + q + c] = s[psi + x * wide + wide - 1 - p + c]
             add_moments(
-                i, g, levels[places[g, 0] + node], s, copy, q + 2, q, factors, at_bars, at_squares,
-                count, mean, within, between,
+                i, g, levels[places[g, 0] + node], s, copy, step, factors, at_bars, at_squares,
+                count, mean, within, between, p, beside, now, cross,
             )  # fmt: skip
 
 
@@ -244,9 +307,13 @@ def _many(source: int, structured: bool) -> Any:
 
     def many(
         f: Any, draws: Any, rng: Any, at_bars: Any, at_squares: Any, levels: Any, places: Any,
-        coefficients: Any, effects: Any, mean: Any, within: Any, between: Any,
+        coefficients: Any, effects: Any, mean: Any, within: Any, between: Any, beside: Any,
+        known: Any, cross: Any, target: Any,
     ) -> int:  # fmt: skip
         """Write for each draw of x coefficients (n, p) and effects (n, size or 0), and moments.
+
+        Where `cross` has room, effects' covariances with combinations of coefficients too, one for
+        each effect: `beside` (effects, p) times the coefficients plus `known` (n, effects).
 
         Returns the number of draws that could not be factored, which are written as nan.
         """
@@ -258,7 +325,7 @@ def _many(source: int, structured: bool) -> Any:
         w, dw, log_residual = np.zeros(m), np.zeros((n_phi, m)), np.zeros(1 + n_phi)
         wide = i[a + SCRATCH] + 64 * i[LARGEST] + i[a + RAW_OTHERS]
         s, where = np.zeros(wide), np.empty(i[a + REST] + 1, np.int64)
-        scratch = np.zeros(at_bars[-1])
+        scratch, now = np.zeros(at_bars[-1]), np.zeros(target.shape)
         failed, p, start = 0, i[a + P], i[a + START] + i[a + CROSSED]
         for k in range(draws.shape[0]):
             x = draws[k]
@@ -287,7 +354,7 @@ def _many(source: int, structured: bool) -> Any:
                 count = float(k + 1 - failed)
                 update_moments(
                     f, i, a, s, where, factors, at_bars, at_squares, levels, places, count, mean,
-                    within, between,
+                    within, between, beside, known[k], cross, target, now,
                 )  # fmt: skip
         return failed
 

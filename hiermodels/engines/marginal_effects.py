@@ -9,6 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiermodels.engines.conditional import Coordinates, _correlation_factor
+from hiermodels.engines.effect_moments import (
+    EffectMoments,
+    Sums,
+    add_sums,
+    find_moments,
+    own_levels,
+    split_parts,
+)
 from hiermodels.engines.lanes_draws import many_lane_draws
 from hiermodels.engines.lanes_layout import Lanes, suits_lanes
 from hiermodels.engines.marginal import MarginalProblem
@@ -16,27 +24,11 @@ from hiermodels.engines.marginal_draws import many_draws
 from hiermodels.engines.marginal_packing import pack_marginal, pack_rows
 from hiermodels.engines.problem import SD_KINDS, Floats
 from hiermodels.engines.row_kernels import refill_kernel
+from hiermodels.engines.total_moments import Added, Targets, drawn_totals, find_targets
 from hiermodels.errors import EngineError
 
 #: Numbers that effects may take which are drawn and not kept.
 _PART: Final = 2_000_000
-
-
-@dataclass(frozen=True, eq=False)
-class EffectMoments:
-    """Means and covariances of the group effects, by bar, without the noise of drawing them.
-
-    Parameters
-    ----------
-    means
-        By bar (J, q), in the priors' coordinates.
-    covariances
-        By bar (J, q, q): the mean of conditional covariances plus the covariance of conditional
-        means, over the draws of scales.
-    """
-
-    means: tuple[Floats, ...]
-    covariances: tuple[Floats, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +63,7 @@ def draw_effects(
     *,
     effects: bool = True,
     moments: bool = True,
+    added: Added | None = None,
     cores: int = 1,
     lanes: bool | None = None,
 ) -> MarginalDraws:
@@ -89,6 +82,10 @@ def draw_effects(
         where coefficients are among them.
     moments
         Whether to compute the group effects' exact means and covariances.
+    added
+        Which coefficients the effects are added to: the variances of these sums are computed
+        besides, where draws of the effects are not kept. They are exact unless coefficients are
+        effects of a bar, which takes drawn ones.
     cores
         Chains that run at a time.
     lanes
@@ -125,38 +122,43 @@ def draw_effects(
     gamma = np.empty((n_chains, n_draws, problem.gram.n_coefs))
     every = np.empty((n_chains, n_draws, at[-1] if effects else 0))
     shrunk = np.empty((n_chains, n_draws, len(problem.shrunk)))
-    mean, within, between = (
-        np.zeros((n_chains, int(size[-1]) if moments else 0))
-        for size in (at_means, at_squares, at_squares)
-    )
+    added = added if moments and not effects else None
+    targets = find_targets(problem, draws, added, side_by_side)
+    sums = Sums(
+        *(np.zeros((n_chains, int(size[-1]) if moments else 0))
+          for size in (at_means, at_squares, at_squares)),
+        np.zeros((n_chains, int(at_squares[-1]) if len(targets.beside) and not apart else 0)),
+        np.zeros((n_chains, len(targets.beside), 2)),
+        np.zeros((n_chains, 2, int(at[-1]) if len(targets.beside) and apart else 0)),
+    )  # fmt: skip
     levels, places = _places(problem, blocks)
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(n_chains)]
     rest: tuple[NDArray[np.int64], ...] = (at, at_squares, levels, places)
     kernel = many_draws(not problem.plain_residual)
     if blocks is not None:
         kernel = many_lane_draws(not problem.plain_residual)
-        starts = np.column_stack([at[:-1], at_means[:-1], at_squares[:-1]])
+        first = np.cumsum([0, *(q for _, q in shapes)])[:-1]
+        starts = np.column_stack([at[:-1], at_means[:-1], at_squares[:-1], first])
         rest = (levels, np.column_stack([places, starts]))
 
     def one(chain: int) -> int:
-        own = np.ascontiguousarray(draws[chain])
-        out = gamma[chain], every[chain], mean[chain], within[chain], between[chain]
+        own, mine = np.ascontiguousarray(draws[chain]), sums.of(chain)
+        out = gamma[chain], every[chain]
+        known = targets.known[chain]
         if problem.rows is not None or apart:
-            more = *out, shrunk[chain]
-            return _in_parts(problem, kernel, buffer, own, streams[chain], rest, more, shapes)
-        return int(kernel(buffer, own, streams[chain], *rest, *out))
+            parts = _Parts(problem, kernel, buffer, rest, shapes, added, targets, known)
+            return _in_parts(parts, own, streams[chain], (*out, shrunk[chain]), mine)
+        return _run(kernel, buffer, own, streams[chain], rest, out, targets.beside, known, mine)
 
     with ThreadPoolExecutor(max(1, min(cores, n_chains))) as pool:
         failed = list(pool.map(one, range(n_chains)))
     counts = n_draws - np.array(failed, dtype=np.float64)
     found = None
     if moments:
-        if blocks is not None:
-            mean, within, between = blocks.by_level(mean, within, between)
-        found = _pool(counts, mean, within, between, shapes)
-    drawn = _split(every, shapes) if effects else ()
-    if side_by_side:
-        drawn, found = _by_bar(problem, drawn, found)
+        found = find_moments(problem, counts, sums, shapes, blocks, added, targets)
+    drawn = split_parts(every, shapes) if effects else ()
+    if side_by_side and effects:
+        drawn = _by_bar(problem, drawn)
     if effects and shrunk.shape[-1]:
         shrunk = drawn[-1][..., 0, :]
     drawn, found = _by_term(problem, drawn, found)
@@ -173,71 +175,94 @@ def _without_coefficients(
     coef = found.coef.copy()
     coef[..., problem.shrunk] = shrunk
     if moments is not None:
-        moments = EffectMoments(moments.means[:-1], moments.covariances[:-1])
+        moments = EffectMoments(moments.means[:-1], moments.covariances[:-1], moments.totals[:-1])
     bars = replace(found, sds=found.sds[:-1], chols=found.chols[:-1], effects=found.effects[:-1])
     return replace(bars, coef=coef), moments
 
 
-def _in_parts(
-    problem: MarginalProblem, kernel: Any, inner: Floats, draws: Floats, rng: np.random.Generator,
-    rest: tuple[NDArray[np.int64], ...], out: tuple[Floats, ...], shapes: list[tuple[int, int]],
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """What all parts of a chain's draws share."""
+
+    problem: MarginalProblem
+    kernel: Any
+    inner: Floats
+    rest: tuple[NDArray[np.int64], ...]
+    shapes: list[tuple[int, int]]
+    added: Added | None
+    targets: Targets
+    known: Floats
+
+
+def _run(
+    kernel: Any, buffer: Floats, draws: Floats, rng: np.random.Generator,
+    rest: tuple[NDArray[np.int64], ...], out: tuple[Floats, ...], beside: Floats, known: Floats,
+    sums: Sums,
 ) -> int:  # fmt: skip
+    """Return how many draws could not be factored, after the kernel has run over all."""
+    # without room for covariances there is nothing that effects are added to
+    many = len(beside) if sums.cross.size else 0
+    return int(
+        kernel(
+            buffer, draws, rng, *rest, *out, sums.mean, sums.within, sums.between, beside[:many],
+            known[:, :many], sums.cross, sums.target[:many],
+        )
+    )  # fmt: skip
+
+
+def _in_parts(
+    own: _Parts, draws: Floats, rng: np.random.Generator, out: tuple[Floats, ...], sums: Sums
+) -> int:
     """Do what the kernel over draws does for some draws at a time.
 
     For one, where products are summed from the rows for each draw; for so many that all effects
     can be held, where those that stand for coefficients are kept and the others are not.
     """
-    gamma, every, mean, within, between, shrunk = out
+    gamma, every, shrunk = out
+    problem, shapes, targets = own.problem, own.shapes, own.targets
     size, rowwise = sum(n * q for n, q in shapes), problem.rows is not None
-    squares = [(n, q, q) for n, q in shapes]
     step = 1 if rowwise else max(_PART // max(size, 1), 1)
-    whole, filled = pack_rows(problem) if rowwise else inner, np.empty_like(inner)
-    phi, numbers = problem.layout.phi, np.empty(1 + problem.residual.n_phi)
+    whole = pack_rows(problem) if rowwise else own.inner
+    filled, numbers = np.empty_like(own.inner), np.empty(1 + problem.residual.n_phi)
     failed, count = 0, 0
     for start in range(0, len(draws), step):
         part = slice(start, start + step)
         if rowwise:
-            refill_kernel()(whole, draws[start, phi], numbers, filled)
-        own = tuple(np.zeros_like(total) for total in (mean, within, between))
+            refill_kernel()(whole, draws[start, problem.layout.phi], numbers, filled)
+        new = sums.nothing()
         apart = shrunk.shape[1] > 0 and every.shape[1] == 0
         kept = np.empty((len(draws[part]), size)) if apart else every[part]
-        buffer = filled if rowwise else inner
-        lost = int(kernel(buffer, draws[part], rng, *rest, gamma[part], kept, *own))
+        buffer = filled if rowwise else own.inner
+        lost = _run(
+            own.kernel, buffer, draws[part], rng, own.rest, (gamma[part], kept), targets.beside,
+            own.known[part], new,
+        )  # fmt: skip
         if apart:
             shrunk[part] = kept[:, size - shrunk.shape[1] :]
         failed += lost
         more = len(draws[part]) - lost
-        if not more or not len(mean):
+        if not more or not len(sums.mean):
             continue
-        # the moments of two parts together: Chan, Golub and LeVeque (1983)
-        off = own[0] - mean
-        within += own[1]
-        between += own[2]
-        for shift, square in zip(_split(off, shapes), _split(between, squares), strict=True):
-            square += np.einsum("jx,jy->jxy", shift, shift) * (count * more / (count + more))
+        if sums.total.size and own.added is not None:
+            added = gamma[part] @ targets.beside.T + own.known[part]
+            added += shrunk[part] @ targets.shrunk.T
+            both = drawn_totals(problem, own.added, targets, split_parts(kept, shapes), added)
+            both = both[np.isfinite(both[:, 0])]
+            new.total[0], new.total[1] = both.mean(axis=0), more * both.var(axis=0)
+        add_sums(sums, new, shapes, count, more)
         count += more
-        mean += off * (more / count)
     return failed
 
 
-def _by_bar(
-    problem: MarginalProblem, effects: tuple[Floats, ...], moments: EffectMoments | None
-) -> tuple[tuple[Floats, ...], EffectMoments | None]:
-    """Return effects and moments by bar, in the priors' coordinates, from those by grouping."""
-    kept, means, covariances = [], [], []
+def _by_bar(problem: MarginalProblem, effects: tuple[Floats, ...]) -> tuple[Floats, ...]:
+    """Return effects by bar, in the priors' coordinates, from those by grouping."""
+    kept = []
     for bar in problem.bars:
-        own, g = slice(bar.first, bar.first + bar.q), bar.grouping
-        back = np.linalg.inv(bar.map)
-        change = not np.array_equal(bar.map, np.eye(bar.q))
-        if effects:
-            part = effects[g][..., own]
-            kept.append(part @ back.T if change else part)
-        if moments is not None:
-            means.append(moments.means[g][..., own] @ back.T)
-            covariances.append(back @ moments.covariances[g][:, own, own] @ back.T)
-    if moments is not None:
-        moments = EffectMoments(tuple(means), tuple(covariances))
-    return tuple(kept), moments
+        own = slice(bar.first, bar.first + bar.q)
+        part = effects[bar.grouping][..., own]
+        same = np.array_equal(bar.map, np.eye(bar.q))
+        kept.append(part if same else part @ np.linalg.inv(bar.map).T)
+    return tuple(kept)
 
 
 def _by_term(
@@ -247,27 +272,14 @@ def _by_term(
     if all(bar.by is None for bar in problem.bars):
         return effects, moments
     if effects:
-        effects = tuple(_own_levels(problem, own, effects, -2) for own in problem.terms)
+        effects = tuple(own_levels(problem, own, effects, -2) for own in problem.terms)
     if moments is not None:
-        means, covariances = (
-            tuple(_own_levels(problem, own, parts, 0) for own in problem.terms)
-            for parts in (moments.means, moments.covariances)
-        )
-        moments = EffectMoments(means, covariances)
+        found = (moments.means, moments.covariances, moments.totals)
+        moments = EffectMoments(
+            *(tuple(own_levels(problem, own, parts, 0) for own in problem.terms if parts)
+              for parts in found)
+        )  # fmt: skip
     return effects, moments
-
-
-def _own_levels(
-    problem: MarginalProblem, bars: tuple[int, ...], parts: tuple[Floats, ...], axis: int
-) -> Floats:
-    """Return what each level has of its own subpopulation's bar, levels being on one axis."""
-    out = parts[bars[0]]
-    for k in bars[1:]:
-        by = problem.bars[k].by
-        if by is not None:
-            own = (by[0] == by[1]).reshape((-1, *[1] * (-1 - axis if axis < 0 else out.ndim - 1)))
-            out = np.where(own, parts[k], out)
-    return out
 
 
 def _places(
@@ -290,33 +302,6 @@ def _places(
         levels.append(level.levels if blocks is None else blocks.levels(h))
         at += len(levels[-1])
     return np.concatenate(levels).astype(np.int64), places
-
-
-def _pool(
-    counts: Floats, mean: Floats, within: Floats, between: Floats, shapes: list[tuple[int, int]]
-) -> EffectMoments:
-    """Return means and covariances over all chains from each chain's."""
-    share = counts / counts.sum()
-    squares = [(n, q, q) for n, q in shapes]
-    means, covariances = [], []
-    for own, square in zip(
-        _split(mean, shapes), _split((within + between).sum(axis=0), squares), strict=True
-    ):
-        total = np.einsum("c,cjx->jx", share, own)
-        off = own - total
-        spread = np.einsum("c,cjx,cjy->jxy", share, off, off)
-        means.append(total)
-        covariances.append(square / counts.sum() + spread)
-    return EffectMoments(tuple(means), tuple(covariances))
-
-
-def _split(values: Floats, shapes: Sequence[tuple[int, ...]]) -> tuple[Floats, ...]:
-    """Return the last dimension cut into arrays of these shapes."""
-    ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
-    parts = np.split(values, ends[:-1], axis=-1) if shapes else []
-    return tuple(
-        part.reshape(*values.shape[:-1], *shape) for part, shape in zip(parts, shapes, strict=True)
-    )
 
 
 def _coordinates(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from hiermodels.errors import EngineError
+from hiermodels.spec.shown import Brief
 
 Array = NDArray[np.float64]
 Objective = Callable[[Array], tuple[float, Array]]
@@ -33,8 +34,8 @@ _SMALL: Final = 1e-3
 _AWAY: Final = 0.01
 
 
-@dataclass(frozen=True, eq=False)
-class Optimum:
+@dataclass(frozen=True, eq=False, repr=False)
+class Optimum(Brief):
     """The best point found, and what is known of it.
 
     Attributes

@@ -16,6 +16,7 @@ from hiermodels.errors import EngineError
 from hiermodels.spec.bases import Bases
 from hiermodels.spec.residual import Residual
 from hiermodels.spec.residual_priors import ResidualPriors
+from hiermodels.spec.shown import Brief
 
 Array = NDArray[np.float64]
 CODES = {
@@ -27,8 +28,8 @@ CODES = {
 _LARGEST = 1.0 - 1e-15
 
 
-@dataclass(frozen=True, eq=False)
-class PackedResidual:
+@dataclass(frozen=True, eq=False, repr=False)
+class PackedResidual(Brief):
     """What `residual_weights` and `residual_prior` read.
 
     Attributes

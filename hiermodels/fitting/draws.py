@@ -22,6 +22,7 @@ from hiermodels.spec.names import (
     nu_name,
     of_parameter,
     sd_name,
+    total_name,
 )
 
 Floats = npt.NDArray[np.float64]
@@ -107,6 +108,11 @@ class GroupLabels:
     def effects(self) -> str:
         """The variable of the effects."""
         return effect_name(self.name, self.parameter)
+
+    @property
+    def total(self) -> str:
+        """What moments of effects plus population coefficients are called."""
+        return total_name(self.name, self.parameter)
 
     @property
     def nu(self) -> str:

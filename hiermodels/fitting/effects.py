@@ -89,13 +89,13 @@ def _moments(group_effects: xr.Dataset | None, g: GroupLabels) -> tuple[Floats, 
     """Return the stored mean and sd (J, q) of a factor's effects, or None."""
     if group_effects is None or f"{g.effects}_mean" not in group_effects:
         return None
-    at = {g.dim: list(g.coefs)}
-    dims = (g.name, g.dim)
-    mean, sd = (
-        np.asarray(group_effects[f"{g.effects}_{what}"].sel(at).transpose(*dims).values, float)
-        for what in ("mean", "sd")
-    )
+    mean, sd = (_by_level(group_effects[f"{g.effects}_{what}"], g) for what in ("mean", "sd"))
     return mean, sd
+
+
+def _by_level(array: xr.DataArray, g: GroupLabels) -> Floats:
+    """Return numbers of a factor's effects (J, q), in their order."""
+    return np.asarray(array.sel({g.dim: list(g.coefs)}).transpose(g.name, g.dim).values, float)
 
 
 def effect_draws(posterior: xr.Dataset, g: GroupLabels) -> Floats:
@@ -174,12 +174,15 @@ def coef(
     -------
     pandas.DataFrame
         Columns group, effect, level, mean, sd, ci_low, ci_high; population coefficients in their
-        order first, then the other effects. Where the draws of the effects were not kept, sd and
-        interval of a sum are not known and are NaN.
+        order first, then the other effects. Without draws of the effects the interval of a sum is
+        the normal one of mean and sd, and ``attrs["normal_interval"]`` names the groups of which
+        this holds; in fits that older versions saved both are NaN.
     """
     columns = ["group", "effect", "level", "mean", "sd", "ci_low", "ci_high"]
-    parts = []
+    parts, normal = [], []
     for g in groups:
+        if g.effects not in posterior:
+            normal.append(g.name)
         names, fixed = population(posterior, g.parameter)
         flat = fixed.reshape(fixed.shape[0] * fixed.shape[1], len(names))
         levels = levels_of(posterior, group_effects, g)
@@ -194,7 +197,7 @@ def coef(
             _long(g.name, shown, levels, _with_constants(order, g, names, flat, values, prob))
         )
     out = pd.concat(parts, ignore_index=True) if parts else empty_table(columns, prob)
-    out.attrs["prob"] = prob
+    out.attrs.update(prob=prob, normal_interval=tuple(normal))
     return out
 
 
@@ -207,6 +210,7 @@ def _sums(
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """Return mean, sd, interval (J, q) of group effects plus ``shift`` (S, q)."""
     moments = _moments(group_effects, g)
+    total = f"{g.total}_sd"
     if g.effects in posterior:
         mean, sd, low, high = _summarise(effect_draws(posterior, g), prob, shift)
         exact = moments[0] + shift.mean(axis=0) if moments else mean
@@ -214,8 +218,11 @@ def _sums(
     if moments is None:
         ranef(posterior, group_effects, [g], prob)  # raises, with the reason
         raise AssertionError
-    nothing = np.full_like(moments[0], np.nan)
-    return moments[0] + shift.mean(axis=0), nothing, nothing, nothing
+    mean, sd = moments[0] + shift.mean(axis=0), np.full_like(moments[0], np.nan)
+    if group_effects is not None and total in group_effects:
+        sd = _by_level(group_effects[total], g)
+    z = NormalDist().inv_cdf(tails(prob)[1])
+    return mean, sd, mean - z * sd, mean + z * sd
 
 
 def _with_constants(

@@ -15,6 +15,8 @@ from hiermodels.fitting import estimate_tables as tables
 from hiermodels.fitting.model import Model
 from hiermodels.spec.priors import ResolvedPriors
 from hiermodels.spec.rowless import need_rows
+from hiermodels.spec.shown import Brief
+from hiermodels.spec.whole import Counted
 
 Array = NDArray[np.float64]
 
@@ -31,8 +33,8 @@ class Parametrised(Protocol):
         """How many of them are variances and covariances of group effects."""
 
 
-@dataclass(frozen=True, eq=False)
-class GroupModes:
+@dataclass(frozen=True, eq=False, repr=False)
+class GroupModes(Brief):
     """Conditional modes of one grouping's effects, raw scale, given the variances.
 
     Attributes
@@ -121,8 +123,9 @@ class Estimate(ABC):
 
     @property
     def nobs(self) -> int:
-        """Number of rows used."""
-        return self.model.design.n
+        """Number of rows used, each of those that were counted together."""
+        design = self.model.design
+        return design.whole.n if isinstance(design.whole, Counted) else design.n
 
     @property
     def deviance(self) -> float:

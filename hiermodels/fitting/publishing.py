@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hiermodels.engines.conditional import Coordinates, ParameterCoordinates
-from hiermodels.engines.marginal_effects import EffectMoments
+from hiermodels.engines.effect_moments import EffectMoments
 from hiermodels.engines.residual_packing import constrain_residual
 from hiermodels.fitting.diagnostics import EXACT
 from hiermodels.spec.design import Design
@@ -30,6 +30,7 @@ from hiermodels.spec.names import (
     nu_name,
     of_parameter,
     sd_name,
+    total_name,
 )
 from hiermodels.spec.predictors import Group, Predictor
 from hiermodels.spec.priors import ResolvedPriors, TermPriors
@@ -80,7 +81,8 @@ def publish(
     -------
     posterior : xarray.Dataset
     group_effects : xarray.Dataset
-        ``r_<g>_mean`` and ``r_<g>_sd`` for each grouping.
+        ``r_<g>_mean`` and ``r_<g>_sd`` for each grouping; without draws of its effects also
+        ``coef_<g>_sd``, of population coefficient plus effect.
     """
     n_chains, n_draws = coordinates.coef.shape[:2]
     coords: dict[str, Any] = {"chain": np.arange(n_chains), "draw": np.arange(n_draws)}
@@ -248,6 +250,20 @@ def _publish_group(
         moments[f"{name}_sd"] = ((group.name, dim), all_effects.std(axis=(0, 1), ddof=ddof))
     if keep:
         variables[name] = ((*_DRAWS, group.name, dim), all_effects)
+    else:
+        total = f"{total_name(group.name, of)}_sd"
+        moments[total] = ((group.name, dim), _total_sds(part, group, all_effects))
+
+
+def _total_sds(part: _Part, group: Group, effects: Array) -> Array:
+    """Return the sds (J, q) of population coefficients plus effects (chains, draws, J, q)."""
+    raw, coefs = part.draws.coef @ part.T.T, part.design.coefs
+    ddof = int(effects.shape[0] * effects.shape[1] > 1)
+    found = np.empty(effects.shape[2:])
+    for k, name in enumerate(group.coefs):
+        own = raw[..., coefs.index(name), None] if name in coefs else 0.0
+        found[:, k] = np.std(effects[..., k] + own, axis=(0, 1), ddof=ddof)
+    return found
 
 
 def _publish_residual(
@@ -276,16 +292,20 @@ def _publish_residual(
 def _exact_moments(group: Group, exact: EffectMoments, priors: ResolvedPriors) -> _Variables:
     """Return one grouping's means and sds on the raw scale, its bars side by side."""
     means, sds = [], []
+    totals = [np.sqrt(exact.totals[k]) for k in group.terms if exact.totals]
     for k in group.terms:
         T = priors.terms[k].T
         means.append(exact.means[k] @ T.T)
         covariance = T @ exact.covariances[k] @ T.T
         sds.append(np.sqrt(np.maximum(np.einsum("jaa->ja", covariance), 0.0)))
     name, dims = effect_name(group.name), (group.name, coef_dim(group.name))
-    return {
+    found: _Variables = {
         f"{name}_mean": (dims, np.concatenate(means, axis=1)),
         f"{name}_sd": (dims, np.concatenate(sds, axis=1)),
     }
+    if totals:
+        found[f"{total_name(group.name)}_sd"] = (dims, np.concatenate(totals, axis=1))
+    return found
 
 
 def _correlation(factor: Array, sd: Array) -> Array:

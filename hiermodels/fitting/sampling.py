@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from types import FrameType
 from typing import Any, Literal
 
@@ -17,8 +18,9 @@ import xarray as xr
 from pytensor.configdefaults import config
 
 from hiermodels.engines.conditional import ConditionalProblem, Coordinates, constrain, supports
+from hiermodels.engines.effect_moments import EffectMoments
 from hiermodels.engines.marginal import MarginalProblem
-from hiermodels.engines.marginal_effects import EffectMoments, draw_effects, effects_size
+from hiermodels.engines.marginal_effects import draw_effects, effects_size
 from hiermodels.engines.native import (
     NativeModel,
     compile_marginal,
@@ -28,6 +30,7 @@ from hiermodels.engines.native import (
     native_unavailable,
 )
 from hiermodels.engines.residual_packing import constrain_residual
+from hiermodels.engines.total_moments import Added
 from hiermodels.engines.whitened import Whitened, whitened
 from hiermodels.errors import EngineError
 from hiermodels.fitting.generative import Generative
@@ -103,18 +106,31 @@ def run_marginal(
     if problem.mixing is not None:
         x, scales = problem.mixing.split(x, problem.layout)
     keep = effects_size(problem, x.shape[0] * x.shape[1]) <= limit
+    draw = partial(
+        draw_effects, problem, x, settings.seed, effects=keep, added=_added(design, priors),
+        cores=settings.cores,
+    )  # fmt: skip
     try:
-        drawn = draw_effects(problem, x, settings.seed, effects=keep, cores=settings.cores)
+        drawn = draw()
     except KeyboardInterrupt:
         # the draws are there: what follows from them is not given up at the first Ctrl-C
         logger.info("Finishing the group effects of what was drawn; Ctrl-C again stops.")
-        drawn = draw_effects(problem, x, settings.seed, effects=keep, cores=settings.cores)
+        drawn = draw()
     residual: dict[str, np.ndarray] = {}
     if design.residual is not None and priors.residual is not None:
         residual = constrain_residual(design.residual, priors.residual, drawn.phi)
     how = f"marginal engine, {_nutpie()}; coefficients and group effects drawn exactly"
     coordinates = replace(drawn.coordinates, scales=scales)
     return Draws(coordinates, statistics, interrupted, how, residual, drawn.moments)
+
+
+def _added(design: Design, priors: ResolvedPriors) -> Added:
+    """Return which coefficient each group effect is added to: the one of the same name."""
+    p, rows = len(design.coefs), []
+    for term in design.terms:
+        own = [design.coefs.index(c) if c in design.coefs else None for c in term.coefs]
+        rows.append(np.array([np.zeros(p) if k is None else priors.T[k] for k in own]))
+    return Added(tuple(rows), tuple(term.T for term in priors.terms))
 
 
 def run_conditional(

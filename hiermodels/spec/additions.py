@@ -14,6 +14,7 @@ from hiermodels.spec.expressions import Expression
 from hiermodels.spec.families import Family
 from hiermodels.spec.formula import Addition, ModelFormula
 from hiermodels.spec.frame import as_predictor, in_all, row_label
+from hiermodels.spec.shown import Brief
 
 Array = NDArray[np.float64]
 _BY_FAMILY = {
@@ -26,8 +27,8 @@ _KINDS = {"left": -1, "none": 0, "right": 1, "interval": 2, "-1": -1, "0": 0, "1
 _TRUTH = {"False": 0, "True": 1}
 
 
-@dataclass(frozen=True)
-class Censoring:
+@dataclass(frozen=True, repr=False)
+class Censoring(Brief):
     """Which responses are bounds.
 
     Attributes
@@ -43,8 +44,8 @@ class Censoring:
     upper: Array
 
 
-@dataclass(frozen=True)
-class Truncation:
+@dataclass(frozen=True, repr=False)
+class Truncation(Brief):
     """Bounds outside of which a response cannot have been recorded; both are included.
 
     Attributes
@@ -56,8 +57,8 @@ class Truncation:
     upper: Array | None
 
 
-@dataclass(frozen=True)
-class AdditionValues:
+@dataclass(frozen=True, repr=False)
+class AdditionValues(Brief):
     """Every addition as numbers, None where it is not written.
 
     Attributes

@@ -23,6 +23,7 @@ from scipy import sparse
 
 from hiermodels.errors import EngineError
 from hiermodels.spec.deviations import Deviations, plain
+from hiermodels.spec.shown import Brief
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -35,8 +36,8 @@ MAX_BASES: Final = 1000
 MAX_ENTRIES: Final = 10_000_000
 
 
-@dataclass(frozen=True, eq=False)
-class Bases:
+@dataclass(frozen=True, eq=False, repr=False)
+class Bases(Brief):
     """The matrices of a residual structure, and what its weights need to know.
 
     Attributes

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hiermodels.spec.matrices import Array, Column, Matrix, blocks, triangle
+from hiermodels.spec.shown import Brief
 from hiermodels.spec.whole import Stands, mean_of
 
 _EXACT = 1e-9
@@ -28,8 +29,8 @@ class Centring:
     matrix: Matrix
 
 
-@dataclass(frozen=True, eq=False)
-class Recipe:
+@dataclass(frozen=True, eq=False, repr=False)
+class Recipe(Brief):
     """How columns are centred, whatever the means.
 
     Attributes

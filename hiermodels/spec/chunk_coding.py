@@ -22,6 +22,7 @@ from hiermodels.spec.memberships import fill_memberships, weights_of
 from hiermodels.spec.predictor_coding import offset_of
 from hiermodels.spec.recorders import learnt
 from hiermodels.spec.responses import as_response
+from hiermodels.spec.shown import Brief
 from hiermodels.spec.streams import Chunk
 from hiermodels.spec.survey import Coding, Plan, Survey, complete, find_coding
 
@@ -57,8 +58,8 @@ class Block:
     slots: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
-class Coder:
+@dataclass(frozen=True, eq=False, repr=False)
+class Coder(Brief):
     """What codes a chunk.
 
     Attributes

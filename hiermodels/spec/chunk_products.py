@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from hiermodels.spec.chunk_coding import Coder, code_chunk
 from hiermodels.spec.compiling import cached_kernel
+from hiermodels.spec.shown import Brief
 from hiermodels.spec.streams import Chunk
 
 # numba carries no types: mypy cannot see through its decorators.
@@ -17,8 +18,8 @@ Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-@dataclass(frozen=True, eq=False)
-class Products:
+@dataclass(frozen=True, eq=False, repr=False)
+class Products(Brief):
     """Cross-products of the columns of a :class:`Coder`, k (k + 1) / 2 of each cell.
 
     Attributes

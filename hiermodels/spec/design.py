@@ -33,6 +33,7 @@ from hiermodels.spec.predictor_coding import Coded, code_predictor
 from hiermodels.spec.predictors import Group, ParameterDesign, Term, intercept_position
 from hiermodels.spec.reading import Reading
 from hiermodels.spec.residual import Additions, Residual, build_residual
+from hiermodels.spec.shown import few
 from hiermodels.spec.terms import Bar, GroupStructure
 from hiermodels.spec.whole import Counted, Stands, Whole
 
@@ -49,7 +50,7 @@ __all__ = [
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Design:
     """A formula met its data: everything a model needs, as arrays.
 
@@ -181,6 +182,31 @@ class Design:
         the rows of a parameter's linear predictor.
         """
         return self.encoding.matrices(frame)
+
+    @property
+    def rows_in_words(self) -> str:
+        """How many rows there are, and for how many others they stand."""
+        if isinstance(self.whole, Counted):
+            return f"{self.n:,} distinct rows that stand for {self.whole.n:,}"
+        if isinstance(self.whole, Whole):
+            return f"{len(self.y):,} rows that have the cross-products of {self.n:,}"
+        return f"{self.n:,} rows used"
+
+    def __repr__(self) -> str:
+        """Return what was read, what was left out, and what the formula's columns are."""
+        lines = [f"Design of {self.formula}, {self.rows_in_words}"]
+        lines += [f"{text}." for text in (str(self.reading or ""), str(self.dropped)) if text]
+        if self.response_levels:
+            lines.append(f"Response {self.response}: {few(self.response_levels)}")
+        if self.coefs or not self.by_level:
+            lines.append(f"Coefficients: {few(self.coefs) or 'none'}")
+        if self.thresholds:
+            lines.append(f"Cutpoints: {few(self.threshold_labels)}")
+        lines += [f"Group {group!r}" for group in self.groups]
+        lines += [f"{part!r}" for part in self.parameters]
+        if self.residual is not None:
+            lines.append(f"Residuals: {self.residual.in_words}")
+        return "\n".join(lines)
 
 
 def build_design(

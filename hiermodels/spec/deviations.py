@@ -6,12 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from hiermodels.spec.shown import Brief
+
 Array = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
 
-@dataclass(frozen=True, eq=False)
-class Deviations:
+@dataclass(frozen=True, eq=False, repr=False)
+class Deviations(Brief):
     """A symmetric matrix that takes what is the same in all rows of a series to zero, exactly.
 
     Its weight may be 1e15 times that of the matrix that such columns are left to: what rounding

@@ -19,18 +19,19 @@ from hiermodels.spec.expressions import Expression, unknown_column
 from hiermodels.spec.frame import as_predictor, check_frame, check_unique
 from hiermodels.spec.functions import level_label
 from hiermodels.spec.matrices import Column
+from hiermodels.spec.shown import Brief
 
 
-@dataclass(frozen=True)
-class Levels:
+@dataclass(frozen=True, repr=False)
+class Levels(Brief):
     """The levels of a factor column, in order."""
 
     labels: tuple[str, ...]
     ordered: bool
 
 
-@dataclass(frozen=True)
-class NewRows:
+@dataclass(frozen=True, repr=False)
+class NewRows(Brief):
     """New rows of one linear predictor, raw scale.
 
     Attributes
@@ -46,8 +47,8 @@ class NewRows:
     offset: NDArray[Any]
 
 
-@dataclass(frozen=True)
-class Encoding:
+@dataclass(frozen=True, repr=False)
+class Encoding(Brief):
     """The frozen coding of a formula's right side.
 
     Attributes

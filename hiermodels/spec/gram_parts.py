@@ -10,14 +10,15 @@ from scipy import sparse
 from hiermodels.spec.deviations import Deviations
 from hiermodels.spec.grouping import Members, StandingMembers
 from hiermodels.spec.matrices import Columns, mean_squares
+from hiermodels.spec.shown import Brief
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 Basis = Array | sparse.csr_array | Deviations | None
 
 
-@dataclass(frozen=True, eq=False)
-class Grouping:
+@dataclass(frozen=True, eq=False, repr=False)
+class Grouping(Brief):
     """A grouping factor with the effects of all its bars side by side.
 
     Attributes
@@ -107,8 +108,8 @@ class Grouping:
         return np.ascontiguousarray(z)
 
 
-@dataclass(frozen=True, eq=False)
-class ChainLevel:
+@dataclass(frozen=True, eq=False, repr=False)
+class ChainLevel(Brief):
     """One grouping of the chain: its levels as nodes, children of one parent side by side.
 
     Attributes
@@ -150,8 +151,8 @@ class ChainLevel:
     touch_columns: Index
 
 
-@dataclass(frozen=True, eq=False)
-class Corner:
+@dataclass(frozen=True, eq=False, repr=False)
+class Corner(Brief):
     """Products among the columns of the border.
 
     Attributes
@@ -179,8 +180,8 @@ class Corner:
     tail: Array
 
 
-@dataclass(frozen=True, eq=False)
-class Gram:
+@dataclass(frozen=True, eq=False, repr=False)
+class Gram(Brief):
     """Cross-products of a Gaussian model.
 
     With R the upper triangle of the QR decomposition of X, the coefficients' columns are held as

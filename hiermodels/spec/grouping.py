@@ -12,6 +12,7 @@ from hiermodels.errors import DataError, FormulaError
 from hiermodels.spec.coding import evaluate_number
 from hiermodels.spec.frame import as_groups, as_predictor, combine_groups, in_all, row_label
 from hiermodels.spec.functions import level_label
+from hiermodels.spec.shown import Brief
 from hiermodels.spec.terms import Bar, GroupStructure
 
 Array = NDArray[np.float64]
@@ -21,8 +22,8 @@ _SYMMETRIC = 1e-8
 _DEFINITE = 1e-10
 
 
-@dataclass(frozen=True)
-class Subpopulations:
+@dataclass(frozen=True, repr=False)
+class Subpopulations(Brief):
     """The subpopulations of a grouping's levels, of ``gr(g, by=h)``.
 
     Attributes
@@ -39,8 +40,8 @@ class Subpopulations:
     index: Ints
 
 
-@dataclass(frozen=True)
-class Members:
+@dataclass(frozen=True, repr=False)
+class Members(Brief):
     """The memberships of each row, of ``mm(g1, g2, weights=...)``.
 
     Attributes
@@ -109,8 +110,8 @@ def join_members(parts: Sequence[Members | None]) -> Members | None:
     return StandingMembers(first.index, np.empty((0, 0)), columns, raw)
 
 
-@dataclass(frozen=True)
-class Levels:
+@dataclass(frozen=True, repr=False)
+class Levels(Brief):
     """A grouping's levels and their structure.
 
     Attributes

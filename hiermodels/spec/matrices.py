@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from hiermodels.spec.shown import Brief
 from hiermodels.spec.whole import Stands
 
 Array = NDArray[np.float64]
@@ -20,8 +21,8 @@ Index = NDArray[np.intp]
 _ROWS: Final = 1 << 16
 
 
-@dataclass(frozen=True)
-class Column:
+@dataclass(frozen=True, repr=False)
+class Column(Brief):
     """One column of a model matrix.
 
     Attributes
@@ -59,8 +60,8 @@ class Column:
         return np.asarray(result)
 
 
-@dataclass(frozen=True, eq=False)
-class Matrix:
+@dataclass(frozen=True, eq=False, repr=False)
+class Matrix(Brief):
     """Columns side by side: ``matrix[rows]`` is computed, ``matrix.values`` is kept.
 
     Attributes
@@ -147,7 +148,7 @@ class Matrix:
         return replace(self, columns=columns, n=len(rows))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Given(Matrix):
     """Columns given as an array: those of rows that stand for others, and are no products.
 

@@ -91,6 +91,11 @@ def effect_name(group: str, parameter: str = "") -> str:
     return of_parameter(parameter, f"r_{group}")
 
 
+def total_name(group: str, parameter: str = "") -> str:
+    """Return what moments of a grouping's effects plus population coefficients are called."""
+    return of_parameter(parameter, f"coef_{group}")
+
+
 def nu_name(group: str, parameter: str = "") -> str:
     """Return the variable of the degrees of freedom of a grouping's Student effects."""
     return of_parameter(parameter, f"nu_{group}")

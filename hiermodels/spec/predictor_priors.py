@@ -16,6 +16,7 @@ from hiermodels.spec.names import cor_name, indexed, nu_name, of_parameter, sd_n
 from hiermodels.spec.predictors import Predictor, Term
 from hiermodels.spec.residual_priors import Given, Row
 from hiermodels.spec.scales import PredictorScale, column_scale, effect_scales, level_weights
+from hiermodels.spec.shown import Brief
 from hiermodels.spec.whole import Stands
 
 Array = NDArray[np.float64]
@@ -25,8 +26,8 @@ RAW = "raw"
 SHRINKAGE = ("Horseshoe", JOINT)
 
 
-@dataclass(frozen=True)
-class TermPriors:
+@dataclass(frozen=True, repr=False)
+class TermPriors(Brief):
     """The priors of one bar, and the columns they stand for.
 
     Attributes

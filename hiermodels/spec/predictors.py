@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from hiermodels.spec.grouping import Members, StandingMembers, Subpopulations, join_members
 from hiermodels.spec.matrices import Column, Matrix
+from hiermodels.spec.shown import few
 from hiermodels.spec.whole import Stands
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Term:
     """One bar: which effects vary by which grouping.
 
@@ -101,6 +102,17 @@ class Term:
         parts = (effects[levels] * weights[:, None] for levels, weights in self.slots)
         return np.asarray(sum(parts))
 
+    def __repr__(self) -> str:
+        """Return effects, grouping, levels, and what is special about them."""
+        text = f"({few(self.coefs)} | {self.group}), {len(self.levels):,} levels"
+        if len(self.coefs) > 1 and not self.correlated:
+            text += ", effects independent"
+        if self.by is not None:
+            text += f", by {self.by.name}: {few(self.by.labels)}"
+        text += ", known covariance between levels" if self.cov is not None else ""
+        text += ", Student effects" if self.dist == "student" else ""
+        return text + (", several memberships a row" if self.members is not None else "")
+
 
 def add_effects(terms: Sequence[Term], effects: Array, raw: bool = False) -> Array:
     """Return what the effects of a grouping add to every row (n,).
@@ -122,7 +134,7 @@ def add_effects(terms: Sequence[Term], effects: Array, raw: bool = False) -> Arr
     return np.asarray(np.einsum("nq,nq->n", z, terms[0].by_row(effects)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Group:
     """A grouping factor, with the effects of all its bars.
 
@@ -145,6 +157,10 @@ class Group:
     coefs: tuple[str, ...]
     terms: tuple[int, ...]
     n_rows: Ints
+
+    def __repr__(self) -> str:
+        """Return grouping, levels and effects."""
+        return f"{self.name}, {len(self.levels):,} levels; {few(self.coefs)}"
 
 
 class Predictor(Protocol):
@@ -211,7 +227,7 @@ class Predictor(Protocol):
         """What its rows stand for, None where they are the data's own."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ParameterDesign:
     """The linear predictor of a parameter such as ``shape``, on its link.
 
@@ -278,6 +294,11 @@ class ParameterDesign:
     def slopes(self) -> tuple[str, ...]:
         """Names of the coefficients without the intercept's: the dim ``<name>_coef``."""
         return tuple(column.name for column in self.columns if column.parts)
+
+    def __repr__(self) -> str:
+        """Return parameter, link, coefficients and groups."""
+        head = f"Parameter {self.name} ({self.link} link): {few(self.coefs) or 'no coefficients'}"
+        return "\n".join([head, *(f"  Group {group!r}" for group in self.groups)])
 
 
 def intercept_position(columns: Sequence[Column]) -> int | None:

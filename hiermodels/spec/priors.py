@@ -56,6 +56,7 @@ from hiermodels.spec.scales import (
     response_scale,
 )
 from hiermodels.spec.shares import check_shares
+from hiermodels.spec.shown import Brief
 
 __all__ = [
     "ParameterPriors",
@@ -71,8 +72,8 @@ __all__ = [
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class ParameterPriors:
+@dataclass(frozen=True, repr=False)
+class ParameterPriors(Brief):
     """The priors of one parameter besides the mean.
 
     Attributes
@@ -110,8 +111,8 @@ class ParameterPriors:
         return not self.value
 
 
-@dataclass(frozen=True)
-class ResolvedPriors:
+@dataclass(frozen=True, repr=False)
+class ResolvedPriors(Brief):
     """Every prior of a model as numbers.
 
     Attributes

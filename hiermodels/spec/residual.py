@@ -30,6 +30,7 @@ from hiermodels.spec.formula import ModelFormula
 from hiermodels.spec.frame import as_groups, combine_groups
 from hiermodels.spec.residual_terms import ResidualTerm
 from hiermodels.spec.series import Bar, check_bars, constant_weight, times
+from hiermodels.spec.shown import few
 from hiermodels.spec.sigma import Sigma, modelled_sigma, occasion_sigma, read_sigma
 
 Array = NDArray[np.float64]
@@ -54,7 +55,7 @@ class Additions:
     with_sigma: bool = False
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Residual:
     r"""The residual covariance of a Gaussian model.
 
@@ -157,6 +158,21 @@ class Residual:
                 "each step of 1 is sigma·√(1 − ar²)."
             )
         return ""
+
+    @property
+    def in_words(self) -> str:
+        """The structure, and how the standard deviations hang on parameters."""
+        structure = "independent" if self.term is None else str(self.term)
+        if self.sigma is None:
+            return f"{structure}, sds known"
+        labels = few(self.sigma.labels)
+        sds = {"one": "one sd", "strata": f"a sd for each of {labels}"}
+        sds |= {"linear": f"log sd by {labels}", "modelled": "log sd by a predictor with groups"}
+        return f"{structure}, {sds[self.sigma.kind]}"
+
+    def __repr__(self) -> str:
+        """Return structure and standard deviations in words."""
+        return f"{type(self).__name__}({self.in_words})"
 
     @cached_property
     def bases(self) -> tuple[Basis, ...]:

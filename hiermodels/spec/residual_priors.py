@@ -12,6 +12,7 @@ from hiermodels.errors import PriorError
 from hiermodels.spec.distributions import Prior, Support, as_prior
 from hiermodels.spec.names import indexed
 from hiermodels.spec.residual import Residual
+from hiermodels.spec.shown import Brief
 from hiermodels.spec.sigma import Sigma
 
 Array = NDArray[np.float64]
@@ -29,8 +30,8 @@ class Given(Protocol):
         """Return the prior of the first key that was given, and its source."""
 
 
-@dataclass(frozen=True)
-class ResidualPriors:
+@dataclass(frozen=True, repr=False)
+class ResidualPriors(Brief):
     """The priors of the residuals' parameters, and the coordinates they stand in.
 
     Attributes

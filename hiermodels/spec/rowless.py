@@ -55,7 +55,7 @@ class RowlessTerm(Term):
 
     def __repr__(self) -> str:
         """Return effects, grouping and levels."""
-        return f"({', '.join(self.coefs)} | {self.group}), {len(self.levels):,} levels, no rows"
+        return f"{super().__repr__()}, no rows"
 
 
 class RowlessMembers(Members):
@@ -83,10 +83,10 @@ class RowlessGroup(Group):
 
     def __repr__(self) -> str:
         """Return grouping, levels and effects."""
-        return f"{self.name}, {len(self.levels):,} levels; {', '.join(self.coefs)}; no rows"
+        return f"{super().__repr__()}; no rows"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RowlessDesign(Design):
     """A formula that met data which were read in passes: everything but the rows.
 
@@ -123,14 +123,10 @@ class RowlessDesign(Design):
         """Where the columns come from, without rows."""
         return _columns(super().__getattribute__("matrix"))
 
-    def __repr__(self) -> str:
-        """Return what was read, what was left out, and what the formula's columns are."""
-        lines = [f"Design of {self.formula}, {self.n:,} rows used, none of them held"]
-        lines += [f"{text}." for text in (str(self.reading or ""), str(self.dropped)) if text]
-        lines.append(f"Coefficients: {', '.join(self.coefs)}")
-        lines += [f"Group {g.name}: {len(g.levels):,} levels; {', '.join(g.coefs)}"
-                  for g in self.groups]  # fmt: skip
-        return "\n".join(lines)
+    @property
+    def rows_in_words(self) -> str:
+        """How many rows there are, and that they are not held."""
+        return f"{self.n:,} rows used, none of them held"
 
 
 def need_rows(design: object, function: str, instead: str = "") -> None:

@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StandInResidual(Residual):
     """The residual of rows that stand for others: each matrix is a diagonal.
 
@@ -31,15 +31,25 @@ class StandInResidual(Residual):
     diagonals : tuple of ndarray (n,)
     longest : int
         Rows of the longest series.
+    apart : tuple of int
+        The matrices that together have the products of all rows, correlation apart: under ``ar``
+        those of the rows themselves; under ``cosy`` deviations and means add up to them; under
+        ``unstr`` each occasion's pairs with itself do.
     """
 
     diagonals: tuple[Array, ...] = ()
     longest: int = 1
+    apart: tuple[int, ...] = ()
 
     @property
     def bases(self) -> tuple[Basis, ...]:
         """The matrices M."""
         return self.diagonals
+
+    @property
+    def plain(self) -> Array:
+        """What counts each row in products that know nothing of correlation (n,)."""
+        return np.asarray(sum((self.diagonals[m] for m in self.apart), np.zeros(self.n)))
 
     @property
     def correlation_range(self) -> tuple[float, float]:
@@ -105,12 +115,10 @@ def series_residual(
     estimated = "se" not in series.coder.formula.additions
     occasions = series.occasions.labels if series.occasions else ()
     sigma = None
-    if estimated and occasions:
-        sigma = occasion_sigma(np.zeros(len(owner), dtype=np.intp), occasions)
-    elif estimated:
+    if estimated and not occasions:
         sigma = cell_sigma(series.coder, products, frame)
     strata = np.zeros(len(products.keys), dtype=np.intp)
-    if sigma is not None and sigma.strata.size and not occasions:
+    if sigma is not None and sigma.strata.size:
         strata, sigma = sigma.strata, sigma_on_rows(sigma, owner)
     makers = {"ar": _ar, "cosy": _cosy, "unstr": _unstr}
     made = makers[series.term.structure](series, products, strata)
@@ -122,6 +130,9 @@ def series_residual(
             "hm.Model(formula, source, memory='64 GB')."
         )
     basis, value = made.basis[owner], made.value[owner]
+    if estimated and occasions:
+        # the first occasion of each pair, which is that of a row where both are one
+        sigma = occasion_sigma(made.found.strata[basis, 0], occasions)
     return StandInResidual(
         term=series.term,
         sigma=sigma,
@@ -135,26 +146,35 @@ def series_residual(
         occasions=occasions,
         diagonals=tuple(np.where(basis == m, value, 0.0) for m in range(made.found.n_bases)),
         longest=made.longest,
+        apart=made.apart,
     )
 
 
 @dataclass(frozen=True, eq=False)
 class _Made:
-    """The matrices: of which each key's products are part (keys,), and how often (keys,)."""
+    """The matrices: of which each key's products are part (keys,), and how often (keys,).
+
+    ``apart`` are those that together have the products of the rows, correlation apart.
+    """
 
     found: Bases
     basis: Ints
     value: Array
     longest: int = 1
+    apart: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """What a component is part of, with the terms of its weight; and how often it counts."""
+    """What a component is part of, with the terms of its weight; and how often it counts.
+
+    Together, those that are ``whole`` have the products of the rows.
+    """
 
     name: tuple[int, ...]
     terms: tuple[tuple[int, float], ...]
     value: float = 1.0
+    whole: bool = False
 
 
 def _ar(series: SeriesCoder, products: Products, strata: Ints) -> _Made:
@@ -165,7 +185,7 @@ def _ar(series: SeriesCoder, products: Products, strata: Ints) -> _Made:
 
     def kind(code: int) -> _Kind:
         if code == 0:
-            return _Kind((0,), ((0, 1.0),))
+            return _Kind((0,), ((0, 1.0),), whole=True)
         if code > 0:
             gap, apart = divmod(code - 1, 2)
             # rows beside a neighbour of their stratum, differences from it
@@ -188,7 +208,7 @@ def _cosy(series: SeriesCoder, products: Products, strata: Ints) -> _Made:
 
     def kind(code: int) -> _Kind:
         if code >= 0:
-            return _Kind((code,), ((first[code] if code else 1, 1.0),))
+            return _Kind((code,), ((first[code] if code else 1, 1.0),), whole=True)
         length, minus = divmod(-code, 2)
         return _Kind((-length,), ((first[length] + 1, 1.0),), -0.5 if minus else 0.5)
 
@@ -215,7 +235,7 @@ def _by_strata(
     low, high = np.minimum(strata, met), np.maximum(strata, met)
     numbers, place = np.unique((code * size + low) * size + high, return_inverse=True)
     names: dict[tuple[Any, ...], int] = {}
-    pairs, entries = [], []
+    pairs, entries, apart = [], [], set[int]()
     basis, value = np.zeros(len(numbers), dtype=np.intp), np.zeros(len(numbers))
     for k, number in enumerate(numbers.tolist()):
         rest, last = divmod(number, size)
@@ -227,12 +247,14 @@ def _by_strata(
             pairs.append((before, last))
             entries += [(names[name], function, c) for function, c in found.terms]
         basis[k], value[k] = names[name], found.value
+        if found.whole:
+            apart.add(names[name])
     counts = np.bincount(strata, products.weights, size)
     bases = Bases(
         series.term.structure, (), None, np.array(pairs, dtype=np.intp), np.zeros(len(pairs)),
         counts, np.array(entries, dtype=np.float64), np.array(steps, dtype=np.float64),
     )  # fmt: skip
-    return _Made(bases, basis[place], value[place])
+    return _Made(bases, basis[place], value[place], apart=tuple(sorted(apart)))
 
 
 def _unstr(series: SeriesCoder, products: Products, strata: Ints) -> _Made:
@@ -259,4 +281,6 @@ def _unstr(series: SeriesCoder, products: Products, strata: Ints) -> _Made:
     numbers, place = np.unique(products.keys // series.radix, return_inverse=True)
     found = [codes.get(code, (0, 0.0)) for code in numbers.tolist()]
     basis = np.array([m for m, _ in found], dtype=np.intp)
-    return _Made(bases, basis[place], np.array([value for _, value in found])[place])
+    apart = tuple(m for m, (b, c) in enumerate(pairs) if b == c)
+    value = np.array([value for _, value in found])
+    return _Made(bases, basis[place], value[place], apart=apart)

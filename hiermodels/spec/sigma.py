@@ -17,6 +17,7 @@ from hiermodels.spec.coding import code_columns, evaluate_factors, stack
 from hiermodels.spec.formula import ParameterFormula
 from hiermodels.spec.frame import as_predictor
 from hiermodels.spec.matrices import Column
+from hiermodels.spec.shown import Brief
 from hiermodels.spec.whole import Counted
 
 Array = NDArray[np.float64]
@@ -24,8 +25,8 @@ Ints = NDArray[np.intp]
 _COLLINEAR = 1e-9
 
 
-@dataclass(frozen=True, eq=False)
-class Sigma:
+@dataclass(frozen=True, eq=False, repr=False)
+class Sigma(Brief):
     """How residual standard deviations hang on K parameters.
 
     Attributes

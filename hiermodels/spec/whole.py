@@ -5,11 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hiermodels.spec.shown import Brief
+
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class Whole:
+@dataclass(frozen=True, eq=False, repr=False)
+class Whole(Brief):
     """Rows that stand for others: their products with each other are those of all rows.
 
     Attributes
@@ -43,8 +45,8 @@ class Whole:
         return float(np.sqrt(values @ values / self.n))
 
 
-@dataclass(frozen=True, eq=False)
-class Counted:
+@dataclass(frozen=True, eq=False, repr=False)
+class Counted(Brief):
     """Rows each of which stands for several that agree with it in every column.
 
     Attributes

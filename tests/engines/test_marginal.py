@@ -18,6 +18,7 @@ from hiermodels.engines.marginal_effects import draw_effects
 from hiermodels.engines.marginal_packing import MarginalDensity, pack_marginal
 from hiermodels.engines.marginal_starting import marginal_start
 from hiermodels.engines.native import compile_marginal
+from hiermodels.engines.total_moments import Added
 from hiermodels.errors import EngineError
 from hiermodels.spec.design import build_design
 from hiermodels.spec.families import as_family
@@ -529,6 +530,61 @@ def test_moments_follow_the_law_of_total_variance(lanes):
     between = np.einsum("njx,njy->jxy", off, off) / 150
     np.testing.assert_allclose(whole.moments.means[0], means.mean(axis=0), rtol=1e-10)
     np.testing.assert_allclose(whole.moments.covariances[0], within + between, rtol=1e-9)
+
+
+def any_added(problem, seed):
+    """Return combinations of coefficients, and maps of effects, for every bar."""
+    rng = np.random.default_rng(seed)
+    p, sizes = len(problem.coef_priors), [problem.bars[own[0]].q for own in problem.terms]
+    rows = tuple(rng.normal(size=(q, p)) for q in sizes)
+    return Added(rows, tuple(rng.normal(size=(q, q)) for q in sizes))
+
+
+@pytest.mark.parametrize("formula", [one for one in FORMULAS if "|" in one.partition("~")[2]])
+@pytest.mark.parametrize("lanes", [False, True])
+def test_variances_of_coefficients_plus_effects_are_exact(formula, lanes):
+    (design, _, resolved), problem, x, _ = random_case(5, formula, PRIORS[0])
+    blocks, XS, variance, _ = pieces(design, resolved, problem, x)
+    W = np.column_stack([*blocks, XS])
+    weights = np.ones(design.n) if design.weights is None else design.weights
+    cov = np.linalg.inv(np.eye(W.shape[1]) + W.T @ (W * (weights / variance)[:, None]))
+    added, sd = any_added(problem, 1), problem.coefficient_prior[1]
+    found = draw_effects(
+        problem, np.broadcast_to(x, (2, 3, len(x))), 1, effects=False, added=added,
+        lanes=lanes and bool(problem.gram.chain),
+    ).moments.totals  # fmt: skip
+    at, p = 0, len(sd)
+    for k, (bar, sds, free) in enumerate(
+        zip(problem.bars, problem.layout.sds, problem.layout.correlations, strict=True)
+    ):
+        T = added.maps[k] @ np.array(factor_of(np.exp(x[sds]), x[free]))
+        for j in range(bar.n_levels):
+            both = np.zeros((bar.q, W.shape[1]))
+            both[:, at : at + bar.q] = T
+            both[:, W.shape[1] - p :] = added.rows[k] * sd
+            exact = np.einsum("ka,ab,kb->k", both, cov, both)
+            np.testing.assert_allclose(found[k][j], exact, rtol=1e-8)
+            at += bar.q
+
+
+@pytest.mark.parametrize("priors", [{}, {"b": "StudentT(4, 0, 2)"}])
+@pytest.mark.parametrize("lanes", [False, True])
+def test_variances_of_sums_are_those_of_many_draws(priors, lanes):
+    _, problem, x, rng = random_case(7, "y ~ x + (x | e/a) + (1 | c)", priors)
+    draws, size = x + 0.3 * rng.normal(size=(3, 10, len(x))), 600
+    added = any_added(problem, 2)
+    own = draw_effects(problem, draws, 1, effects=False, added=added, lanes=lanes)
+    # the same scales again and again: the means of their draws have small errors
+    many = np.repeat(draws, size, axis=1)
+    drawn = draw_effects(problem, many, 1, lanes=lanes).coordinates
+    for k, (rows, T) in enumerate(zip(added.rows, added.maps, strict=True)):
+        both = drawn.effects[k] @ T.T + (drawn.coef @ rows.T)[:, :, None]
+        flat = both.reshape(-1, *both.shape[2:])
+        exact = own.moments.totals[k]
+        kurtosis = np.mean((flat - flat.mean(0)) ** 4, axis=0) / flat.var(0) ** 2
+        error = np.sqrt((kurtosis - 1.0) / len(flat))
+        # about 60 variances: the largest of so many stays below five standard errors
+        assert np.all(np.abs(flat.var(axis=0) / exact - 1.0) <= 5 * error)
 
 
 def test_same_seed_same_effects_whatever_the_cores():

@@ -149,9 +149,15 @@ def test_beyond_memory_the_moments_remain(drawn_fit):
     assert "r_g" not in short.posterior
     assert "r_k" not in short.posterior
     assert "sd_g" in short.posterior
-    xr.testing.assert_identical(short.group_effects, whole.group_effects)
+    sums = [name for name in short.group_effects if name not in whole.group_effects]
+    assert sums == ["coef_g_sd", "coef_k_sd"]
+    xr.testing.assert_identical(short.group_effects[list(whole.group_effects)], whole.group_effects)
     for column in ("mean", "sd"):
         np.testing.assert_array_equal(short.ranef()[column], whole.ranef()[column])
+        # the same draws, added in another order
+        np.testing.assert_allclose(short.coef()[column], whole.coef()[column], rtol=1e-12)
+    assert short.coef().attrs["normal_interval"] == ("g", "k")
+    assert whole.coef().attrs["normal_interval"] == ()
     with pytest.raises(FitError, match="draws of r_g were left out, being beyond memory"):
         short.fitted()
 

@@ -157,9 +157,15 @@ def test_ranef_without_draws_is_normal_and_says_so():
     assert table.attrs["normal_interval"] == ("g",)
     # 1.959964: the normal 97.5 % quantile.
     np.testing.assert_allclose(table["ci_high"], table["mean"] + 1.959964 * table["sd"], rtol=1e-6)
+    # fits of older versions have no sds of sums
     known = tables.coef(posterior.drop_vars("r_g"), moments, LABELS)
     assert known["ci_low"].isna().all()
     assert known["mean"].notna().all()
+    sums = moments.assign(coef_g_sd=2.0 * moments["r_g_sd"])
+    table = tables.coef(posterior.drop_vars("r_g"), sums, LABELS)
+    assert table.attrs["normal_interval"] == ("g",)
+    np.testing.assert_array_equal(table["sd"], sums["coef_g_sd"].values.T.ravel())
+    np.testing.assert_allclose(table["ci_high"], table["mean"] + 1.959964 * table["sd"], rtol=1e-6)
 
 
 @pytest.mark.parametrize("function", [tables.ranef, tables.coef])
