@@ -3,12 +3,13 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from hiermodels.errors import DataError
-from hiermodels.spec.chunk_coding import Coder, cell_codes
+from hiermodels.spec.chunk_coding import Coder
 from hiermodels.spec.chunk_products import Products
 from hiermodels.spec.column_kinds import FACTOR
 from hiermodels.spec.frame import combine_groups
@@ -16,6 +17,7 @@ from hiermodels.spec.grouping import Covariances, Levels, read_levels
 from hiermodels.spec.terms import Bar
 
 Codes = dict[str, NDArray[Any]]
+Ints = NDArray[np.int64]
 
 
 def read_groupings(coder: Coder, products: Products, covariances: Covariances) -> dict[str, Levels]:
@@ -64,3 +66,12 @@ def _values(coder: Coder, name: str, codes: Codes) -> "pd.Series[Any]":
         return coding.series(codes[name], pd.RangeIndex(len(codes[name])))
     values: pd.Series[Any] = coding.values.take(pa.array(codes[name])).to_pandas()
     return values
+
+
+def cell_codes(coder: Coder, keys: Ints) -> dict[str, Ints]:
+    """Return the level of each cell in every column of the cells."""
+    found: dict[str, Ints] = {}
+    # what is left after the last division says which component of a structure it is
+    for name in reversed(list(coder.cells)):
+        keys, found[name] = np.divmod(keys, len(coder.cells[name].labels))
+    return found

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from hiermodels.errors import EngineError
 from hiermodels.spec.additions import known_errors
 from hiermodels.spec.bases import MAX_BASES, by_rows, independent_bases
-from hiermodels.spec.chunk_coding import Coder, cell_codes
+from hiermodels.spec.chunk_coding import Coder
 from hiermodels.spec.chunk_products import Products
 from hiermodels.spec.column_kinds import NUMBERS, WHOLE
 from hiermodels.spec.matrices import Column
 from hiermodels.spec.residual import Residual
-from hiermodels.spec.sigma import Sigma, read_sigma
+from hiermodels.spec.rowless_groups import cell_codes
+from hiermodels.spec.series_products import SeriesCoder, own_occasions
+from hiermodels.spec.sigma import Sigma, occasion_sigma, read_sigma, single_sigma
 from hiermodels.spec.whole import Counted
 
 Array = NDArray[np.float64]
@@ -95,6 +97,50 @@ def cell_residual(
         total_weight=float(np.sum(products.weights)),
         n=len(owner),
         by_rows=_by_rows(found.n_bases, levels, len(owner), len(sigma.labels), members),
+    )
+
+
+def own_residual(
+    coder: Coder,
+    products: Products,
+    owner: Ints,
+    frame: pd.DataFrame,
+    series: SeriesCoder | None,
+) -> Residual:
+    """Return the residual of rows as they are: their variances, whatever joins or weights them.
+
+    Parameters
+    ----------
+    coder : Coder
+    products : Products
+    owner : ndarray of int (m,)
+        The key of each row that stands for others.
+    frame : pandas.DataFrame
+        As of :func:`cell_frame`.
+    series : SeriesCoder or None
+    """
+    formula = coder.formula
+    sigma: Sigma | None = None
+    beside = series is None and cell_errors(coder, frame) is not None
+    if "se" not in formula.additions or beside:
+        if series is None:
+            whole = Counted(products.n, products.rows)
+            sigma = _on_rows(read_sigma(formula.sigma, frame, whole), owner)
+        elif series.occasions is None:
+            sigma = single_sigma()
+        else:
+            place = own_occasions(series, products.keys)[owner]
+            sigma = occasion_sigma(place, series.occasions.labels)
+    return Residual(
+        term=None,
+        sigma=sigma,
+        found=None,
+        reason="these rows stand for sums over others",
+        scale=None,
+        weights=None,
+        constant=0.0,
+        total_weight=float(products.n),
+        n=len(owner),
     )
 
 

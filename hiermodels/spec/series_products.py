@@ -126,6 +126,12 @@ def series_products(series: SeriesCoder, chunk: Chunk) -> Products:
     counts = np.zeros(len(keys))
     own = np.unique(coded.keys)
     counts[np.searchsorted(keys, own)] = rows
+    mine = _row_codes(series, place, time) * series.radix + coded.keys
+    known = np.ones(len(mine)) if coded.variance is None else coded.variance
+    variance = np.bincount(np.searchsorted(keys, mine), known, len(keys))
+    plain = np.zeros_like(cells)
+    apart, products = triangles(mine, np.ascontiguousarray(coded.columns), None)
+    plain[np.searchsorted(keys, apart)] = products
     tallies: dict[int, float] = {}
     for part in parts:
         for code, number in zip(*part.tally, strict=True):
@@ -133,8 +139,29 @@ def series_products(series: SeriesCoder, chunk: Chunk) -> Products:
     return Products(
         len(columns), keys, counts, counts, cells, coded.columns.T @ coded.columns,
         coded.constant, coded.sums, tallies, np.asarray(found, dtype=np.int64),
-        np.zeros((len(keys), 0)),
+        np.zeros((len(keys), 0)), variance=variance, plain=plain, ends=coded.ends,
     )  # fmt: skip
+
+
+def _row_codes(series: SeriesCoder, place: Any, time: Ints) -> Ints:
+    """Return the component that holds each row by itself: of ``unstr`` that of its occasion."""
+    if series.occasions is None:
+        return np.zeros(len(time), dtype=np.int64)
+    T = len(series.occasions.labels)
+    return np.asarray(1 + ((_masks(place, time)[place] * T + time) * T + time) * 2)
+
+
+def own_occasions(series: SeriesCoder, keys: Ints) -> NDArray[np.intp]:
+    """Return the occasion of components of ``unstr`` that hold rows by themselves."""
+    T = len(series.occasions.labels) if series.occasions else 1
+    return np.asarray((keys // series.radix - 1) // 2 // T % T, dtype=np.intp)
+
+
+def _masks(place: Any, time: Ints) -> Ints:
+    """Return the pattern of each series: a bit for each occasion that it has."""
+    masks = np.zeros(int(place.max()) + 1, dtype=np.int64)
+    np.bitwise_or.at(masks, place, 1 << time)
+    return masks
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,8 +235,7 @@ def _means(series: SeriesCoder, columns: Array, place: Any, time: Ints, order: A
 def _pairs(series: SeriesCoder, columns: Array, place: Any, time: Ints, order: Any) -> list[_Part]:
     """Return the components of ``unstr``: by pattern and pair of occasions sums and differences."""
     T = len(series.occasions.labels) if series.occasions else 0
-    masks = np.zeros(int(place.max()) + 1, dtype=np.int64)
-    np.bitwise_or.at(masks, place, 1 << time)
+    masks = _masks(place, time)
     row = np.full((len(masks), T), -1, dtype=np.intp)
     row[place, time] = np.arange(len(place))
     patterns, number = np.unique(masks, return_counts=True)
