@@ -29,6 +29,7 @@ from hiermodels.engines.responses import variance_response
 from hiermodels.errors import FitError
 from hiermodels.fitting.draws import tails
 from hiermodels.spec.families import Family
+from hiermodels.spec.names import effect_name
 from hiermodels.spec.rowless import RowlessDesign, sum_rows
 
 Floats = npt.NDArray[np.float64]
@@ -38,6 +39,14 @@ SCALES: Final = ("link", "response")
 _ICC_NOTE = (
     "Group variances are averaged over the data (mean of z'Σz), so that shares do not change when "
     "a predictor is shifted; var_prop of varcorr() is the raw share of variances, another thing."
+)
+_R2_NOTES = (
+    "marginal and conditional: Nakagawa and Johnson, predictors without and with the groups; "
+    "bayes: Gelman et al. 2019, response scale, with the modelled residual variance.",
+)
+_NO_EFFECTS = (
+    "bayes needs draws of the group effects, which were left out, being beyond memory. Fit again "
+    "with a larger memory, such as memory='8 GB'."
 )
 
 
@@ -164,7 +173,8 @@ def explained(fit: Fitted, scale: str = "link", prob: float = 0.95) -> Shares:
     Shares
         Components ``"marginal"`` (population part alone), ``"conditional"`` (with group effects)
         and ``"bayes"``: variance of the expected responses over itself plus the mean modelled
-        residual variance, draw by draw (shares of successes for binomial families).
+        residual variance, draw by draw (shares of successes for binomial families); NaN where the
+        draws of the group effects were left out, being beyond memory.
 
     Raises
     ------
@@ -190,13 +200,11 @@ def explained(fit: Fitted, scale: str = "link", prob: float = 0.95) -> Shares:
     groups = parts.groups.sum(axis=1) + (parts.shared if scale == "response" else 0.0)
     total = parts.fixed + groups + parts.residual
     marginal, conditional = parts.fixed / total, (parts.fixed + groups) / total
-    bayes = _bayes(fit, parts.draws)
+    kept = _has_effects(fit)
+    bayes = _bayes(fit, parts.draws) if kept else np.full(len(parts.draws), np.nan)
     values = np.column_stack([marginal, conditional, bayes])
-    note = (
-        "marginal and conditional: Nakagawa and Johnson, predictors without and with the groups; "
-        "bayes: Gelman et al. 2019, response scale, with the modelled residual variance."
-    )
-    return _shares(values, ["marginal", "conditional", "bayes"], scale, "R squared", (note,), prob)
+    notes = _R2_NOTES if kept else (*_R2_NOTES, _NO_EFFECTS)
+    return _shares(values, ["marginal", "conditional", "bayes"], scale, "R squared", notes, prob)
 
 
 # --- the parts ------------------------------------------------------------------------------
@@ -215,6 +223,12 @@ def _check_scale(scale: str, family: Family) -> str:
 def _parts(fit: Fitted, scale: str) -> Parts:
     """Return the parts of the variance on a scale."""
     return response_parts(fit) if scale == "response" else link_parts(fit)
+
+
+def _has_effects(fit: Fitted) -> bool:
+    """Whether the draws of the group effects were kept."""
+    posterior = dataset(fit, "posterior")
+    return all(effect_name(group.name) in posterior for group in fit.model.design.groups)
 
 
 def _bayes(fit: Fitted, draws: Indices) -> Floats:

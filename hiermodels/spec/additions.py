@@ -93,6 +93,23 @@ def read_additions(formula: ModelFormula, family: Family, kept: pd.DataFrame) ->
     return AdditionValues(**found, with_sigma=bool(se and se.with_sigma))
 
 
+def check_errors(formula: ModelFormula) -> None:
+    """Raise FormulaError where known errors leave no sigma to speak of, or stand beside one."""
+    se = formula.additions.get("se")
+    if se is None:
+        return
+    if not se.with_sigma and formula.sigma is not None:
+        raise FormulaError(
+            "se(s) replaces sigma, so sigma can have no formula. Write se(s, sigma=True) to "
+            "estimate a sigma besides, or leave the formula for sigma out."
+        )
+    if se.with_sigma and formula.residual is not None:
+        raise FormulaError(
+            f"se(s, sigma=True) adds independent errors to correlated ones; {formula.residual} "
+            "goes with se(s) alone, with precision(w), or with neither."
+        )
+
+
 def known_errors(addition: Addition, rows: pd.DataFrame) -> Array:
     """Return the known errors of ``se()`` at some rows, checked.
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from hiermodels.errors import DataError, EngineError, FormulaError
+from hiermodels.spec.additions import check_errors
 from hiermodels.spec.bases import (
     Bases,
     ar_bases,
@@ -234,7 +235,7 @@ def build_residual(
     _check_family(formula, family)
     if not family.has_sigma:
         return None
-    _check_additions(formula, additions)
+    check_errors(formula)
     estimated = additions.se is None or additions.with_sigma
     written = formula.sigma
     if written is not None and (written.bars or written.offsets):
@@ -261,22 +262,6 @@ def _check_family(formula: ModelFormula, family: Family) -> None:
             f"{formula.residual} is a structure of Gaussian residuals; it needs family='gaussian' "
             f"with the identity link, and this model has family={family.name!r} with the link "
             f"{family.link}. Write a bar such as (1 | {formula.residual.group_name}) in its place."
-        )
-
-
-def _check_additions(formula: ModelFormula, additions: Additions) -> None:
-    """Raise FormulaError where known errors leave no sigma to speak of, or stand beside one."""
-    if additions.se is None:
-        return
-    if not additions.with_sigma and formula.sigma is not None:
-        raise FormulaError(
-            "se(s) replaces sigma, so sigma can have no formula. Write se(s, sigma=True) to "
-            "estimate a sigma besides, or leave the formula for sigma out."
-        )
-    if additions.with_sigma and formula.residual is not None:
-        raise FormulaError(
-            f"se(s, sigma=True) adds independent errors to correlated ones; {formula.residual} "
-            "goes with se(s) alone, with precision(w), or with neither."
         )
 
 

@@ -7,6 +7,7 @@ from functools import partial
 import pyarrow as pa
 
 from hiermodels.errors import DataError
+from hiermodels.spec.additions import check_errors
 from hiermodels.spec.checks import check_groups
 from hiermodels.spec.chunk_coding import make_coder
 from hiermodels.spec.chunk_products import add_products, chunk_products
@@ -53,6 +54,7 @@ def stream_design(
         As for a data frame; messages name the file or partition.
     """
     check_streamable(formula)
+    check_errors(formula)
     check_groups(formula.bars)
     check_group_names(
         tuple(dict.fromkeys(bar.group_name for bar in formula.bars)),

@@ -3,6 +3,7 @@
 Every test takes the same draws on both sides, so that no tolerance covers Monte Carlo error.
 """
 
+import cloudpickle
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -13,6 +14,7 @@ import hiermodels as hm
 from hiermodels.answers.drawn_priors import prior_draws
 from hiermodels.answers.joint_likelihood import joint_log_likelihood
 from hiermodels.answers.response_parts import even_rows
+from hiermodels.engines.marginal import MarginalDensity
 from hiermodels.spec import streams
 from hiermodels.spec.rowless import RowlessDesign
 from hiermodels.spec.whole import Counted
@@ -72,7 +74,8 @@ def on(models, draws=23):
 FORMULAS = [
     "y ~ x + offset(o) + (x | g) + (1 | a)",
     "y ~ 1 + (1 | g)",
-    "y ~ x * c",
+    "y ~ 0 + x * c",
+    "y ~ x + (1 | g) + (0 + x | g) + (x | g:a)",
     "y ~ x + (x || gr(g, by=h)) + (1 | c)",
     "y ~ x + (x | gr(g, cov=K))",
     "y ~ x + (x | mm(a, f))",
@@ -148,13 +151,15 @@ def test_what_priors_imply(formula, rows):
 
 
 def test_the_range_of_the_response(rows, tmp_path):
-    """The least and the largest response are exact, and saved fits hold them."""
-    streamed, held = both("log(y) ~ x + (1 | g)", rows)
+    """The least and the largest response are exact; saved fits hold them, and unweighted sums."""
+    streamed, held = both("log(y) | precision(w) ~ x + (1 | g)", rows)
     with pytest.warns(hm.SamplingWarning):
         fit = streamed.fit(draws=5, tune=20, chains=1, seed=1, progress=False, cores=1)
     for model in (streamed, hm.load(fit.save(tmp_path / "fit.nc")).model):
         ends = model.design.products.ends
         assert ends == (held.design.y.min(), held.design.y.max())
+        found, wanted = on([model, held])
+        np.testing.assert_allclose(hm.r2(found).draws, hm.r2(wanted).draws, rtol=EXACT)
 
 
 def test_effects_beyond_memory(rows, monkeypatch):
@@ -219,8 +224,8 @@ def test_what_priors_imply_where_rows_were_counted():
 
 QUICK = {"tune": 100, "chains": 2, "seed": 1, "progress": False, "cores": 1}
 ALTERNATIVES = {
-    "narrow": {"b": "Normal(0, 0.5)"},
-    "sds": {"sd": "HalfNormal(0.8)", "sigma": "Exponential(1)"},
+    "y ~ x + c + (x | g)": {"b": "Normal(0, 0.5)", "sd": "HalfNormal(2)"},
+    "y | precision(w) ~ x + ar(t, j)": {"b": "Normal(0, 0.5)", "sigma": "Exponential(1)"},
 }
 
 
@@ -240,14 +245,12 @@ def assert_same_answers(found, wanted):
 
 
 @pytest.mark.filterwarnings("ignore::hiermodels.errors.SamplingWarning")
-@pytest.mark.parametrize("formula", ["y ~ x + c + (x | g)", "y | precision(w) ~ x + ar(t, j)"])
+@pytest.mark.parametrize("formula", ALTERNATIVES)
 def test_other_priors(formula, rows):
     """Other priors are reached by the same weights as from the rows."""
     streamed, held = both(formula, rows)
     fit = held.fit(draws=150, **QUICK)
-    alternatives = ALTERNATIVES if "|" in formula and "g)" in formula else {
-        "narrow": ALTERNATIVES["narrow"], "sigma": {"sigma": "Exponential(1)"}
-    }  # fmt: skip
+    alternatives = [{key: prior} for key, prior in ALTERNATIVES[formula].items()]
     found, wanted = (
         hm.prior_sensitivity(one, alternatives, refit=False)
         for one in (hm.Fit(streamed, fit.idata), fit)
@@ -262,7 +265,7 @@ def test_other_priors_where_rows_were_counted():
     streamed, held = counted("poisson")
     fit = held.fit(draws=150, **QUICK)
     found, wanted = (
-        hm.prior_sensitivity(one, [{"sd": "Exponential(1)"}], refit=False)
+        hm.prior_sensitivity(one, [{"b": "Normal(0, 5)"}], refit=False)
         for one in (hm.Fit(streamed, fit.idata), fit)
     )
     assert_same_answers(found, wanted)
@@ -276,6 +279,9 @@ def test_refits_without_rows(rows, tmp_path, monkeypatch):
     far = [{"sd": "HalfNormal(0.01)"}]
     found = hm.prior_sensitivity(fit, far, folder=tmp_path, scaling=False)
     assert list(found.alternatives["method"]) == ["refitted"]
+    sent = cloudpickle.loads(cloudpickle.dumps(streamed))
+    point = np.full(MarginalDensity(sent.marginal).ndim, 0.1)
+    assert MarginalDensity(sent.marginal)(point)[0] == MarginalDensity(streamed.marginal)(point)[0]
     monkeypatch.setattr(hm.Model, "fit", None)
     again = hm.load(fit.save(tmp_path / "fit.nc"))
     read = hm.prior_sensitivity(again, far, folder=tmp_path, scaling=False)
@@ -287,7 +293,7 @@ def test_refits_without_rows(rows, tmp_path, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore::hiermodels.errors.SamplingWarning")
 def test_effects_that_were_not_kept(rows):
-    """Without draws of the effects ranks and the likelihood are left out, and notes say so."""
+    """Without draws of the effects what needs them is left out, and notes say so."""
     streamed, _ = both("y ~ x + (x | g)", rows)
     fit = streamed.fit(draws=100, memory="1 B", **QUICK)
     found = hm.prior_sensitivity(fit, [{"b": "Normal(0, 1)"}], refit=False)
@@ -295,3 +301,6 @@ def test_effects_that_were_not_kept(rows):
     assert "rank" not in set(found.table["kind"])
     assert found.scaling["likelihood"].isna().all()
     assert "The draws of r_g were left out, so that groups are not ranked." in found.notes
+    shares = hm.r2(fit)
+    assert shares.to_frame()["mean"].notna().tolist() == [True, True, False]
+    assert "bayes needs draws of the group effects" in str(shares)
