@@ -8,9 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hiermodels.answers.fitted import group_columns, has_own_rows
+from hiermodels.answers.fitted import Fitted, group_columns, has_own_rows
 from hiermodels.answers.pooling_factors import pooling_draws
 from hiermodels.answers.prior_simulation import check_model, prior_fit
+from hiermodels.answers.product_rows import through_products
+from hiermodels.answers.row_averages import row_means
 from hiermodels.answers.variance_shares import explained, intraclass
 from hiermodels.errors import EngineError, FitError
 from hiermodels.fitting.draws import correlation_draws, draws_of, group_labels, sd_draws, tails
@@ -18,7 +20,7 @@ from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.model import Model
 from hiermodels.spec.design import Group
 from hiermodels.spec.names import R2, effect_name, indexed
-from hiermodels.spec.rowless import need_rows
+from hiermodels.spec.rowless import RowlessDesign, moment_rows
 
 Floats = npt.NDArray[np.float64]
 
@@ -27,6 +29,8 @@ SHARE, CORRELATION, DIFFERENCE = "share", "correlation", "difference"
 NEARLY_ALL, NEARLY_NONE, NEARLY_ONE, FAR = 0.99, 0.01, 0.95, 10.0
 #: On a logit or log scale: a factor of 20,000.
 _FAR_LINK = 10.0
+#: Draws of group effects are held together.
+_MOST_NUMBERS = 1_000_000_000
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -97,7 +101,7 @@ def imply_quantities(
     Raises
     ------
     FitError
-        Not a model, or too few draws.
+        Not a model, or too few draws; or group effects would take more than 8 GB.
 
     Examples
     --------
@@ -109,7 +113,7 @@ def imply_quantities(
     'wild: half its mass lies above 0.99'
     """
     check_model(model, draws)
-    need_rows(model.design, "prior_implied()", "model.priors has every prior with its scale.")
+    _check_size(model, draws)
     low, high = tails(prob)
     fit = prior_fit(model, draws, np.random.default_rng(seed))
     found: dict[str, tuple[str, Floats]] = {}
@@ -125,6 +129,17 @@ def imply_quantities(
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("quantity")
     draws_by_name = {name: values for name, (_, values) in found.items()}
     return PriorImplied(draws_by_name, table, tuple(dict.fromkeys(notes)), prob)
+
+
+def _check_size(model: Model, draws: int) -> None:
+    """Raise FitError where draws of group effects would not fit into memory."""
+    numbers = sum(len(group.levels) * len(group.coefs) for group in model.design.groups)
+    if draws * numbers > _MOST_NUMBERS:
+        raise FitError(
+            f"{draws:,} draws of {numbers:,} group effects would take "
+            f"{8e-9 * draws * numbers:.0f} GB. Ask for fewer draws: prior_implied(model, "
+            f"{max(_MOST_NUMBERS // numbers, 2)})."
+        )
 
 
 # --- quantities -----------------------------------------------------------------------------------
@@ -153,10 +168,11 @@ def _quantities(fit: Fit, notes: list[str]) -> Iterator[tuple[str, str, Floats]]
     yield from _correlations(fit, notes)
     for group in groups:
         yield from _differences(fit, group)
-    for group in groups:
-        if has_own_rows(fit, group):
+    seen = through_products(fit)
+    for group in seen.model.design.groups:
+        if has_own_rows(seen, group):
             try:
-                yield from _pooling(fit, group)
+                yield from _pooling(seen, group)
             except (FitError, EngineError) as error:
                 notes.append(str(error))
     if groups and fit.model.family.link != "identity":
@@ -203,10 +219,9 @@ def _differences(fit: Fit, group: Group) -> Iterator[tuple[str, str, Floats]]:
     """Yield the largest difference between two groups: at the mean of the predictors, by effect."""
     array = fit.posterior[effect_name(group.name)].transpose("chain", "draw", group.name, ...)
     effects = draws_of(array)[0]
-    z = group_columns(fit.model.design, group)
-    members = fit.model.design.terms[group.terms[0]].members
-    if members is None:
-        at_means = effects @ z.mean(axis=0)
+    rows = moment_rows(fit.model.design)
+    if has_own_rows(fit, group):
+        at_means = effects @ row_means(group_columns(rows, group).T, rows.whole)
         spread = np.max(at_means, axis=1) - np.min(at_means, axis=1)
         yield f"largest difference between two levels of {group.name}", DIFFERENCE, spread
     for k, coef in enumerate(group.coefs):
@@ -216,7 +231,7 @@ def _differences(fit: Fit, group: Group) -> Iterator[tuple[str, str, Floats]]:
             yield name, f"{DIFFERENCE} of slopes", np.max(own, axis=1) - np.min(own, axis=1)
 
 
-def _pooling(fit: Fit, group: Group) -> Iterator[tuple[str, str, Floats]]:
+def _pooling(fit: Fitted, group: Group) -> Iterator[tuple[str, str, Floats]]:
     """Yield the pooling factors of the smallest, the middle and the largest group."""
     order = np.argsort(group.n_rows, kind="stable")
     chosen = {int(group.n_rows[k]): int(k) for k in (order[0], order[len(order) // 2], order[-1])}
@@ -233,9 +248,18 @@ def _pooling(fit: Fit, group: Group) -> Iterator[tuple[str, str, Floats]]:
 def _far(model: Model) -> tuple[float, str]:
     """Return beyond which difference groups are farther apart than can be, and in words."""
     if model.family.link == "identity":
-        spread = float(np.ptp(model.design.y))
+        spread = _range(model)
         return FAR * spread, f"{FAR:g} times the range of the response"
     return _FAR_LINK, f"{_FAR_LINK:g} on the link scale"
+
+
+def _range(model: Model) -> float:
+    """Return the largest difference between two responses."""
+    design = model.design
+    if isinstance(design, RowlessDesign) and design.products is not None:
+        least, largest = design.products.ends
+        return largest - least
+    return float(np.ptp(design.y))
 
 
 def _row(

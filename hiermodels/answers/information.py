@@ -152,23 +152,42 @@ def residual_weights(
 
     Parameters
     ----------
+    posterior, draws, residual, priors
+        As of :func:`residual_terms`.
+    """
+    return residual_terms(posterior, draws, residual, priors)[0]
+
+
+def residual_terms(
+    posterior: xr.Dataset, draws: Indices, residual: Residual, priors: ResidualPriors
+) -> tuple[Floats, Floats]:
+    """Return the weights w of R^-1 = sum of w_m M_m at some draws, and log|R|.
+
+    Parameters
+    ----------
     posterior : xarray.Dataset
     draws : ndarray of int (S,)
         Positions, chains laid end to end.
     residual : Residual
     priors : ResidualPriors
+
+    Returns
+    -------
+    weights : ndarray (S, M)
+    log_determinants : ndarray (S,)
+        Weighted, as the likelihood counts them.
     """
     packed = pack_residual(residual, priors)
     w, dw = np.empty(packed.n_bases), np.empty((packed.n_phi, packed.n_bases))
     out = np.empty(1 + packed.n_phi)
-    found = np.empty((len(draws), packed.n_bases))
+    found, logs = np.empty((len(draws), packed.n_bases)), np.empty(len(draws))
     values = _flat(posterior)
     for s, draw in enumerate(draws):
         own = {name: array[draw] for name, array in values.items()}
         phi = unconstrain_residual(residual, priors, own)
         weights_kernel(packed.code, packed.block, phi, w, dw, out)
-        found[s] = w
-    return found
+        found[s], logs[s] = w, out[0]
+    return found, logs
 
 
 def _flat(posterior: xr.Dataset) -> Mapping[str, Floats]:

@@ -1,7 +1,8 @@
 """The log likelihood of all rows together, given coefficients, group effects and parameters.
 
 Rows that a residual structure joins are taken series by series from their covariance, written out
-in full: nothing here is shared with the kernels that sample.
+in full: nothing here is shared with the kernels that sample. Rows that were not kept are another
+matter: their likelihood is one of products.
 """
 
 import numpy as np
@@ -11,12 +12,14 @@ import xarray as xr
 from hiermodels.answers.new_levels import flat
 from hiermodels.answers.pointwise import row_densities
 from hiermodels.answers.predictors import GroupEffects, linear_draws
+from hiermodels.answers.product_likelihood import log_likelihood_of_products
 from hiermodels.answers.residual_rows import residual_sds
 from hiermodels.answers.rows import all_groups, own_rows
 from hiermodels.errors import FitError
 from hiermodels.fitting.model import Model
 from hiermodels.spec.design import Design
 from hiermodels.spec.residual import Residual
+from hiermodels.spec.rowless import RowlessDesign
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -50,6 +53,8 @@ def joint_log_likelihood(model: Model, posterior: xr.Dataset, take: Ints) -> Flo
     (3,)
     """
     design, residual = model.design, model.design.residual
+    if isinstance(design, RowlessDesign):
+        return log_likelihood_of_products(model, posterior, take)
     if residual is None or residual.correlation_name is None:
         rows = np.arange(design.n)
         return np.asarray(row_densities(model, posterior, rows, take).sum(axis=1))

@@ -9,6 +9,7 @@ import xarray as xr
 
 from hiermodels.answers.fitted import Fitted, has_own_rows
 from hiermodels.answers.pooling_factors import pooling_draws
+from hiermodels.answers.product_rows import through_products
 from hiermodels.answers.roots import draw_positions
 from hiermodels.answers.variance_shares import intraclass
 from hiermodels.errors import FitError
@@ -172,6 +173,7 @@ def _pooling(fit: Fitted) -> Block:
     """Return the pooling factors of every group."""
     names: list[str] = []
     columns: list[Floats] = []
+    fit = through_products(fit)
     for group in fit.model.design.groups:
         if not has_own_rows(fit, group) or len(group.levels) > MOST_LEVELS:
             continue

@@ -19,6 +19,7 @@ from hiermodels.answers.movable import Block
 from hiermodels.engines.responses import PARAMETERS
 from hiermodels.errors import FitError
 from hiermodels.fitting.fit import Fit
+from hiermodels.spec.rowless import product_rows
 
 Floats = npt.NDArray[np.float64]
 # ArviZ's functions carry no types: what comes from them is Any at the border.
@@ -102,7 +103,8 @@ def _likelihood(fit: Fit) -> tuple[Floats | None, tuple[str, ...]]:
         why = f"the family {model.family.name} has no density of single rows here"
         return None, (f"The likelihood is not power-scaled: {why}.",)
     take = np.arange(posterior.sizes["chain"] * posterior.sizes["draw"])
-    parts = np.array_split(take, max(len(take) * model.design.n // _BLOCK, 1))
+    n = len(product_rows(model.design).data)
+    parts = np.array_split(take, max(len(take) * n // _BLOCK, 1))
     try:
         found = [joint_log_likelihood(model, posterior, part) for part in parts]
     except FitError as error:

@@ -25,7 +25,9 @@ from hiermodels.errors import SamplingWarning
 from hiermodels.fitting.archive import priors_to_dict
 from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.model import Model
-from hiermodels.spec.rowless import need_rows
+from hiermodels.spec.design import Design
+from hiermodels.spec.rowless import RowlessDesign
+from hiermodels.spec.whole import Counted
 
 Floats = npt.NDArray[np.float64]
 
@@ -108,8 +110,6 @@ def stress_priors(
     ['reweighted']
     """
     drawn(fit)
-    instead = "Refits need none: fit.model.with_priors({...}).fit()."
-    need_rows(fit.model.design, "prior_sensitivity()", instead)
     check_workers(cores, client)
     chosen = make_alternatives(fit.model, alternatives)
     store = None if folder is None else ResultFolder(Path(folder))
@@ -282,7 +282,7 @@ def _keys(fit: Fit, chosen: Sequence[Alternative]) -> list[str]:
     model, posterior = fit.model, fit.posterior
     draws = [np.ascontiguousarray(posterior[name].values).tobytes() for name in posterior]
     own = digest(
-        str(model.formula), model.family.name, model.family.link, model.design.y.tobytes(), *draws
+        str(model.formula), model.family.name, model.family.link, *_data(model.design), *draws
     )
     found = []
     for one in chosen:
@@ -290,6 +290,15 @@ def _keys(fit: Fit, chosen: Sequence[Alternative]) -> list[str]:
         priors.pop("table")
         found.append(digest(own, priors))
     return found
+
+
+def _data(design: Design) -> list[bytes]:
+    """Return what tells the data of a design from others, whatever is held of them."""
+    if isinstance(design, RowlessDesign) and design.products is not None:
+        found = design.products
+        return [own.tobytes() for own in (found.keys, found.rows, found.cells, found.total)]
+    counts = [design.whole.counts.tobytes()] if isinstance(design.whole, Counted) else []
+    return [design.y.tobytes(), *counts]
 
 
 def _moved_scales(model: Model, chosen: Sequence[Alternative]) -> Iterator[str]:

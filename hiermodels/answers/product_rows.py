@@ -1,11 +1,16 @@
 """A fit whose rows were not kept, seen through rows that have the same cross-products."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+
+import pandas as pd
+import xarray as xr
 
 from hiermodels.answers.fitted import Fitted
 from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.model import Model
 from hiermodels.spec.design import Design
+from hiermodels.spec.families import Family
+from hiermodels.spec.priors import ResolvedPriors
 from hiermodels.spec.rowless import RowlessDesign, product_rows
 from hiermodels.spec.series_residual import StandInResidual
 
@@ -45,3 +50,39 @@ def with_product_rows[F: Fitted](fit: F) -> F:
         "auto",
     )
     return replace(fit, model=seen)
+
+
+@dataclass(frozen=True, eq=False)
+class _SeenModel:
+    """A model on rows that stand for others."""
+
+    formula: object
+    design: Design
+    family: Family
+    priors: pd.DataFrame
+    resolved: ResolvedPriors
+    engine: str
+
+
+@dataclass(frozen=True, eq=False)
+class _SeenFit:
+    """A fit on rows that stand for others."""
+
+    model: _SeenModel
+    idata: xr.DataTree
+
+
+def through_products(fit: Fitted) -> Fitted:
+    """Return the fit on rows that have the products under every matrix of the residual precision.
+
+    Parameters
+    ----------
+    fit : Fit
+        Itself where it has rows.
+    """
+    model = fit.model
+    if not isinstance(model.design, RowlessDesign):
+        return fit
+    rows = product_rows(model.design)
+    seen = _SeenModel(model.formula, rows, model.family, model.priors, model.resolved, model.engine)
+    return _SeenFit(seen, fit.idata)

@@ -31,6 +31,7 @@ from hiermodels.spec.distributions import JOINT, Prior
 from hiermodels.spec.names import effect_name
 from hiermodels.spec.prior_functions import prior_support
 from hiermodels.spec.priors import ResolvedPriors, TermPriors
+from hiermodels.spec.rowless import RowlessDesign
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -97,7 +98,7 @@ class Baseline:
         """Whether coefficients can be integrated out."""
         model = self.fit.model
         normal = all(prior.name == "Normal" for prior in model.resolved.coef)
-        return normal and bool(model.resolved.coef) and is_exact(model)
+        return normal and bool(model.resolved.coef) and _integrable(model)
 
     @cached_property
     def points(self) -> Floats:
@@ -194,6 +195,15 @@ def moved_posterior(base: Baseline, coefficients: Floats, take: Ints) -> xr.Data
             values = (drawn + np.concatenate(parts, axis=2))[None]
             found[name] = xr.DataArray(values, labels, array.dims)
     return xr.Dataset(found)
+
+
+def _integrable(model: Model) -> bool:
+    """Whether coefficients can be integrated out at a cost that is bearable."""
+    if not isinstance(model.design, RowlessDesign):
+        return is_exact(model)
+    # no other engine runs on cross-products; where they are summed anew none are kept
+    residual = model.design.residual
+    return residual is None or not residual.by_rows
 
 
 def same_coefficients(a: ResolvedPriors, b: ResolvedPriors) -> bool:

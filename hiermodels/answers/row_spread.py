@@ -12,8 +12,32 @@ Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
 
-def centred_scores(fit: Fitted, group: Group, draws: Indices) -> tuple[Floats, Floats]:
-    """Return a root of the covariance and columns, so that a row's variance is that of z @ root.
+def centred_columns(design: Design, group: Group) -> Floats:
+    """Return columns z of a grouping, so that a row's variance is that of z @ root.
+
+    Parameters
+    ----------
+    design : Design
+        With rows, or rows that stand for others.
+    group : Group
+
+    Returns
+    -------
+    ndarray (n, q) or (n, H q)
+        Centred columns, a row's in the place of its subpopulation; times the root of what its
+        memberships and a known covariance between levels make of an effect's variance.
+    """
+    first = design.terms[group.terms[0]]
+    z = group_columns(design, group) @ centring(design, group)
+    z = z * np.sqrt(_multiples(first))[:, None]
+    if first.by is None:
+        return np.asarray(z)
+    place = np.eye(len(first.by.labels))[first.by.index[first.index]]
+    return np.asarray((place[:, :, None] * z[:, None, :]).reshape(len(z), -1))
+
+
+def centred_roots(fit: Fitted, group: Group, draws: Indices) -> Floats:
+    """Return roots of the covariance of a grouping's effects, with centred predictors.
 
     Parameters
     ----------
@@ -24,19 +48,14 @@ def centred_scores(fit: Fitted, group: Group, draws: Indices) -> tuple[Floats, F
 
     Returns
     -------
-    root : ndarray (S, q, q)
-        Of centred predictors' effects; by subpopulation block by block, (S, H q, H q).
-    z : ndarray (n, q) or (n, H q)
-        Centred columns, a row's in the place of its subpopulation; times the root of what its
-        memberships and a known covariance between levels make of an effect's variance.
+    ndarray (S, q, q)
+        By subpopulation block by block, (S, H q, H q).
     """
     design = fit.model.design
     first, back = design.terms[group.terms[0]], centring(design, group)
-    z = group_columns(design, group) @ back
-    z = z * np.sqrt(_multiples(first, design))[:, None]
     if first.by is None:
         sds, root = covariance_root(fit, group, draws)
-        return np.linalg.solve(back, sds[:, :, None] * root), z
+        return np.asarray(np.linalg.solve(back, sds[:, :, None] * root))
     sds, root = subpopulation_roots(fit, group, first.by, draws)
     blocks = np.linalg.solve(back, sds[..., None] * root)
     H, q = blocks.shape[1:3]
@@ -44,15 +63,16 @@ def centred_scores(fit: Fitted, group: Group, draws: Indices) -> tuple[Floats, F
     for h in range(H):
         own = slice(h * q, (h + 1) * q)
         whole[:, own, own] = blocks[:, h]
-    place = np.eye(H)[first.by.index[first.index]]
-    return whole, np.asarray((place[:, :, None] * z[:, None, :]).reshape(len(z), -1))
+    return whole
 
 
-def _multiples(term: Term, design: Design) -> Floats:
+def _multiples(term: Term) -> Floats:
     """Return what a row's variance is of that of one effect of variance one (n,)."""
     if term.members is None:
-        return np.ones(design.n) if term.cov is None else np.diag(term.cov)[term.index]
+        return np.ones(len(term.index)) if term.cov is None else np.diag(term.cov)[term.index]
     levels, weights = term.members.index, term.members.weights
     known = np.eye(len(term.levels)) if term.cov is None else term.cov
     between = known[levels[:, :, None], levels[:, None, :]]
-    return np.asarray(np.einsum("nm,nmk,nk->n", weights, between, weights))
+    found = np.einsum("nm,nmk,nk->n", weights, between, weights)
+    # weights that stand for others may cancel, to rounding
+    return np.asarray(np.maximum(found, 0.0))

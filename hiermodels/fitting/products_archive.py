@@ -42,9 +42,13 @@ def products_to_datasets(design: RowlessDesign) -> dict[str, xr.Dataset]:
         "tally_code": ("tally", np.array(list(products.tallies), dtype=np.int64)),
         "tally": ("tally", np.array(list(products.tallies.values()), dtype=np.float64)),
         "series": ("met", products.series),
+        "variance": ("cell", products.variance),
+        "ends": ("end", np.array(products.ends)),
     }
     if products.present.shape[1]:
         variables["present"] = (("cell", "membership"), products.present)
+    if products.plain.shape[1]:
+        variables["plain"] = (("cell", "entry"), products.plain)
     found = xr.Dataset(variables)
     reading = design.reading
     found.attrs = {
@@ -103,12 +107,20 @@ def products_from_datasets(
             )
         },
         stored["series"].values,
-        stored["present"].values if "present" in stored else np.zeros((len(stored["keys"]), 0)),
+        _or_nothing(stored, "present"),
+        variance=stored["variance"].values,
+        plain=_or_nothing(stored, "plain"),
+        ends=(float(stored["ends"][0]), float(stored["ends"][1])),
     )
     source, rows, parts, seconds = json.loads(attrs["reading"])
     reading = Reading(source, rows, parts, tuple(seconds), len(products.keys))
     series = _series(coder, attrs["structure"])
     return build_rowless(coder, products, dropped, reading, series, covariances)
+
+
+def _or_nothing(stored: xr.Dataset, name: str) -> np.ndarray:
+    """Return what is kept of every cell, without columns where it is not."""
+    return stored[name].values if name in stored else np.zeros((stored.sizes["cell"], 0))
 
 
 def _structure(series: SeriesCoder | None) -> Any:

@@ -118,6 +118,10 @@ class Coded:
         Of the parts, from the means that they were centred at.
     present : ndarray of bool (n, slots)
         Of memberships with weights: whether a row has it.
+    variance : ndarray (n,) or None
+        The known part of each row's variance, without which it is one.
+    ends : tuple of float
+        The least and the largest response.
     """
 
     columns: Array
@@ -127,6 +131,8 @@ class Coded:
     constant: float
     sums: Array
     present: NDArray[np.bool_]
+    variance: Array | None
+    ends: tuple[float, float]
 
 
 # --- making a coder -------------------------------------------------------------------------
@@ -308,8 +314,10 @@ def code_chunk(coder: Coder, chunk: Chunk) -> Coded | None:
     sums = _fill(coder, frame, columns)
     places = [(block.places, block.slots) for block in coder.blocks[1:]]
     present = fill_memberships(coder.formula, places, frame, columns)
-    weight, likelihood, constant = _weights(coder, frame)
-    return Coded(columns, row_keys(coder.cells, kept), weight, likelihood, constant, sums, present)
+    weight, likelihood, constant, variance = _weights(coder, frame)
+    ends = float(np.min(y)), float(np.max(y))
+    keys = row_keys(coder.cells, kept)
+    return Coded(columns, keys, weight, likelihood, constant, sums, present, variance, ends)
 
 
 def evaluated(
@@ -353,8 +361,10 @@ def _fill(coder: Coder, frame: pd.DataFrame, out: Array) -> Array:
     return np.array([sums[part] for part in coder.parts])
 
 
-def _weights(coder: Coder, frame: pd.DataFrame) -> tuple[Array | None, Array | None, float]:
-    """Return what rows' products count, what their likelihoods count, and the log variances."""
+def _weights(
+    coder: Coder, frame: pd.DataFrame
+) -> tuple[Array | None, Array | None, float, Array | None]:
+    """Return what products and likelihoods of rows count, log variances, and known variances."""
     found = read_additions(coder.formula, coder.family, frame)
     known = None
     if found.precision is not None:
@@ -368,4 +378,4 @@ def _weights(coder: Coder, frame: pd.DataFrame) -> tuple[Array | None, Array | N
     weight = known
     if found.weights is not None:
         weight = found.weights if known is None else known * found.weights
-    return weight, found.weights, constant
+    return weight, found.weights, constant, None if known is None else 1.0 / known

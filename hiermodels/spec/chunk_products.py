@@ -43,6 +43,12 @@ class Products(Brief):
         The series met, each once where their rows lie together.
     present : ndarray (cells, slots)
         Of memberships with weights: how many rows of each cell have it.
+    variance : ndarray (cells,)
+        The sum over the rows of the known part of their variances: their number, without.
+    plain : ndarray (cells, k (k + 1) / 2) or (cells, 0)
+        As ``cells``, but not weighted; without columns where those are not weighted either.
+    ends : tuple of float
+        The least and the largest response.
     """
 
     n: int
@@ -56,6 +62,14 @@ class Products(Brief):
     tallies: dict[int, float] = field(default_factory=dict)
     series: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     present: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    variance: Array = field(kw_only=True)
+    plain: Array = field(kw_only=True)
+    ends: tuple[float, float] = field(kw_only=True)
+
+    @property
+    def unweighted(self) -> Array:
+        """The upper triangles of each cell's rows that count alike, (cells, k (k + 1) / 2)."""
+        return self.plain if self.plain.shape[1] else self.cells
 
 
 @cached_kernel
@@ -125,9 +139,14 @@ def chunk_products(coder: Coder, chunk: Chunk) -> Products:
     for slot, has in enumerate(coded.present.T):
         present[:, slot] = np.bincount(cell, has, len(keys))
     total = columns.T @ columns
+    plain = np.zeros((len(keys), 0))
+    if coded.weight is not None:
+        plain = triangles(coded.keys, columns, None)[1]
+    variance = rows if coded.variance is None else np.bincount(cell, coded.variance, len(keys))
     return Products(
-        len(columns), keys, rows, weights, cells, total, coded.constant, coded.sums, present=present
-    )
+        len(columns), keys, rows, weights, cells, total, coded.constant, coded.sums,
+        present=present, variance=variance, plain=plain, ends=coded.ends,
+    )  # fmt: skip
 
 
 def nothing(coder: Coder) -> Products:
@@ -142,6 +161,9 @@ def nothing(coder: Coder) -> Products:
         np.zeros((k, k)),
         0.0,
         np.zeros(len(coder.parts)),
+        variance=none,
+        plain=np.zeros((0, 0)),
+        ends=(np.inf, -np.inf),
     )
 
 
@@ -175,21 +197,26 @@ def add_products(a: Products, b: Products) -> Products:
     if np.array_equal(a.keys, b.keys):
         keys, rows, weights = a.keys, a.rows + b.rows, a.weights + b.weights
         cells, present = a.cells + b.cells, a.present + b.present
+        variance, plain = a.variance + b.variance, a.plain + b.plain
     else:
         keys, at, bt = _merged(a.keys, b.keys)
         rows, weights = np.zeros(len(keys)), np.zeros(len(keys))
         cells = np.zeros((len(keys), a.cells.shape[1]))
         present = np.zeros((len(keys), a.present.shape[1]))
+        variance, plain = np.zeros(len(keys)), np.zeros((len(keys), a.plain.shape[1]))
         for place, own in ((at, a), (bt, b)):
             rows[place] += own.rows
             weights[place] += own.weights
+            variance[place] += own.variance
+            plain[place] += own.plain
             cells[place] += own.cells
             if own.present.size:
                 present[place] += own.present
     return Products(
         a.n + b.n, keys, rows, weights, cells, a.total + b.total, a.constant + b.constant,
         a.sums + b.sums, _counted(a.tallies, b.tallies), np.concatenate([a.series, b.series]),
-        present,
+        present, variance=variance, plain=plain,
+        ends=(min(a.ends[0], b.ends[0]), max(a.ends[1], b.ends[1])),
     )  # fmt: skip
 
 

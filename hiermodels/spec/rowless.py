@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hiermodels.errors import DataError, FitError
 from hiermodels.spec.chunk_coding import Coder
@@ -18,6 +19,8 @@ from hiermodels.spec.grouping import Members
 from hiermodels.spec.matrices import Column, Matrix
 from hiermodels.spec.predictors import Group, Term
 from hiermodels.spec.series_products import SeriesCoder
+
+Array = NDArray[np.float64]
 
 _OF_DESIGN: Final = frozenset({"data", "y", "X", "X_centred", "matrix", "centred", "offset"})
 _ADDED: Final = frozenset({"weights", "precision", "se"})
@@ -96,6 +99,12 @@ class RowlessDesign(Design):
         Rows that stand for those of each combination of groups: for every product of columns.
     moments : Design or None
         Rows that stand for all: for means and spreads.
+    sums : Design or None
+        Rows that stand for those of each combination of groups, whatever weights and residual
+        structure these have: for sums over the rows as they are.
+    spread : ndarray or None
+        By row of ``sums``: what the parameters' variance counts in the sum over the rows that it
+        stands for; all of it on the first row of each combination.
     coder : Coder or None
         What codes a chunk of rows.
     products : Products or None
@@ -106,6 +115,8 @@ class RowlessDesign(Design):
 
     cells: Design | None = None
     moments: Design | None = None
+    sums: Design | None = None
+    spread: Array | None = None
     coder: Coder | None = None
     products: Products | None = None
     series: SeriesCoder | None = None
@@ -162,6 +173,13 @@ def moment_rows(design: Design) -> Design:
     return design
 
 
+def sum_rows(design: Design) -> Design:
+    """Return the design whose rows have the sums of all rows by combination of groups."""
+    if isinstance(design, RowlessDesign) and design.sums is not None:
+        return design.sums
+    return design
+
+
 def _hide_members(term: Term) -> Term:
     """Return a bar whose memberships refuse to be read."""
     own = term.members
@@ -173,6 +191,8 @@ def _hide_members(term: Term) -> Term:
 def guard(
     cells: Design,
     moments: Design,
+    sums: Design,
+    spread: Array,
     coder: Coder,
     products: Products,
     series: SeriesCoder | None,
@@ -182,5 +202,12 @@ def guard(
     values["terms"] = tuple(RowlessTerm(**vars(_hide_members(term))) for term in cells.terms)
     values["groups"] = tuple(RowlessGroup(**vars(group)) for group in cells.groups)
     return RowlessDesign(
-        **values, cells=cells, moments=moments, coder=coder, products=products, series=series
+        **values,
+        cells=cells,
+        moments=moments,
+        sums=sums,
+        spread=spread,
+        coder=coder,
+        products=products,
+        series=series,
     )

@@ -20,7 +20,12 @@ from hiermodels.spec.predictors import Term
 from hiermodels.spec.reading import Reading
 from hiermodels.spec.rowless import guard
 from hiermodels.spec.rowless_groups import read_groupings
-from hiermodels.spec.rowless_residual import cell_errors, cell_frame, cell_residual
+from hiermodels.spec.rowless_residual import (
+    cell_errors,
+    cell_frame,
+    cell_residual,
+    own_residual,
+)
 from hiermodels.spec.series_products import SeriesCoder
 from hiermodels.spec.series_residual import check_series, series_residual
 from hiermodels.spec.standing_rows import rows_of
@@ -89,7 +94,36 @@ def build_rowless(
     se = coder.formula.additions.get("se")
     check_partitions(counted.groups, n, se is None or se.with_sigma)
     moments = replace(moments, residual=counted.residual, groups=counted.groups)
-    return guard(counted, moments, coder, products, series)
+    sums, spread = counted, _on_first(products, owner)
+    if products.plain.shape[1]:
+        # the cells' products are weighted, or are those of components of a structure
+        kept = np.flatnonzero(products.variance)
+        plain, own = rows_of(products.plain[kept], k)
+        owner = kept[own]
+        sums = _design(coder, plain, owner, levels, exact, n, dropped, reading)
+        sums = _as_they_are(sums, coder, products, owner, series)
+        spread = _on_first(products, owner)
+    return guard(counted, moments, sums, spread, coder, products, series)
+
+
+def _on_first(products: Products, owner: Ints) -> Array:
+    """Return the cells' known variances, each on the first of its rows."""
+    return np.where(np.diff(owner, prepend=-1) != 0, products.variance[owner], 0.0)
+
+
+def _as_they_are(
+    design: Design, coder: Coder, products: Products, owner: Ints, series: SeriesCoder | None
+) -> Design:
+    """Return rows that are not weighted, with their residual variances."""
+    frame = cell_frame(coder, products)
+    errors = None if series is not None else cell_errors(coder, frame)
+    return replace(
+        design,
+        data=frame.iloc[owner].reset_index(drop=True),
+        residual=own_residual(coder, products, owner, frame, series),
+        se=None if errors is None else errors[owner],
+        se_with_sigma=errors is not None,
+    )
 
 
 def _exact_means(coder: Coder, products: Products) -> tuple[dict[tuple[int, str], float], ...]:

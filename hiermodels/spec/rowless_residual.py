@@ -17,7 +17,8 @@ from hiermodels.spec.column_kinds import NUMBERS, WHOLE
 from hiermodels.spec.matrices import Column
 from hiermodels.spec.recorders import learns
 from hiermodels.spec.residual import Residual
-from hiermodels.spec.sigma import Sigma, read_sigma
+from hiermodels.spec.series_products import SeriesCoder, own_occasions
+from hiermodels.spec.sigma import Sigma, occasion_sigma, read_sigma
 from hiermodels.spec.whole import Counted
 
 Array = NDArray[np.float64]
@@ -105,6 +106,47 @@ def cell_residual(
         total_weight=float(np.sum(products.weights)),
         n=len(owner),
         by_rows=_by_rows(found.n_bases, levels, len(owner), len(sigma.labels), members),
+    )
+
+
+def own_residual(
+    coder: Coder,
+    products: Products,
+    owner: Ints,
+    frame: pd.DataFrame,
+    series: SeriesCoder | None,
+) -> Residual:
+    """Return the residual of rows as they are: their variances, whatever joins or weights them.
+
+    Parameters
+    ----------
+    coder : Coder
+    products : Products
+    owner : ndarray of int (m,)
+        The key of each row that stands for others.
+    frame : pandas.DataFrame
+        As of :func:`cell_frame`.
+    series : SeriesCoder or None
+    """
+    formula = coder.formula
+    sigma: Sigma | None = None
+    beside = series is None and cell_errors(coder, frame) is not None
+    if "se" not in formula.additions or beside:
+        if series is None or series.occasions is None:
+            sigma = sigma_on_rows(cell_sigma(coder, products, frame), owner)
+        else:
+            place = own_occasions(series, products.keys)[owner]
+            sigma = occasion_sigma(place, series.occasions.labels)
+    return Residual(
+        term=None,
+        sigma=sigma,
+        found=None,
+        reason="these rows stand for sums over others",
+        scale=None,
+        weights=None,
+        constant=0.0,
+        total_weight=float(products.n),
+        n=len(owner),
     )
 
 

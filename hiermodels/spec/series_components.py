@@ -43,6 +43,13 @@ class Series:
     weight: Array
     occasions: int = 0
 
+    @property
+    def masks(self) -> Ints:
+        """The pattern of each series: a bit for each occasion that it has."""
+        found = np.zeros(int(self.place.max()) + 1, dtype=np.int64)
+        np.bitwise_or.at(found, self.place, 1 << self.time)
+        return found
+
 
 @dataclass(frozen=True, eq=False)
 class Part:
@@ -175,8 +182,7 @@ def _meeting_strata(first: Any, total: Array, series: Any, length: Ints) -> list
 def pairs(own: Series) -> list[Part]:
     """Return the components of ``unstr``: by pattern and pair of occasions sums and differences."""
     T, place, time, columns = own.occasions, own.place, own.time, own.columns
-    masks = np.zeros(int(place.max()) + 1, dtype=np.int64)
-    np.bitwise_or.at(masks, place, 1 << time)
+    masks = own.masks
     row = np.full((len(masks), T), -1, dtype=np.intp)
     row[place, time] = np.arange(len(place))
     tally = _tally(masks, own.weight[_first(place)])

@@ -122,6 +122,12 @@ def series_products(series: SeriesCoder, chunk: Chunk) -> Products:
     counts, weights = np.zeros(len(keys)), np.zeros(len(keys))
     at = np.searchsorted(keys, cell)
     counts[at], weights[at] = np.bincount(rows), np.bincount(rows, own.weight)
+    mine = _row_codes(own) * series.n_strata * series.radix + coded.keys
+    known = np.ones(len(mine)) if coded.variance is None else coded.variance
+    variance = np.bincount(np.searchsorted(keys, mine), known, len(keys))
+    plain = np.zeros_like(cells)
+    apart, products = triangles(mine, np.ascontiguousarray(coded.columns), None)
+    plain[np.searchsorted(keys, apart)] = products
     tallies: dict[int, float] = {}
     for part in parts:
         for code, number in zip(*part.tally, strict=True):
@@ -129,6 +135,7 @@ def series_products(series: SeriesCoder, chunk: Chunk) -> Products:
     return Products(
         len(coded.columns), keys, counts, weights, cells, coded.columns.T @ coded.columns,
         coded.constant, coded.sums, tallies, found, np.zeros((len(keys), 0)),
+        variance=variance, plain=plain, ends=coded.ends,
     )  # fmt: skip
 
 
@@ -165,6 +172,20 @@ def _read_series(series: SeriesCoder, coded: Coded, chunk: Chunk) -> tuple[Serie
         len(series.occasions.labels) if series.occasions else 0,
     )
     return rows, np.asarray(found, dtype=np.int64)
+
+
+def _row_codes(own: Series) -> Ints:
+    """Return the component that holds each row by itself: of ``unstr`` that of its occasion."""
+    T, time = own.occasions, own.time
+    if not T:
+        return np.zeros(len(time), dtype=np.int64)
+    return np.asarray(1 + ((own.masks[own.place] * T + time) * T + time) * 2)
+
+
+def own_occasions(series: SeriesCoder, keys: Ints) -> NDArray[np.intp]:
+    """Return the occasion of components of ``unstr`` that hold rows by themselves."""
+    T = len(series.occasions.labels) if series.occasions else 1
+    return np.asarray((keys // series.radix - 1) // 2 // T % T, dtype=np.intp)
 
 
 def _keys(series: SeriesCoder, part: Part, keys: Ints, stratum: Ints) -> Ints:

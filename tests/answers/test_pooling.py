@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 import hiermodels as hm
-from hiermodels.answers import variance_shares
+from hiermodels.answers import variance_parts
 from hiermodels.answers.pooling_factors import measure_pooling
 from hiermodels.errors import FitError
 
@@ -398,9 +398,9 @@ def test_levels_that_share_rows_are_left_out(two_kinds):
 
 def test_blocks_of_draws_change_nothing(sleep_fit, monkeypatch):
     whole = hm.icc(sleep_fit).draws.values, hm.r2(sleep_fit).draws.values
-    monkeypatch.setattr(variance_shares, "BLOCK", 180 * 7)
+    monkeypatch.setattr(variance_parts, "BLOCK", 180 * 7)
     np.testing.assert_allclose(hm.icc(sleep_fit).draws.values, whole[0], rtol=1e-12)
     np.testing.assert_allclose(hm.r2(sleep_fit).draws.values, whole[1], rtol=1e-12)
-    monkeypatch.setattr(variance_shares, "MOST_NUMBERS", 0)
-    monkeypatch.setattr(variance_shares, "FEWEST_LINK_DRAWS", 10)
+    monkeypatch.setattr(variance_parts, "MOST_NUMBERS", 0)
+    monkeypatch.setattr(variance_parts, "FEWEST_DRAWS", 10)
     assert hm.icc(sleep_fit).draws.sizes["sample"] == 10

@@ -7,7 +7,7 @@ import xarray as xr
 from test_leave_out import frame, model_of, one_draw, signal
 
 import hiermodels as hm
-from hiermodels.answers.row_spread import centred_scores
+from hiermodels.answers.row_spread import centred_columns, centred_roots
 from hiermodels.fitting.fit import Fit
 
 STRUCTURES = {
@@ -39,7 +39,8 @@ def test_the_variance_of_a_row_is_that_of_its_effects(name):
     fit, draw = fit_of(name)
     found = np.zeros(fit.model.design.n)
     for group in fit.model.design.groups:
-        scores, z = centred_scores(fit, group, np.array([0]))
+        z = centred_columns(fit.model.design, group)
+        scores = centred_roots(fit, group, np.array([0]))
         found += np.sum((z @ scores[0]) ** 2, axis=1)
     # the signal's variance without that of the coefficients
     whole = np.diag(signal(fit.model, draw)[1])
@@ -53,7 +54,8 @@ def test_shares_are_averages_over_the_rows():
     table = hm.icc(fit).to_frame()
     parts = []
     for group in fit.model.design.groups:
-        scores, z = centred_scores(fit, group, np.array([0]))
+        z = centred_columns(fit.model.design, group)
+        scores = centred_roots(fit, group, np.array([0]))
         parts.append(np.mean(np.sum((z @ scores[0]) ** 2, axis=1)))
     total = sum(parts) + float(draw["sigma"].values[0, 0]) ** 2
     expected = pd.Series([*parts, sum(parts)], ["a", "c", "all groups"]) / total

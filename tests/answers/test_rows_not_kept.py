@@ -33,8 +33,6 @@ REFUSED = {
     "comparisons()": lambda fit: hm.comparisons(fit, "x"),
     "complete_pooling()": lambda fit: hm.complete_pooling(fit),
     "no_pooling()": lambda fit: hm.no_pooling(fit),
-    "icc()": lambda fit: hm.icc(fit),
-    "r2()": lambda fit: hm.r2(fit),
     "kfold()": lambda fit: hm.kfold(fit),
     "logo()": lambda fit: hm.logo(fit),
     "loo()": lambda fit: hm.loo(fit),
@@ -42,9 +40,7 @@ REFUSED = {
     "plot_groups()": lambda fit: hm.plot_groups(fit),
     "pointwise_log_likelihood()": lambda fit: hm.pointwise_log_likelihood(fit),
     "predict()": lambda fit: hm.predict(fit),
-    "prior_implied()": lambda fit: hm.prior_implied(fit.model),
     "prior_predictive()": lambda fit: hm.prior_predictive(fit.model),
-    "prior_sensitivity()": lambda fit: hm.prior_sensitivity(fit),
     "sbc()": lambda fit: hm.sbc(fit.model, 2, cores=1, progress=False),
     "slopes()": lambda fit: hm.slopes(fit, "x"),
     "to_bambi()": lambda fit: hm.to_bambi(fit.model),
@@ -74,3 +70,8 @@ def test_what_needs_no_rows(fit, rows):
     assert len(hm.hypothesis(fit, "x > 0")) == 1
     assert "not kept" in hm.lint(fit).skipped[0]
     assert hm.predict(fit, rows.head(3)).draws.shape[-1] == 3
+    assert hm.icc(fit).to_frame().index.tolist() == ["g"]
+    assert hm.r2(fit).to_frame()["mean"].between(0, 1).all()
+    assert "What the priors say" in str(hm.prior_implied(fit.model, 50, seed=1))
+    found = hm.prior_sensitivity(fit, [{"b": "Normal(0, 5)"}], refit=False)
+    assert "icc[g]" in set(found.table["quantity"])

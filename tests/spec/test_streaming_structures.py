@@ -192,6 +192,10 @@ def test_what_structures_may_not_hold(frame):
         model("y ~ x + (1 | mm(a, f, weights=cbind(z, w)))")
     with pytest.raises(EngineError, match=r'by g with dist="student".*memory='):
         model('y ~ x + (1 | gr(g, dist="student"))')
+    with pytest.raises(FormulaError, match="adds independent errors to correlated ones"):
+        model("y | se(s, sigma=True) ~ x + cosy(g)")
+    with pytest.raises(FormulaError, match=r"se\(s\) replaces sigma"):
+        model(["y | se(s) ~ x + (1 | g)", "sigma ~ c"])
     chained = pa.Table.from_pandas(frame.rename(columns={"h": "chain"}))
     with pytest.raises(DataError, match="may not be called 'chain'"):
         Model("y ~ x + (1 | gr(g, by=chain))", chained, memory="1 KB")
