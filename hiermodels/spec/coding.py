@@ -27,6 +27,7 @@ from hiermodels.spec.expressions import Expression, code_name
 from hiermodels.spec.frame import in_all, row_label
 from hiermodels.spec.functions import namespace
 from hiermodels.spec.matrices import Array, Column, raw_matrix
+from hiermodels.spec.terms import with_intercept
 
 _LARGEST = 1e100
 _MARKED_COLUMN = re.compile(r"_column_(\d+)_")
@@ -177,8 +178,8 @@ def code_columns(
         Of an earlier call: the columns are then built as they were there.
     """
     materializer = _Structure(pd.DataFrame(index=index), context=dict(values))
-    source: Any = formula if spec is None else copy.deepcopy(spec)
     try:
+        source: Any = with_intercept(formula) if spec is None else copy.deepcopy(spec)
         matrix = materializer.get_model_matrix(source, output="pandas", na_action="ignore")
     except (FormulaicError, ValueError) as error:
         raise FormulaError(f"The terms {formula} cannot be coded: {error}") from error

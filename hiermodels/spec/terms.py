@@ -1,6 +1,7 @@
 """What the reader of a formula's right side makes: bars, and terms as formulaic reads them."""
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -8,6 +9,8 @@ from formulaic import Formula
 
 from hiermodels.spec.expressions import Expression
 from hiermodels.spec.residual_terms import ResidualTerm
+
+_LABEL = re.compile(r"`([^`]*)`")
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,7 @@ def nested(paths: list[list[str]]) -> list[GroupStructure]:
 
 
 def with_intercept(effects: str) -> str:
-    """Return a left side whose intercept is explicit, as formulaic's terms in order."""
+    """Return a sum of terms whose intercept is explicit, as formulaic's terms in order."""
     terms = [_term_text(factors) for factors in _terms(effects)]
     return " + ".join(terms) if "1" in terms else " + ".join(["0", *terms])
 
@@ -166,8 +169,17 @@ def uncorrelated(effects: str) -> list[str]:
 
 
 def _terms(effects: str) -> list[list[str]]:
-    """Return the terms of a left side, each as its factors, by formulaic's algebra."""
-    return [[factor.expr for factor in term.factors] for term in Formula(effects)]
+    """Return the terms of a left side, each as its factors, by formulaic's algebra.
+
+    Factors stand in the order in which the text first names them, as in R.
+    """
+    place: dict[str, int] = {}
+    for label in _LABEL.findall(effects):
+        place.setdefault(label, len(place))
+    return [
+        sorted((factor.expr for factor in term.factors), key=lambda label: place.get(label, -1))
+        for term in Formula(effects)
+    ]
 
 
 def _term_text(factors: list[str]) -> str:

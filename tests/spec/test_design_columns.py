@@ -140,6 +140,8 @@ COMMON = [
     ("(x + z)**2", "1 x z x:z"),
     ("(x + z)^2", "1 x z x:z"),
     ("(x + h + k)**2", "1 x h2 h3 k2 x:h2 x:h3 x:k2 h2:k2 h3:k2"),
+    ("x + h + h:x", "1 x h2 h3 x:h2 x:h3"),
+    ("(h + k)**2 + x:(k + h)", "1 h2 h3 k2 h2:k2 h3:k2 k1:x k2:x h2:x h3:x"),
     ("x * h * k", "1 x h2 h3 k2 x:h2 x:h3 x:k2 h2:k2 h3:k2 x:h2:k2 x:h3:k2"),
     ("x:h:k", "1 x:h1:k1 x:h2:k1 x:h3:k1 x:h1:k2 x:h2:k2 x:h3:k2"),
     ("h * k - h:k", "1 h2 h3 k2"),
@@ -193,6 +195,8 @@ BARS = [
     ("(diag(0 + h) | g)", ["h1 h2 h3"]),
     ("(1 | g) + (0 + x | g)", ["1", "x"]),
     ("(x | g/s)", ["1 x", "1 x"]),
+    ("(k + h + h:k | g)", ["1 k2 h2 h3 k2:h2 k2:h3"]),
+    ("(k + h:k || g)", ["1", "k1 k2", "k1:h1 k2:h1 k1:h2 k2:h2 k1:h3 k2:h3"]),
 ]
 
 
@@ -229,6 +233,21 @@ def test_names_of_columns(build):
     assert found.terms[0].coefs == ("Intercept", "x:h[low]", "x:h[mid]", "x:h[high]")
     assert found.slopes == found.coefs[1:]
     assert found.intercept == 0
+
+
+def test_factors_of_a_product_stand_in_the_order_of_the_formula(build):
+    """R names and orders the columns of a product by where its factors first stand."""
+    found = build("y ~ x + h + k:x + h:x + (k + x + x:k | g)")
+    assert found.coefs == (
+        "Intercept",
+        "x",
+        "h[T.mid]",
+        "h[T.high]",
+        "x:k[T.q]",
+        "x:h[T.mid]",
+        "x:h[T.high]",
+    )
+    assert found.terms[0].coefs == ("Intercept", "k[T.q]", "x", "k[T.q]:x")
 
 
 # --- codings and functions ------------------------------------------------------------------
