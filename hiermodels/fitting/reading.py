@@ -17,7 +17,7 @@ from hiermodels.spec.families import Family
 from hiermodels.spec.formula import ModelFormula
 from hiermodels.spec.frame import Dropped
 from hiermodels.spec.grouping import Covariances
-from hiermodels.spec.opening import frame_within, open_stream
+from hiermodels.spec.opening import frame_within, is_list_of_paths, open_stream
 from hiermodels.spec.reading import Reading
 from hiermodels.spec.streamable import has_products
 from hiermodels.spec.streaming import Progress as Report
@@ -57,7 +57,7 @@ def read_design(
     """
     if isinstance(data, pd.DataFrame) or _is_plain(data):
         return build_design(formula, data, family, covariances)
-    stream = open_stream(data)
+    stream = open_stream(data).settled(formula.columns)
     plan = make_plan(formula, schema_of(stream))
     started = time.perf_counter()
     frame = frame_within(stream, plan.columns, memory // _COPIES)
@@ -93,7 +93,8 @@ def _collapsed(
 
 def _is_plain(data: Any) -> bool:
     """Return whether data are nothing that could be a source, so that the frame's check speaks."""
-    return data is None or isinstance(data, int | float | dict | list | tuple)
+    plain = data is None or isinstance(data, int | float | dict | list | tuple)
+    return plain and not is_list_of_paths(data)
 
 
 @contextmanager

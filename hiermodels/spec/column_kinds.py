@@ -33,6 +33,16 @@ def kind_of(column: pa.DataType) -> str:
     return NOTHING if at.is_null(column) else str(column)
 
 
+def usual_type(column: pa.DataType) -> pa.DataType:
+    """Return a type of the same values for which Arrow has functions: no views, no short floats."""
+    if at.is_dictionary(column):
+        values = usual_type(column.value_type)
+        return pa.dictionary(column.index_type, values, column.ordered)
+    if at.is_string_view(column):
+        return pa.string()
+    return pa.float32() if at.is_float16(column) else column
+
+
 def plain_type(column: pa.DataType) -> pa.DataType:
     """Return the one type in which values of a kind are compared."""
     if at.is_dictionary(column):

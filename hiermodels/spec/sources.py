@@ -1,15 +1,21 @@
 """From a file to a data frame: CSV and Parquet, with an error for whatever is not a table."""
 
 import csv
+import gzip
 import itertools
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Final
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hiermodels.errors import DataError
+
+CSV: Final = (".csv", ".csv.gz")
+"""The endings of CSV files; the second is compressed."""
 
 MISSING = ("", "NA", "NaN", "nan")
 """The texts that stand for a missing value in a CSV file; "None" or "." may be a level."""
@@ -18,14 +24,14 @@ MISSING = ("", "NA", "NaN", "nan")
 def read_table(path: str | Path) -> pd.DataFrame:
     r"""Read a CSV or Parquet file.
 
-    A CSV file is comma separated UTF-8 text with a header line; an empty field, ``NA``, ``NaN``
-    and ``nan`` are missing values. Of a Parquet file the row labels that pandas adds are left
-    out when they have no name.
+    A CSV file is comma separated UTF-8 text with a header line, which gzip may have packed; an
+    empty field, ``NA``, ``NaN`` and ``nan`` are missing values. Of a Parquet file the row labels
+    that pandas adds are left out when they have no name.
 
     Parameters
     ----------
     path
-        The file. Its suffix, ``.csv``, ``.parquet`` or ``.pq``, says what it is.
+        The file. Its suffix, ``.csv``, ``.csv.gz``, ``.parquet`` or ``.pq``, says what it is.
 
     Returns
     -------
@@ -49,19 +55,21 @@ def read_table(path: str | Path) -> pd.DataFrame:
     (2, 2)
     """
     path = Path(path)
-    readers = {".csv": _read_csv, ".parquet": _read_parquet, ".pq": _read_parquet}
+    readers: dict[str, Any] = dict.fromkeys(CSV, _read_csv)
+    readers |= dict.fromkeys((".parquet", ".pq"), _read_parquet)
     try:
         if path.is_dir():
             raise DataError(f"{str(path)!r} is a folder; wanted is a CSV or Parquet file.")
         if not path.exists():
             raise DataError(f"there is no file {str(path)!r}; check the path.")
-        reader = readers.get(path.suffix.lower())
+        reader = next((r for end, r in readers.items() if path.name.lower().endswith(end)), None)
         if reader is None:
             raise DataError(
                 f"{str(path)!r} has the suffix {path.suffix!r}; files ending in "
                 f"{', '.join(readers)} can be read."
             )
-        return reader(path)
+        table: pd.DataFrame = reader(path)
+        return table
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"{str(path)!r} cannot be read: {reason}.") from error
@@ -70,7 +78,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
 def _read_csv(path: Path) -> pd.DataFrame:
     """Return the table of a CSV file, after a check of its header and of its row lengths."""
     try:
-        names = _check_header(path)
+        names = check_header(path)
         frame = pd.read_csv(path, keep_default_na=False, na_values=list(MISSING), low_memory=False)
         # pandas fills rows that are too short, so only a last column with gaps can hide one.
         if len(frame) and frame.iloc[:, -1].isna().any():
@@ -79,6 +87,10 @@ def _read_csv(path: Path) -> pd.DataFrame:
         raise DataError(
             f"{str(path)!r} is not UTF-8 text (byte {error.object[error.start]:#04x} does not "
             "fit); save it as UTF-8."
+        ) from error
+    except (EOFError, zlib.error) as error:
+        raise DataError(
+            f"{str(path)!r} is not what gzip wrote ({error}); it may be cut off."
         ) from error
     except (pd.errors.ParserError, csv.Error) as error:
         detail = " ".join(str(error).split())
@@ -91,16 +103,38 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the line on which a row ends, and its fields; blank lines are left out."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with _open(path, "rt", encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file)
         for row in reader:
             if row:
                 yield reader.line_num, row
 
 
-def _check_header(path: Path) -> list[str]:
-    """Return the column names of a CSV file."""
-    with path.open("rb") as file:
+def _open(path: Path, mode: str, **options: Any) -> Any:
+    """Return an open file, unpacked."""
+    packed = path.suffix.lower() == ".gz"
+    return gzip.open(path, mode, **options) if packed else path.open(mode, **options)
+
+
+def check_header(path: Path) -> list[str]:
+    """Return the column names of a CSV file.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    list of str
+        Without the spaces around them.
+
+    Raises
+    ------
+    DataError
+        It is empty or no text, not separated by commas, has two columns of one name, or a first
+        row that is shorter or longer than the header.
+    """
+    with _open(path, "rb") as file:
         if b"\0" in file.read(4096):
             raise DataError(f"{str(path)!r} holds zero bytes: it is not a text file, so no CSV.")
     first = list(itertools.islice(_rows(path), 2))

@@ -1,66 +1,34 @@
-"""Streams of Parquet and CSV files: one file, a folder, a pattern, an Arrow dataset."""
+"""Streams of Parquet and CSV files: one file, a folder, a pattern, a list of files."""
 
-import glob
+import csv
+import os
+import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.dataset as pa_dataset
 import pyarrow.parquet as pq
-from pyarrow.fs import LocalFileSystem
 
 from hiermodels.errors import DataError
 from hiermodels.spec.column_kinds import common_type, kind_of
-from hiermodels.spec.sources import MISSING
+from hiermodels.spec.csv_files import (
+    MixedKindsError,
+    csv_error,
+    csv_schema,
+    later_type,
+    open_csv,
+    read_type,
+)
+from hiermodels.spec.file_names import SourceFile, find_files
 from hiermodels.spec.streams import CHUNK, Chunk, Report, Stream, sliced
 
-PARQUET: Final = (".parquet", ".pq")
-CSV: Final = (".csv",)
-_BLOCK: Final = 1 << 23
-_UNREADABLE: Final = (pa.ArrowException, OSError, UnicodeError)
-
-
-def find_files(source: str) -> tuple[str, ...]:
-    """Return the files that a path, a folder or a pattern names, sorted.
-
-    Raises
-    ------
-    DataError
-        Where there are none, or they are neither Parquet nor CSV, or both.
-    """
-    path = Path(source)
-    if path.is_dir():
-        found = sorted(
-            str(file)
-            for file in path.rglob("*")
-            if file.suffix.lower() in (*PARQUET, *CSV) and not file.name.startswith((".", "_"))
-        )
-        if not found:
-            raise DataError(f"The folder {source!r} holds no file ending in {_endings()}.")
-    elif path.exists():
-        found = [source]
-    else:
-        found = sorted(file for file in glob.glob(source, recursive=True) if Path(file).is_file())
-        if not found:
-            what = "no file matches" if glob.has_magic(source) else "there is no file"
-            raise DataError(f"{what} {source!r}; check the path.")
-    odd = [file for file in found if Path(file).suffix.lower() not in (*PARQUET, *CSV)]
-    if odd:
-        raise DataError(
-            f"{odd[0]!r} has the suffix {Path(odd[0]).suffix!r}; files ending in {_endings()} can "
-            "be read."
-        )
-    if len({Path(file).suffix.lower() in CSV for file in found}) > 1:
-        raise DataError(f"{source!r} names CSV and Parquet files; give those of one kind.")
-    return tuple(found)
-
-
-def _endings() -> str:
-    return ", ".join((*CSV, *PARQUET))
+_UNREADABLE: Final = (
+    pa.ArrowException, OSError, UnicodeError, EOFError, zlib.error, csv.Error,
+)  # fmt: skip
+_WHOLE: Final = re.compile(r"-?\d{1,18}")
 
 
 def open_files(source: str) -> "FileStream":
@@ -69,17 +37,56 @@ def open_files(source: str) -> "FileStream":
     Raises
     ------
     DataError
-        Where there is no file, one cannot be read, or they do not have the same columns.
+        Where there is no file, or they are of two kinds.
     """
-    files = find_files(source)
-    word = "CSV" if Path(files[0]).suffix.lower() in CSV else "Parquet"
-    text = f"{len(files):,} {word} file{'s' * (len(files) != 1)} ({source!r})"
-    root = source if Path(source).is_dir() else None
-    return FileStream(text, files, word == "CSV", root)
+    return _stream(find_files(source), repr(source))
 
 
-class MixedKindsError(DataError):
-    """A CSV column whose later rows are of another kind than the first."""
+def open_list(sources: Sequence[str]) -> "FileStream":
+    """Return the stream of several paths, folders or patterns.
+
+    Raises
+    ------
+    DataError
+        Where one names no file, they are of two kinds, or name one file twice.
+    """
+    files = [file for source in sources for file in find_files(source)]
+    paths = [os.path.realpath(file.path) for file in files]
+    twice = next((path for path in paths if paths.count(path) > 1), None)
+    if twice is not None:
+        raise DataError(f"The file {twice!r} is named twice; its rows would count twice.")
+    if len({file.csv for file in files}) > 1:
+        raise DataError("CSV and Parquet files are named; give those of one kind.")
+    return _stream(tuple(files), f"{sources[0]!r}, ..." if len(sources) > 1 else repr(sources[0]))
+
+
+def _stream(files: tuple[SourceFile, ...], name: str) -> "FileStream":
+    word = "CSV" if files[0].csv else "Parquet"
+    text = f"{len(files):,} {word} file{'s' * (len(files) != 1)} ({name})"
+    return FileStream(text, files, files[0].csv)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A file whose columns are known.
+
+    Attributes
+    ----------
+    path : str
+    schema : pyarrow.Schema
+        Names without the spaces around them in a CSV file's header.
+    stored : tuple of str
+        The names as they are in the file.
+    keys : mapping of str to (str or None)
+    stamp : tuple of int
+        When it was written last, and its size.
+    """
+
+    path: str
+    schema: pa.Schema
+    stored: tuple[str, ...]
+    keys: Mapping[str, str | None]
+    stamp: tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,19 +96,19 @@ class FileStream(Stream):
     Attributes
     ----------
     description : str
-    files : tuple of str
+    files : tuple of SourceFile
     csv : bool
-    root : str or None
-        The folder whose subfolders may be named ``key=value``.
     widened : bool
         Whether a CSV file's whole numbers are read as numbers, as some later row has a fraction.
+    given : mapping of str to pyarrow.DataType
+        Of columns whose first blocks do not show what they hold.
     """
 
     description: str
-    files: tuple[str, ...]
+    files: tuple[SourceFile, ...]
     csv: bool
-    root: str | None = None
     widened: bool = False
+    given: Mapping[str, pa.DataType] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -114,67 +121,112 @@ class FileStream(Stream):
         return len(self.files)
 
     @cached_property
-    def fragments(self) -> tuple[tuple[str, Any, pa.Schema], ...]:
-        """Every file with its reader and its own schema."""
-        made: Any = self._format(None)
-        partitioning = None if self.root is None else "hive"
-        try:
-            source = self.root if self.root is not None else list(self.files)
-            dataset = pa_dataset.dataset(source, format=made, partitioning=partitioning)
-        except _UNREADABLE as error:
-            raise self._unreadable(self.files[0], error) from error
+    def opened(self) -> tuple[_Opened, ...]:
+        """Every file with its columns."""
         found = []
-        for fragment in dataset.get_fragments():
-            if Path(fragment.path).suffix.lower() not in (*PARQUET, *CSV):
-                continue
+        for file in self.files:
             try:
-                found.append((fragment.path, fragment, fragment.physical_schema))
+                stamp = _stamp(file.path)
+                schema = csv_schema(file.path) if self.csv else pq.read_schema(file.path)
             except _UNREADABLE as error:
-                raise self._unreadable(fragment.path, error) from error
+                raise self._unreadable(file.path, (), error) from error
+            stored = tuple(schema.names)
+            if self.csv:
+                schema = pa.schema([own.with_name(own.name.strip()) for own in schema])
+            found.append(_Opened(file.path, schema, stored, file.keys, stamp))
         return tuple(found)
 
-    @cached_property
+    @property
     def schema(self) -> pa.Schema:
-        """The first file's columns, each of a type that holds every file's values."""
-        first, _, schema = self.fragments[0]
-        names = [name.strip() for name in schema.names]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise DataError(
-                f"{first!r} has more than one column named {', '.join(map(repr, twice))}; "
-                "give every column its own name."
-            )
-        types = {field.name: field.type for field in schema}
-        for path, _, own in self.fragments[1:]:
-            for name in types:
-                at = own.get_field_index(name)
-                if at < 0:
-                    continue
-                found = common_type(types[name], own.field(at).type)
+        """The columns of all files, each of a type that holds every file's values."""
+        return self._merged[0]
+
+    @cached_property
+    def _merged(self) -> tuple[pa.Schema, dict[str, str]]:
+        """Return the columns, and what is wrong with those that cannot be used."""
+        types: dict[str, pa.DataType] = {}
+        wrong: dict[str, str] = {}
+        where: dict[str, str] = {}
+        for file in self.opened:
+            for own in file.schema:
+                name = own.name
+                if file.schema.names.count(name) > 1:
+                    wrong.setdefault(name, _twice(name, file.path))
+                if self.csv and pa.types.is_binary(own.type):
+                    wrong.setdefault(
+                        name, f"{file.path!r} is not UTF-8 text (see the column {name!r}); "
+                        "save it as UTF-8.",
+                    )  # fmt: skip
+                found = common_type(types.get(name, own.type), own.type)
                 if found is None:
-                    raise DataError(
-                        f"The column {name!r} holds {kind_of(own.field(at).type)} in {path!r} and "
-                        f"{kind_of(types[name])} in {first!r}; it must be of one kind in all files."
-                    )
+                    wrong.setdefault(
+                        name, f"The column {name!r} holds {kind_of(own.type)} in {file.path!r} "
+                        f"and {kind_of(types[name])} in {where[name]!r}; it must be of one kind "
+                        "in all files.",
+                    )  # fmt: skip
+                    continue
+                if name not in types or pa.types.is_null(types[name]):
+                    where[name] = file.path
                 types[name] = found
         if self.csv:
-            types = {name: self._csv_type(name, own) for name, own in types.items()}
-        fields = list(types.items())
-        for name, _ in self._folder_keys(self.fragments[0][1]).items():
-            if name not in types:
-                fields.append((name, pa.string()))
-        return pa.schema(fields)
+            types |= self.given
+            types = {name: read_type(own, self.widened) for name, own in types.items()}
+        types |= {name: pa.null() for name in wrong}
+        keys = {key for file in self.files for key in file.keys}
+        types |= {key: self._key_type(key) for key in sorted(keys) if key not in types}
+        return pa.schema(list(types.items())), wrong
 
-    def _csv_type(self, name: str, found: pa.DataType) -> pa.DataType:
-        """Return as what a CSV file's column is read: dates are text, as in a data frame."""
-        if pa.types.is_binary(found):
-            raise DataError(
-                f"{self.files[0]!r}{' or a file beside it' * (len(self.files) > 1)} is not UTF-8 "
-                f"text (see the column {name!r}); save it as UTF-8."
-            )
-        if pa.types.is_temporal(found):
-            return pa.string()
-        return pa.float64() if self.widened and pa.types.is_integer(found) else found
+    def _key_type(self, key: str) -> pa.DataType:
+        """Return what folders hold: levels of a factor that are whole numbers, or text."""
+        values = [file.keys.get(key) for file in self.files]
+        whole = all(value is None or _WHOLE.fullmatch(value) for value in values)
+        return pa.dictionary(pa.int32(), pa.int64()) if whole else pa.string()
+
+    @cached_property
+    def _whole_keys(self) -> dict[str, list[int]]:
+        """Return the sorted values of folders' keys that are whole numbers."""
+        return {
+            own.name: sorted({int(v) for f in self.files if (v := f.keys.get(own.name))})
+            for own in self.schema
+            if pa.types.is_dictionary(own.type) and any(own.name in f.keys for f in self.files)
+        }
+
+    def _key_column(self, key: str, value: str | None, n: int) -> Any:
+        """Return the column (n,) that a file's folders give."""
+        kind = self.schema.field(key).type
+        if not pa.types.is_dictionary(kind):
+            return pa.repeat(pa.scalar(value, kind), n)
+        every = self._whole_keys[key]
+        code = None if value is None else every.index(int(value))
+        codes = pa.repeat(pa.scalar(code, pa.int32()), n)
+        return pa.DictionaryArray.from_arrays(codes, pa.array(every, pa.int64()))
+
+    def settled(self, columns: Sequence[str]) -> Self:
+        """Return the stream, knowing what columns hold whose first blocks are all missing."""
+        unknown = [
+            name
+            for name in columns
+            if self.csv
+            and name in self.names
+            and name not in self._merged[1]
+            and pa.types.is_null(self.schema.field(name).type)
+        ]
+        found = {name: self._later_type(name) for name in unknown}
+        return replace(self, given={**self.given, **found}) if found else self
+
+    def _later_type(self, name: str) -> pa.DataType:
+        """Return what a CSV column holds in the first block that has a value."""
+        for file in self.opened:
+            at = file.schema.get_field_index(name)
+            if at < 0:
+                continue
+            try:
+                found = later_type(file.path, file.stored[at])
+            except _UNREADABLE as error:
+                raise self._unreadable(file.path, file.stored, error) from error
+            if not pa.types.is_null(found):
+                return found
+        return pa.null()
 
     def fold[Summary](
         self,
@@ -200,99 +252,102 @@ class FileStream(Stream):
                 raise
             return replace(self, widened=True).within(columns, limit)
 
-    def _folder_keys(self, fragment: Any) -> Mapping[str, Any]:
-        """Return the keys and values that a file's folders give."""
-        if self.root is None:
-            return {}
-        return dict(pa_dataset.get_partition_keys(fragment.partition_expression))
-
-    def _format(self, types: Mapping[str, pa.DataType] | None) -> Any:
-        """Return how the files are read; types are those of a CSV file's columns."""
-        if not self.csv:
-            return pa_dataset.ParquetFileFormat()
-        convert = pa_csv.ConvertOptions(
-            null_values=list(MISSING),
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-            column_types=dict(types or {}),
-        )
-        read = pa_csv.ReadOptions(block_size=_BLOCK)
-        return pa_dataset.CsvFileFormat(convert_options=convert, read_options=read)
-
     def chunks(self, columns: Sequence[str]) -> Iterator[Chunk]:
         """Yield the rows in chunks, file by file."""
-        wanted = pa.schema([self.schema.field(name) for name in columns])
-        for path, fragment, own in self.fragments:
-            where = repr(path)
-            keys = self._folder_keys(fragment)
+        schema, wrong = self._merged
+        for name in columns:
+            if name in wrong:
+                raise DataError(wrong[name])
+        wanted = pa.schema([schema.field(name) for name in columns])
+        for file in self.opened:
             for name in columns:
-                if name not in own.names and name not in keys:
+                if name not in file.schema.names and name not in file.keys:
                     raise DataError(
-                        f"The file {where} has no column {name!r}, which other files have; its "
-                        f"columns are {', '.join(map(repr, own.names[:12]))}."
+                        f"The file {file.path!r} has no column {name!r}, which other files have; "
+                        f"its columns are {', '.join(map(repr, file.schema.names[:12]))}."
                     )
+            _check_unchanged(file)
             try:
-                yield from self._file(path, own, wanted, keys)
+                yield from self._rows(file, wanted)
             except _UNREADABLE as error:
-                raise self._unreadable(path, error) from error
+                _check_unchanged(file)
+                raise self._unreadable(file.path, file.stored, error) from error
+            _check_unchanged(file)
 
-    def _file(
-        self, path: str, own: pa.Schema, wanted: pa.Schema, keys: Mapping[str, Any]
-    ) -> Iterator[Chunk]:
+    def _rows(self, file: _Opened, wanted: pa.Schema) -> Iterator[Chunk]:
         """Yield one file's rows in chunks."""
-        stored = [name for name in wanted.names if name in own.names]
+        stored = [name for name in wanted.names if name in file.schema.names]
         first = 0
-        for batch in self._batches(path, stored, wanted):
+        for batch in self._batches(file, stored, wanted):
             table = pa.Table.from_batches([batch])
-            made = []
-            for field in wanted:
-                if field.name in stored:
-                    made.append(table.column(field.name))
-                else:
-                    value = pa.scalar(str(keys[field.name]), field.type)
-                    made.append(pa.repeat(value, table.num_rows))
+            made = [
+                _one_time(table.column(file.stored[file.schema.get_field_index(own.name)]), own)
+                if own.name in stored
+                else self._key_column(own.name, file.keys[own.name], table.num_rows)
+                for own in wanted
+            ]
             if wanted.names:
                 table = pa.table(made, names=wanted.names)
-            yield from sliced(table, repr(path), first)
+            yield from sliced(table, repr(file.path), first)
             first += table.num_rows
 
     def _batches(
-        self, path: str, stored: Sequence[str], wanted: pa.Schema
+        self, file: _Opened, stored: Sequence[str], wanted: pa.Schema
     ) -> Iterator[pa.RecordBatch]:
         """Yield one file's batches as they are stored."""
+        inside = {name: file.stored[file.schema.get_field_index(name)] for name in stored}
         if not self.csv:
-            # not the dataset's scanner, which reads ahead of a slow reader without bounds
-            with pq.ParquetFile(path, pre_buffer=False) as file:
-                yield from file.iter_batches(batch_size=CHUNK, columns=list(stored))
+            # not a dataset's scanner, which reads ahead of a slow reader without bounds
+            with pq.ParquetFile(file.path, pre_buffer=False) as parquet:
+                yield from parquet.iter_batches(batch_size=CHUNK, columns=list(inside.values()))
             return
-        types = {name: wanted.field(name).type for name in stored}
-        made = self._format(types).make_fragment(path, LocalFileSystem())
-        schema = pa.schema(list(types.items()))
-        yield from made.to_batches(
-            schema=schema,
-            columns=list(stored),
-            batch_size=CHUNK,
-            batch_readahead=2,
-            fragment_readahead=1,
-        )
+        types = {inside[name]: wanted.field(name).type for name in stored}
+        with open_csv(file.path, list(inside.values()), types) as reader:
+            yield from reader
 
-    def _unreadable(self, path: str, error: Exception) -> DataError:
+    def _unreadable(self, path: str, names: Sequence[str], error: Exception) -> DataError:
         """Return the error for a file that cannot be read."""
-        detail = " ".join(str(error).split()).rstrip(".")
-        if self.csv and "UTF8" in detail.upper().replace("-", ""):
-            return DataError(f"{path!r} is not UTF-8 text ({detail}); save it as UTF-8.")
-        if self.csv and "conversion error" in detail:
-            return MixedKindsError(
-                f"{path!r} mixes kinds of values in a column ({detail}): the first rows are of "
-                "another kind. Let the column hold numbers only or text only, or put text in "
-                "quotes from the first row on."
-            )
+        if isinstance(error, FileNotFoundError):
+            return DataError(f"The file {path!r} is gone; it was there when it was looked for.")
         if self.csv:
-            return DataError(
-                f"{path!r} is not a comma separated table ({detail}); every line needs as many "
-                "fields as the header."
-            )
+            return csv_error(path, names, error)
+        detail = " ".join(str(error).split()).rstrip(".")
+        if isinstance(error, PermissionError):
+            return DataError(f"{path!r} cannot be read: {detail}.")
         return DataError(
             f"{path!r} is not a readable Parquet file ({detail}); it may be cut off or be "
             "something else."
+        )
+
+
+def _one_time(column: Any, wanted: pa.Field) -> Any:
+    """Return a column, dates and times as those of all files."""
+    same = column.type == wanted.type or not pa.types.is_temporal(wanted.type)
+    return column if same or pa.types.is_null(column.type) else column.cast(wanted.type)
+
+
+def _twice(name: str, path: str) -> str:
+    return f"{path!r} has more than one column named {name!r}; give every column its own name."
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    """Return when a file was written last, and its size."""
+    found = os.stat(path)
+    return found.st_mtime_ns, found.st_size
+
+
+def _check_unchanged(file: _Opened) -> None:
+    """Raise DataError where a file is not the one that was opened."""
+    try:
+        now = _stamp(file.path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(
+            f"The file {file.path!r} was there when reading began and cannot be found now "
+            f"({reason}). Fit again when nothing writes to the source."
+        ) from error
+    if now != file.stamp:
+        raise DataError(
+            f"The file {file.path!r} changed while it was read. Fit again when nothing writes to "
+            "the source."
         )

@@ -90,4 +90,4 @@ def _in_order(missing: dict[str, int], columns: tuple[str, ...]) -> dict[str, in
 
 def schema_of(stream: Stream) -> dict[str, pa.DataType]:
     """Return the columns' types."""
-    return {name: stream.schema.field(name).type for name in stream.names}
+    return {own.name: own.type for own in stream.schema}

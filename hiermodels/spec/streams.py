@@ -7,11 +7,12 @@ each chunk, another one adds two summaries. Where they are computed is the strea
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import pyarrow as pa
 
 from hiermodels.errors import DataError, HierModelsError
+from hiermodels.spec.column_kinds import usual_type
 
 CHUNK: Final = 1 << 18
 """Rows of a chunk: enough to pay for its overhead, few enough for memory."""
@@ -72,6 +73,10 @@ class Stream(ABC):
         DataError
             Where something cannot be read; the message names the file or partition.
         """
+
+    def settled(self, columns: Sequence[str]) -> Self:
+        """Return the stream, its schema true of all rows of these columns."""
+        return self
 
     def fold[Summary](
         self,
@@ -146,7 +151,9 @@ def summarise_named[Summary](summarise: Callable[[Chunk], Summary], chunk: Chunk
 
 
 def sliced(table: pa.Table, where: str, first: int = 0) -> Iterator[Chunk]:
-    """Yield a table's rows in chunks."""
+    """Yield a table's rows in chunks, each column of a type for which functions exist."""
+    if any(usual_type(own.type) != own.type for own in table.schema):
+        table = table.cast(pa.schema([own.with_type(usual_type(own.type)) for own in table.schema]))
     for start in range(0, table.num_rows, CHUNK):
         yield Chunk(table.slice(start, CHUNK), where, first + start)
 
@@ -163,12 +170,15 @@ class ArrowStream(Stream):
         Returns batches of the named columns, anew at each call.
     errors : tuple of exception types
         What reading may raise.
+    blame : callable, optional
+        Returns which file cannot be read, of the named columns; None where none is to blame.
     """
 
     description: str
     own_schema: pa.Schema
     open: Callable[[Sequence[str]], Any]
     errors: tuple[type[Exception], ...] = (pa.ArrowException, OSError)
+    blame: Callable[[Sequence[str]], str | None] | None = None
 
     @property
     def schema(self) -> pa.Schema:
@@ -187,6 +197,12 @@ class ArrowStream(Stream):
 
     def chunks(self, columns: Sequence[str]) -> Iterator[Chunk]:
         """Yield the rows in chunks."""
+        for name in columns:
+            if self.own_schema.names.count(name) > 1:
+                raise DataError(
+                    f"The data have more than one column named {name!r}. Rename or drop all but "
+                    "one."
+                )
         first = 0
         try:
             for batch in self.open(columns):
@@ -198,5 +214,8 @@ class ArrowStream(Stream):
         except self.errors as error:
             if isinstance(error, HierModelsError):
                 raise
-            detail = " ".join(str(error).split())
-            raise DataError(f"{self.description} cannot be read: {detail}.") from error
+            detail = " ".join(str(error).split()).rstrip(".!")
+            file = None if self.blame is None else self.blame(columns)
+            where = "" if file is None else f", in the file {file!r}"
+            source = self.description[:1].upper() + self.description[1:]
+            raise DataError(f"{source} cannot be read{where}: {detail}.") from error

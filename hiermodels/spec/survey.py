@@ -238,7 +238,7 @@ def add_surveys(a: Survey, b: Survey) -> Survey:
     distinct = {name: _union(a.distinct[name], b.distinct[name], name) for name in a.distinct}
     orders = dict(a.orders)
     for name, order in b.orders.items():
-        orders[name] = _join_orders(orders[name], order) if name in orders else order
+        orders[name] = join_orders(orders[name], order) if name in orders else order
     sample = pa.concat_tables([a.sample, b.sample], promote_options="permissive")
     if len(sample) > _LARGEST_SAMPLE:
         sample = sample.take(np.arange(0, len(sample), 2))
@@ -267,7 +267,7 @@ def _union(a: pa.Array, b: pa.Array, name: str) -> pa.Array:
     return a if not len(new) else pa.concat_arrays([a, new])
 
 
-def _join_orders(
+def join_orders(
     a: tuple[tuple[Any, ...], bool, bool], b: tuple[tuple[Any, ...], bool, bool]
 ) -> tuple[tuple[Any, ...], bool, bool]:
     """Return levels in an order that both agree with, where there is one."""
