@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from hiermodels.answers.predicting import Asked
 from hiermodels.errors import DataError, FitError
-from hiermodels.spec.column_kinds import kind_of, plain_type
+from hiermodels.spec.column_kinds import TEXT, kind_of, plain_type
 from hiermodels.spec.design import Design, group_structures
 from hiermodels.spec.streaming import schema_of
 from hiermodels.spec.streams import Stream
@@ -98,7 +98,7 @@ def distinct_rows(
     """
     kept = table.select(list(columns))
     if not merge:
-        return kept.to_pandas(ignore_metadata=True), np.ones(len(kept))
+        return _as_frame(kept), np.ones(len(kept))
     plain = [
         column.cast(plain_type(column.type)) if kind_of(column.type) != str(column.type) else column
         for column in kept.columns
@@ -106,5 +106,15 @@ def distinct_rows(
     rows = pa.table([*plain, pa.array(np.ones(len(kept)))], names=[*columns, _COUNT])
     found = rows.group_by(list(columns)).aggregate([(_COUNT, "sum")])
     counts = found.column(f"{_COUNT}_sum").to_numpy()
-    frame = found.select(list(columns)).to_pandas(ignore_metadata=True)
-    return frame, np.asarray(counts, dtype=np.float64)
+    return _as_frame(found.select(list(columns))), np.asarray(counts, dtype=np.float64)
+
+
+def _as_frame(table: pa.Table) -> pd.DataFrame:
+    """Return a table as a frame; text by its distinct values, not row by row."""
+    columns = [
+        column.dictionary_encode() if kind_of(column.type) == TEXT else column
+        for column in table.columns
+    ]
+    made = pa.table(columns, names=table.column_names).unify_dictionaries()
+    frame: pd.DataFrame = made.to_pandas(ignore_metadata=True)
+    return frame

@@ -339,7 +339,7 @@ def test_what_averages_over_sources_refuse(linear, parquet, tmp_path):
         hm.comparisons(rowless, "x", parquet, by="q")
     with pytest.raises(hm.DataError, match="has no column 'cyl', which the fit's formula needs"):
         hm.comparisons(rowless, "x", pa.Table.from_pandas(rows.drop(columns="cyl")))
-    with pytest.raises(hm.DataError, match="there is no file 'nowhere.parquet'"):
+    with pytest.raises(hm.DataError, match=r"there is no file 'nowhere\.parquet'"):
         hm.slopes(rowless, "x", "nowhere.parquet")
     files(rows.assign(h="new"), tmp_path, 1)
     with pytest.raises(hm.DataError, match=r"part-0\.parquet.*'h' has the level 'new'"):
