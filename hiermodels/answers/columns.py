@@ -136,10 +136,12 @@ def constant(
     """Return a column that holds one value everywhere, of the kind that the fit's column has."""
     if is_numeric(design, name):
         return pd.Series(np.full(len(index), float(value)), index=index)
-    if isinstance(value, str):
-        # once as a level, not as text in every row
-        codes = np.zeros(len(index), dtype=np.int8)
-        return pd.Series(pd.Categorical.from_codes(codes, [value]), index=index)
+    known = design.encoding.levels.get(name)
+    if known is not None and isinstance(value, str) and value in known.labels:
+        # as a level, not as text in every row
+        codes = np.full(len(index), known.labels.index(value))
+        levels = pd.CategoricalDtype(pd.Index(known.labels, dtype=object), ordered=known.ordered)
+        return pd.Series(pd.Categorical.from_codes(codes, dtype=levels), index=index)
     dtype = None if isinstance(design, RowlessDesign) else design.data[name].dtype
     return pd.Series([value] * len(index), index=index, dtype=dtype)
 
