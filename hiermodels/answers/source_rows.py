@@ -1,6 +1,6 @@
 """Which columns of a source a prediction needs, and its rows as frames, equal ones counted."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,28 +51,33 @@ def chosen_columns(asked: Asked, stream: Stream, by: Sequence[str]) -> Chosen:
                 f"got by={list(by)!r}; allowed are True and columns of the source, which are "
                 f"{', '.join(list(known)[:12])}."
             )
-    design = asked.fit.model.design
-    needed, helpful = _needed(asked, design)
-    for name in needed:
-        if name not in known:
-            raise DataError(
-                f"{stream.description} has no column {name!r}, which the fit's formula needs; its "
-                f"columns are {', '.join(map(repr, list(known)[:12]))}."
-            )
+    needed, helpful = needed_columns(asked.fit.model.design, asked.names, asked.wanted)
+    check_columns(stream, known, needed)
     columns = (*needed, *(name for name in helpful if name in known), *by)
     return Chosen(tuple(dict.fromkeys(columns)), tuple(by))
 
 
-def _needed(asked: Asked, design: Design) -> tuple[list[str], list[str]]:
-    """Return the columns of predictors, offsets and groupings, and those that may lack."""
+def needed_columns(
+    design: Design, parameters: Sequence[str], groups: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Return the columns of predictors, offsets and groupings, and those that may lack.
+
+    Parameters
+    ----------
+    design : Design
+    parameters : sequence of str
+        Whose linear predictors are asked for; the mean's name is empty.
+    groups : sequence of str
+        Groupings whose effects are asked for.
+    """
     needed: list[str] = []
-    for name in asked.names:
+    for name in parameters:
         encoding = design.encoding.parameters[name] if name else design.encoding
         needed += encoding.levels
         needed += [column for offset in encoding.offsets for column in offset.columns]
     helpful: list[str] = []
     structures = group_structures(design)
-    for name in asked.wanted:
+    for name in groups:
         structure = structures[name]
         needed += structure.columns
         needed += [column for weight in structure.weights for column in weight.columns]
@@ -82,6 +87,16 @@ def _needed(asked: Asked, design: Design) -> tuple[list[str], list[str]]:
     if design.formula.counts:
         helpful += design.formula.response.columns
     return needed, helpful
+
+
+def check_columns(stream: Stream, known: Container[str], needed: Iterable[str]) -> None:
+    """Raise DataError where a source lacks a column that is needed."""
+    for name in needed:
+        if name not in known:
+            raise DataError(
+                f"{stream.description} has no column {name!r}, which the fit's formula needs; its "
+                f"columns are {', '.join(map(repr, stream.names[:12]))}."
+            )
 
 
 def distinct_rows(
