@@ -21,7 +21,7 @@ from hiermodels.answers.predictors import GroupEffects, linear_draws
 from hiermodels.answers.residual_rows import residual_rows, residual_sds
 from hiermodels.answers.rows import Rows, all_groups, new_rows, own_rows, parameter_designs
 from hiermodels.engines.response_levels import level_parameters
-from hiermodels.engines.responses import CATEGORICAL, parameter_names
+from hiermodels.engines.responses import parameter_names
 from hiermodels.errors import FitError
 
 Floats = npt.NDArray[np.float64]
@@ -203,7 +203,7 @@ def values_at(asked: Asked, rows: Rows) -> Values:
     fit, posterior, kind, parameter = asked.fit, asked.posterior, asked.kind, asked.parameter
     effects, take, family = asked.effects, asked.take, asked.fit.model.family
     categories = len(fit.model.design.response_levels) or 1
-    several = family.name in CATEGORICAL or family.by_level
+    several = family.ordinal or family.by_level
     size = 8 * len(take) * rows.n * (categories if several else 1)
     if size > LARGEST:
         raise FitError(

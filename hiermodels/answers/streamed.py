@@ -26,10 +26,12 @@ from hiermodels.answers.residual_rows import residual_rows
 from hiermodels.answers.rows import Rows, all_groups, new_rows, parameter_designs
 from hiermodels.answers.source_responses import RowResponse, read_rows
 from hiermodels.answers.source_rows import check_columns, needed_columns
+from hiermodels.engines.responses import PARAMETERS
 from hiermodels.errors import FitError
 from hiermodels.fitting.fit import Fit
 from hiermodels.spec.collapsing import formula_of_rows
 from hiermodels.spec.design import Design
+from hiermodels.spec.frame import is_interval, upper_ends
 from hiermodels.spec.opening import open_stream
 from hiermodels.spec.rowless import RowlessDesign
 from hiermodels.spec.streaming import schema_of
@@ -107,12 +109,8 @@ def predict_to(
     for own in wanted:
         choice("what", own, EVERYTHING)
     check_interval(interval)
-    model = fit.model
-    if "log_likelihood" in wanted and model.design.formula.residual is not None:
-        raise FitError(
-            f"log_likelihood is written of rows that are independent, and those of one series are "
-            f"not ({model.design.formula.residual}); take what=('expected', 'residual')."
-        )
+    if "log_likelihood" in wanted:
+        _check_dense(fit)
     posterior = posterior_of(fit)
     take, _ = chosen_draws(posterior, draws)
     asked = ask(
@@ -129,6 +127,19 @@ def predict_to(
         pa.Table.from_pandas(source) if isinstance(source, pd.DataFrame) else source
     )
     return _write(_Maker(fit, wanted, asked, interval), stream, Path(os.path.realpath(to)))
+
+
+def _check_dense(fit: Fit) -> None:
+    """Raise FitError where rows have no log likelihood of their own, or none is known here."""
+    family, residual = fit.model.family, fit.model.design.formula.residual
+    instead = "take what=('expected', 'residual')."
+    if residual is not None:
+        raise FitError(
+            "log_likelihood is written of rows that are independent, and those of one series are "
+            f"not ({residual}); {instead}"
+        )
+    if family.name not in PARAMETERS:
+        raise FitError(f"The family {family.name!r} has no densities here; {instead}")
 
 
 class _Maker:
@@ -173,10 +184,20 @@ class _Maker:
         """Return the columns to write of a chunk's complete rows."""
         place = np.arange(chunk.first, chunk.first + len(chunk.table))
         numbered = chunk.table.append_column("__row__", pa.array(place))
-        kept, _ = complete(numbered, columns)
+        kept = self._complete(numbered, columns)
         step = max(1, _BLOCK // (len(self.asked.take) * max(1, len(self.categories))))
         parts = [self._some(kept.slice(at, step)) for at in range(0, len(kept), step)]
         return pa.concat_tables(parts) if parts else self._some(kept)
+
+    def _complete(self, table: pa.Table, columns: Sequence[str]) -> pa.Table:
+        """Return the rows without a missing value; upper ends are needed of intervals alone."""
+        ends = upper_ends(self.formula)
+        if ends not in columns:
+            return complete(table, columns)[0]
+        kept, _ = complete(table, [name for name in columns if name != ends])
+        frame = kept.drop_columns("__row__").to_pandas(ignore_metadata=True)
+        missing = frame[ends].isna().to_numpy() & is_interval(self.formula, frame)
+        return kept.filter(pa.array(~missing))
 
     def _some(self, table: pa.Table) -> pa.Table:
         """Return the columns of some rows."""
