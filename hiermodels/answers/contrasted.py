@@ -1,6 +1,6 @@
 """Averages of contrasts over rows, and the draws and tables that come of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from hiermodels.answers.predicted import Prediction, check_interval, describe
+from hiermodels.answers.predicted import check_interval, describe
 from hiermodels.errors import FitError
 
 Floats = npt.NDArray[np.float64]
@@ -84,17 +84,28 @@ class Averages:
         The average that each row belongs to.
     about : pandas.DataFrame
         What each average is of; empty columns where it is of all rows.
+    counts : ndarray (m,) or None
+        For how many rows each row stands; None where for itself alone.
     """
 
     cell: npt.NDArray[np.intp]
     about: pd.DataFrame
+    counts: Floats | None = None
 
     @classmethod
-    def of(cls, frame: pd.DataFrame, by: bool | str | Sequence[str]) -> "Averages":
-        """Return the averages over all rows, over none, or by columns."""
+    def of(
+        cls, frame: pd.DataFrame, by: bool | str | Sequence[str], counts: Floats | None = None
+    ) -> "Averages":
+        """Return the averages over all rows, over none, or by columns.
+
+        Raises
+        ------
+        FitError
+            A column is none of the rows', or a value of it is missing.
+        """
         m = len(frame)
         if by is True:
-            return cls(np.zeros(m, dtype=np.intp), pd.DataFrame(index=[0]))
+            return cls(np.zeros(m, dtype=np.intp), pd.DataFrame(index=[0]), counts)
         if by is False:
             return cls(np.arange(m), frame.reset_index(drop=True))
         names = [by] if isinstance(by, str) else list(by)
@@ -104,64 +115,101 @@ class Averages:
                     f"got by={by!r}; allowed are True, False and columns of the rows, which are "
                     f"{', '.join(map(str, frame.columns))}."
                 )
+            if frame[name].isna().any():
+                raise FitError(
+                    f"got by={by!r}, and values of {name!r} are missing in "
+                    f"{int(frame[name].isna().sum()):,} rows; leave those rows out."
+                )
         made = frame.groupby(names, observed=True, sort=True)
         cell = made.ngroup().to_numpy().astype(np.intp)
         first = np.unique(cell, return_index=True)[1]
-        return cls(cell, frame[names].iloc[first].reset_index(drop=True))
+        return cls(cell, frame[names].iloc[first].reset_index(drop=True), counts)
+
+    @property
+    def sizes(self) -> Floats:
+        """For how many rows each average stands (cells,)."""
+        return np.bincount(self.cell, self.counts, len(self.about)).astype(np.float64)
+
+    def sums(self, values: Any) -> Floats:
+        """Return sums (S, cells, K) of values (S, m, K) over the rows that these stand for."""
+        weighted = values if self.counts is None else values * self.counts[:, None]
+        order = np.argsort(self.cell, kind="stable")
+        rows = np.bincount(self.cell, minlength=len(self.about))
+        starts = np.r_[0, np.cumsum(rows)[:-1]]
+        return np.asarray(np.add.reduceat(weighted[:, order], starts, axis=1))
 
     def mean(self, values: Any) -> Floats:
         """Return averages (S, cells, K) of values (S, m, K)."""
-        count = len(self.about)
-        if count == values.shape[1]:
+        if len(self.about) == values.shape[1]:
             out = np.empty_like(values)
             out[:, self.cell] = values
             return np.asarray(out)
-        sizes = np.bincount(self.cell, minlength=count)
-        order = np.argsort(self.cell, kind="stable")
-        starts = np.r_[0, np.cumsum(sizes)[:-1]]
-        return np.asarray(np.add.reduceat(values[:, order], starts, axis=1) / sizes[:, None])
+        return self.sums(values) / self.sizes[:, None]
 
 
 class Collected:
-    """Contrasts as they are computed."""
+    """Contrasts as they are computed.
 
-    def __init__(self, title: str, interval: float) -> None:
+    Parameters
+    ----------
+    title : str
+    interval : float
+    coords : mapping of str
+        Of the draws: chain, draw.
+    """
+
+    def __init__(self, title: str, interval: float, coords: Mapping[str, Any]) -> None:
         self.title = title
         self.interval = interval
+        self.coords = {name: coords[name] for name in ("chain", "draw")}
         self.values: list[Floats] = []
         self.about: list[pd.DataFrame] = []
         self.notes: dict[str, None] = {}
-        self.like: Prediction | None = None
 
     def add(
-        self, term: str, contrast: str, values: Any, averages: Averages, prediction: Prediction
+        self,
+        term: str,
+        contrast: str,
+        values: Any,
+        about: pd.DataFrame,
+        categories: Sequence[str],
     ) -> None:
-        """Add the averages (S, cells, K) of one change or slope."""
+        """Add the averages (S, cells, K) of one change or slope.
+
+        Parameters
+        ----------
+        term, contrast : str
+        values : ndarray (S, cells, K)
+        about : pandas.DataFrame
+            What each average is of.
+        categories : sequence of str, length K
+            Of the response, where K is above 1.
+        """
         count = values.shape[2]
-        about = averages.about.iloc[np.arange(values.shape[1]).repeat(count)]
-        about = about.reset_index(drop=True).drop(columns=["term", "contrast"], errors="ignore")
-        about.insert(0, "term", term)
-        about.insert(1, "contrast", contrast)
+        own = about.iloc[np.arange(values.shape[1]).repeat(count)]
+        own = own.reset_index(drop=True).drop(columns=["term", "contrast"], errors="ignore")
+        own.insert(0, "term", term)
+        own.insert(1, "contrast", contrast)
         if count > 1:
-            labels = prediction.draws["category"].values
-            about.insert(2, "category", np.tile(labels, values.shape[1]))
+            own = own.drop(columns="category", errors="ignore")
+            own.insert(2, "category", np.tile(np.array(categories, dtype=object), len(about)))
         self.values.append(values.reshape(len(values), -1))
-        self.about.append(about)
-        self.notes |= dict.fromkeys(prediction.notes)
-        self.like = prediction
+        self.about.append(own)
+
+    def note(self, notes: Iterable[str]) -> None:
+        """Add what a reader should know, once."""
+        self.notes |= dict.fromkeys(notes)
 
     def done(self) -> Contrasts:
         """Return them all."""
-        if self.like is None:
+        if not self.values:
             raise FitError("there is nothing to compare: a factor needs two levels.")
         values = np.concatenate(self.values, axis=1)
-        like = self.like.draws
-        coords = {"chain": like["chain"].values, "draw": like["draw"].values}
-        shape = (like.sizes["chain"], like.sizes["draw"], values.shape[1])
+        shape = (len(self.coords["chain"]), len(self.coords["draw"]), values.shape[1])
         array = xr.DataArray(
             values.reshape(shape),
             dims=("chain", "draw", "contrast"),
-            coords=coords,
+            coords=self.coords,
             name=self.title,
         )
         about = pd.concat(self.about, ignore_index=True)

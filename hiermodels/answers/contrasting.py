@@ -8,9 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hiermodels.answers.columns import (
+    column_levels,
+    column_quantiles,
+    column_sd,
+    constant,
+    is_numeric,
+)
 from hiermodels.answers.expectations import needed_parameters
 from hiermodels.answers.fitted import Model
-from hiermodels.answers.grids import is_numeric
 from hiermodels.answers.rows import parameter_designs
 from hiermodels.errors import FitError
 from hiermodels.spec.design import Design
@@ -98,7 +104,7 @@ def changes(design: Design, frame: pd.DataFrame, name: str, asked: Any) -> list[
     """
     if is_numeric(design, name):
         return [_numeric(design, frame, name, 1 if asked is None else asked)]
-    values = levels_of(design, name)
+    values = column_levels(design, name)
     by_label = {level_label(value): value for value in values}
     if asked is None or (isinstance(asked, str) and asked in NAMED_LEVELS):
         pairs = {
@@ -125,19 +131,9 @@ def changes(design: Design, frame: pd.DataFrame, name: str, asked: Any) -> list[
     ]
 
 
-def levels_of(design: Design, name: str) -> list[Any]:
-    """Return the values of a factor column in the fit's data, in the order of its levels."""
-    column = design.data[name]
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        used = set(column.unique())
-        return [value for value in column.cat.categories if value in used]
-    return sorted(column.unique().tolist())
-
-
 def with_value(design: Design, frame: pd.DataFrame, name: str, value: Any) -> pd.DataFrame:
     """Return rows with one column set to a value everywhere."""
-    dtype = design.data[name].dtype if not is_numeric(design, name) else np.dtype(np.float64)
-    return frame.assign(**{name: pd.Series([value] * len(frame), index=frame.index, dtype=dtype)})
+    return frame.assign(**{name: constant(design, name, value, frame.index)})
 
 
 def _pair(asked: Any) -> tuple[Any, Any] | None:
@@ -149,11 +145,10 @@ def _pair(asked: Any) -> tuple[Any, Any] | None:
 
 def _numeric(design: Design, frame: pd.DataFrame, name: str, asked: Any) -> Change:
     """Return a change of a number: by a step, between two values, or by a named step."""
-    seen = design.data[name].to_numpy(dtype=np.float64)
     pair = _pair(asked)
     if isinstance(asked, str) and asked in ("iqr", "minmax"):
         ends = (0.25, 0.75) if asked == "iqr" else (0.0, 1.0)
-        pair = tuple(np.quantile(seen, ends))
+        pair = tuple(column_quantiles(design, name, ends))
     if pair is not None and all(_is_number(value) for value in pair):
         low, high = float(pair[0]), float(pair[1])
         return Change(
@@ -166,7 +161,7 @@ def _numeric(design: Design, frame: pd.DataFrame, name: str, asked: Any) -> Chan
     if at is None:
         raise FitError(f"the rows have no column {name!r}, from which a step could be taken.")
     if isinstance(asked, str) and asked in ("sd", "2sd"):
-        half = float(np.std(seen, ddof=1)) * (0.5 if asked == "sd" else 1.0)
+        half = column_sd(design, name) * (0.5 if asked == "sd" else 1.0)
         low_frame = frame.assign(**{name: at - half})
         return Change(name, asked, low_frame, frame.assign(**{name: at + half}))
     if not _is_number(asked):

@@ -104,10 +104,28 @@ def _of_link(
     eta: Floats,
 ) -> Average:
     """Return the inverse link of a family without a response distribution here."""
+    if model.family.ordinal:
+        cutpoints = parameter_draws(model.design, posterior, rows, take, effects, ["cutpoints"])
+        if effects.averaged:
+            raise FitError(
+                f"average_groups is not available for family={model.family.name!r}. Draw groups "
+                "instead: new labels and new_levels='draw', or groups='none' for a typical one."
+            )
+        return Average(_categories(model.family, eta, cutpoints["cutpoints"]), 0.0)
     if not effects.averaged:
         return Average(np.asarray(model.family.linkinv(eta)), 0.0)
     variance = averaged_variance(model.design, posterior, rows, take, effects)
     return average_mean(model.family.link, model.family.linkinv, eta, variance)
+
+
+def _categories(family: Family, eta: Floats, cutpoints: Floats) -> Floats:
+    """Return draws of the probability of each category (S, m, K)."""
+    above = 1.0 - family.linkinv(cutpoints[:, None, :] - eta[:, :, None])
+    if family.name == "sratio":
+        # of a sequential family the chance to go beyond a category that was reached
+        above = np.cumprod(above, axis=2)
+    first, last = np.ones((*eta.shape, 1)), np.zeros((*eta.shape, 1))
+    return np.asarray(-np.diff(np.concatenate([first, above, last], axis=2), axis=2))
 
 
 def parameter_average(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiermodels.answers.lines import numeric_predictors
+from hiermodels.answers.columns import typical
 from hiermodels.answers.rows import all_groups, parameter_designs
 from hiermodels.errors import FitError
 from hiermodels.spec.design import Design, group_structures
@@ -35,7 +35,8 @@ def make_grid(design: Design, values: Mapping[str, Any]) -> pd.DataFrame:
     Raises
     ------
     FitError
-        A column is none of the formula's, or has no values.
+        A column is none of the formula's, or has no values; or the rows of the fit were not kept
+        and what a predictor should be held at is not known.
     """
     known = used_columns(design)
     allowed = [*known, *(c for own in group_structures(design).values() for c in own.every_column)]
@@ -59,7 +60,7 @@ def make_grid(design: Design, values: Mapping[str, Any]) -> pd.DataFrame:
         frame[name] = [row[k] for row in combinations]
     for name in known:
         if name not in frame:
-            frame[name] = typical(design, name, len(frame))
+            frame[name] = typical(design, name, frame.index)
     return frame
 
 
@@ -83,24 +84,6 @@ def used_columns(design: Design) -> list[str]:
 
 def _parameter_encodings(design: Design) -> list[Encoding]:
     return [design.encoding.parameters[own.name] for own in parameter_designs(design)]
-
-
-def is_numeric(design: Design, name: str) -> bool:
-    """Whether a column is used as a number everywhere."""
-    if not pd.api.types.is_numeric_dtype(design.data[name].dtype):
-        return False
-    if pd.api.types.is_bool_dtype(design.data[name].dtype):
-        return False
-    # what the mean's formula codes as a factor, such as C(cyl), is none
-    return name not in design.encoding.levels or name in numeric_predictors(design)
-
-
-def typical(design: Design, name: str, n: int) -> "pd.Series[Any]":
-    """Return a column held at its mean, or at its most frequent level, the first of equals."""
-    column = design.data[name]
-    if is_numeric(design, name):
-        return pd.Series(np.full(n, float(column.astype(np.float64).mean())))
-    return pd.Series([column.mode().iloc[0]] * n, dtype=column.dtype)
 
 
 def _as_list(given: Any) -> list[Any]:

@@ -1,40 +1,35 @@
 """Predictions: draws of the linear predictor, the expected response, or the response itself."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from hiermodels.answers.expectations import (
-    expected_draws,
-    needed_parameters,
-    parameter_average,
-    response_draws,
-)
 from hiermodels.answers.fitted import Fitted
 from hiermodels.answers.grids import make_grid, named_groups
-from hiermodels.answers.new_levels import NEW_LEVELS, NewLevels, unseen
+from hiermodels.answers.new_levels import NewLevels
 from hiermodels.answers.predicted import Prediction, check_interval
-from hiermodels.answers.predictors import GroupEffects, linear_draws
-from hiermodels.answers.residual_rows import residual_rows, residual_sds
-from hiermodels.answers.rows import Rows, all_groups, new_rows, own_rows, parameter_designs
-from hiermodels.engines.response_levels import level_parameters
-from hiermodels.engines.responses import CATEGORICAL, parameter_names
+from hiermodels.answers.predicting import (
+    Kind,
+    ask,
+    categories_of,
+    coded_rows,
+    integration_notes,
+    new_level_counts,
+    new_level_notes,
+    values_at,
+    zero_notes,
+)
+from hiermodels.engines.responses import CATEGORICAL
 from hiermodels.errors import FitError
 from hiermodels.spec.names import OBS
 from hiermodels.spec.rowless import need_rows
+from hiermodels.spec.whole import Counted
 
-Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
-Kind = Literal["expected", "response", "linear"]
-KINDS: tuple[Kind, ...] = ("expected", "response", "linear")
-
-# Numbers that a block of rows may take while it is computed, and bytes of all draws together.
-_BLOCK = 4_000_000
-_LARGEST = 8_000_000_000
 
 
 def predict(
@@ -126,8 +121,6 @@ def predict(
     """
     posterior = posterior_of(fit)
     check_interval(interval)
-    _choice("kind", kind, KINDS)
-    _choice("new_levels", new_levels, NEW_LEVELS)
     design = fit.model.design
     if newdata is None:
         instead = (
@@ -135,42 +128,49 @@ def predict(
         )
         need_rows(design, "predict()", instead)
     frame, by_default = _frame(fit, newdata)
-    effects = _effects(
-        fit,
-        by_default if groups is None else groups,
-        average_groups,
-        new_levels,
-        fresh_seed() if seed is None else int(seed),
-    )
-    if effects.averaged and kind != "expected":
-        raise FitError(
-            f"average_groups averages the expected response; with kind={kind!r} take groups='none' "
-            "for the population's line, or new labels and new_levels='draw' for new groups."
-        )
-    names = _predictors(fit, kind, parameter)
-    wanted = [g for g in _groups_of(fit, names) if g in effects.included]
-    if frame is None:
-        rows = own_rows(design, names, wanted)
-    else:
-        rows = new_rows(design, frame, names, wanted)
     take, coords = chosen_draws(posterior, draws)
-    values, notes = _values(fit, posterior, rows, take, effects, kind, parameter)
+    asked = ask(
+        fit,
+        posterior,
+        take,
+        kind,
+        groups=by_default if groups is None else groups,
+        average_groups=average_groups,
+        new_levels=new_levels,
+        seed=fresh_seed() if seed is None else int(seed),
+        parameter=parameter,
+    )
+    rows = coded_rows(asked, frame)
+    values, notes, error = values_at(asked, rows)
     sizes = (len(coords["chain"]), len(coords["draw"]), *values.shape[1:])
     dims: tuple[str, ...] = ("chain", "draw", OBS)
     coords[OBS] = np.arange(rows.n)
     if values.ndim > 2:
         dims = (*dims, "category")
-        coords["category"] = list(_categories(fit, values.shape[-1], kind))
+        coords["category"] = list(categories_of(fit, values.shape[-1], kind))
     array = xr.DataArray(values.reshape(sizes), dims=dims, coords=coords, name=kind)
     if kind == "response" and fit.model.family.name in CATEGORICAL:
         array.attrs["categories"] = list(design.response_levels)
     found = (
         *rows.notes,
-        *_zero_notes(_groups_of(fit, names), effects, groups),
-        *_new_level_notes(rows, effects),
+        *(_counted_notes(fit) if frame is None else ()),
+        *zero_notes(asked, groups),
+        *new_level_notes(new_level_counts(rows), asked.effects.new_levels),
         *notes,
+        *integration_notes(error),
     )
-    return Prediction(array, rows.data, kind, interval, effects.seed, found)
+    return Prediction(array, rows.data, kind, interval, asked.effects.seed, found)
+
+
+def _counted_notes(fit: Fitted) -> tuple[str, ...]:
+    """Return what is to be said of rows that each stand for several."""
+    whole = fit.model.design.whole
+    if not isinstance(whole, Counted):
+        return ()
+    return (
+        f"these are the {len(whole.counts):,} distinct rows of {whole.n:,}, each for all that "
+        "agree with it; hm.predict_to(fit, source, file) has each row of a source",
+    )
 
 
 # --- what was asked -----------------------------------------------------------------------------
@@ -187,13 +187,6 @@ def posterior_of(fit: Fitted) -> xr.Dataset:
     return idata["posterior"].to_dataset()
 
 
-def _choice(name: str, given: object, allowed: Sequence[str]) -> None:
-    """Raise FitError unless an option is among those allowed."""
-    if given not in allowed:
-        known = ", ".join(repr(one) for one in allowed)
-        raise FitError(f"got {name}={given!r}; allowed are {known}.")
-
-
 def fresh_seed() -> int:
     """Return a seed that no one has chosen."""
     return int(np.random.SeedSequence().generate_state(1)[0])
@@ -208,74 +201,6 @@ def _frame(
         frame = make_grid(design, newdata)
         return frame, named_groups(design, list(frame.columns))
     return newdata, "all"
-
-
-def _effects(
-    fit: Fitted,
-    groups: str | Sequence[str],
-    average: bool | str | Sequence[str],
-    new_levels: NewLevels,
-    seed: int,
-) -> GroupEffects:
-    """Return how group effects enter."""
-    known = list(all_groups(fit.model.design))
-    if isinstance(average, bool):
-        averaged = known if average else []
-    else:
-        averaged = _names("average_groups", average, known)
-    if isinstance(groups, str) and groups in ("all", "none") and groups not in known:
-        included = known if groups == "all" else []
-    else:
-        included = _names("groups", groups, known)
-    return GroupEffects(
-        frozenset(included) - frozenset(averaged), frozenset(averaged), new_levels, seed
-    )
-
-
-def _names(option: str, given: object, known: Sequence[str]) -> list[str]:
-    """Return names of groupings; raise FitError at others."""
-    names: list[object] = [given]
-    if isinstance(given, Iterable) and not isinstance(given, str):
-        names = list(given)
-    for name in names:
-        if name not in known:
-            others = "'all', 'none'" if option == "groups" else "True, False"
-            raise FitError(
-                f"got {option}={given!r}; allowed are {others} and a list of groupings, which are "
-                f"{', '.join(known) or 'none in this model'}."
-            )
-    return [str(name) for name in names]
-
-
-def _predictors(fit: Fitted, kind: Kind, parameter: str | None) -> list[str]:
-    """Return whose linear predictors are needed, the mean's under the empty name."""
-    with_formula = [own.name for own in parameter_designs(fit.model.design)]
-    if parameter is None:
-        needed = needed_parameters(fit.model.family, kind)
-        return ["", *(name for name in with_formula if name in needed)]
-    known = [name for name in parameter_names(fit.model.family) if name != "cutpoints"]
-    if parameter not in known:
-        raise FitError(
-            f"got parameter={parameter!r}; the family {fit.model.family.name} has "
-            f"{', '.join(known) or 'none besides its mean'}."
-        )
-    _choice("kind", kind, ("expected", "linear"))
-    if kind == "linear" and parameter not in with_formula:
-        raise FitError(
-            f"{parameter} has no linear predictor, as it has no formula; kind='expected' gives its "
-            "value."
-        )
-    return [parameter] if parameter in with_formula else []
-
-
-def _groups_of(fit: Fitted, names: Sequence[str]) -> list[str]:
-    """Return the groupings of some linear predictors."""
-    design = fit.model.design
-    found = [g.name for g in design.groups] if "" in names else []
-    for own in parameter_designs(design):
-        if own.name in names:
-            found += [g.name for g in own.groups]
-    return list(dict.fromkeys(found))
 
 
 def chosen_draws(posterior: xr.Dataset, draws: int | None) -> tuple[Ints, dict[str, Any]]:
@@ -297,90 +222,3 @@ def chosen_draws(posterior: xr.Dataset, draws: int | None) -> tuple[Ints, dict[s
     take = (np.arange(chains)[:, None] * each + keep).ravel().astype(np.intp)
     coords = {"chain": posterior["chain"].values, "draw": posterior["draw"].values[keep]}
     return take, coords
-
-
-# --- values -------------------------------------------------------------------------------------
-
-
-def _values(
-    fit: Fitted,
-    posterior: xr.Dataset,
-    rows: Rows,
-    take: Ints,
-    effects: GroupEffects,
-    kind: Kind,
-    parameter: str | None,
-) -> tuple[Floats, tuple[str, ...]]:
-    """Return draws (S, m) or (S, m, K), and what is to be said of them."""
-    family = fit.model.family
-    categories = len(fit.model.design.response_levels) or 1
-    several = family.name in CATEGORICAL or family.by_level
-    size = 8 * len(take) * rows.n * (categories if several else 1)
-    if size > _LARGEST:
-        raise FitError(
-            f"{len(take):,} draws of {rows.n:,} rows are {size / 1e9:.1f} GB. Predict fewer rows "
-            "at a time, or fewer draws, such as draws=400."
-        )
-    design = fit.model.design
-    if kind == "response":
-        rng = np.random.default_rng(effects.seed)
-        return response_draws(fit.model, posterior, rows, take, effects, rng, _block(take))
-    if parameter == "sigma" and design.residual is not None and "sigma" not in rows.coded:
-        return residual_sds(residual_rows(design, rows), posterior, take), ()
-    parts, error = [], 0.0
-    step = _block(take)
-    for start in range(0, rows.n, step):
-        some = rows.take(slice(start, start + step))
-        if parameter is not None and kind == "expected":
-            found = parameter_average(design, posterior, some, take, effects, parameter)
-            part = np.broadcast_to(found.value, (len(take), some.n))
-            error = max(error, found.error)
-        elif kind == "linear" and parameter is None and fit.model.family.by_level:
-            names = level_parameters(fit.model.family)
-            own = [linear_draws(design, posterior, some, take, effects, name) for name in names]
-            part = np.stack(own, axis=-1)
-        elif kind == "linear":
-            part = linear_draws(design, posterior, some, take, effects, parameter or "")
-        else:
-            found = expected_draws(fit.model, posterior, some, take, effects)
-            part, error = found.value, max(error, found.error)
-        parts.append(part)
-    notes = () if error == 0.0 else (f"averages over groups are integrated to {error:.1g}",)
-    return np.concatenate(parts, axis=1), notes
-
-
-def _zero_notes(
-    groups: Sequence[str], effects: GroupEffects, asked: str | Sequence[str] | None
-) -> tuple[str, ...]:
-    """Return which group effects are left at zero without having been told to be."""
-    zero = [g for g in groups if g not in effects.included | effects.averaged]
-    return (f"effects of {', '.join(zero)} are zero",) if zero and asked != "none" else ()
-
-
-def _new_level_notes(rows: Rows, effects: GroupEffects) -> tuple[str, ...]:
-    """Return what was done with levels that the fit has not seen."""
-    said = {
-        "draw": "drawn from the fitted distribution",
-        "resample": "copied from observed groups",
-        "zero": "on the population line",
-    }
-    notes = []
-    for name, levels in rows.levels.items():
-        count = len(unseen(levels))
-        if count and effects.new_levels in said:
-            what = "level" if count == 1 else "levels"
-            notes.append(f"{count:,} new {what} of {name}: {said[effects.new_levels]}")
-    return tuple(notes)
-
-
-def _categories(fit: Fitted, count: int, kind: Kind) -> tuple[str, ...]:
-    """Return the names of the response's categories, or of those with a linear predictor."""
-    levels = fit.model.design.response_levels
-    if kind == "linear":
-        levels = fit.model.family.levels
-    return levels if len(levels) == count else tuple(str(k) for k in range(count))
-
-
-def _block(take: Ints) -> int:
-    """Return how many rows are computed at a time."""
-    return max(1, _BLOCK // len(take))

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hiermodels.answers.columns import column_span
 from hiermodels.answers.rows import parameter_designs
 from hiermodels.errors import FitError
 from hiermodels.spec.design import Design
@@ -46,8 +47,7 @@ def stencil(design: Design, frame: pd.DataFrame, name: str) -> Stencil:
     if name not in frame.columns:
         raise FitError(f"the rows have no column {name!r}, in which a derivative could be taken.")
     x = frame[name].to_numpy(dtype=np.float64)
-    seen = design.data[name].to_numpy(dtype=np.float64)
-    low, high = float(seen.min()), float(seen.max())
+    low, high = column_span(design, name)
     step = np.full(len(x), _STEP * ((high - low) or 1.0))
     centre = x
     codes = _codes(design, name)

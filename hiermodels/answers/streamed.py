@@ -3,8 +3,10 @@
 import os
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,19 +15,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.special import logsumexp
 
-from hiermodels.answers.fitted import Fitted, drawn
+from hiermodels.answers.fitted import drawn
 from hiermodels.answers.new_levels import NewLevels
+from hiermodels.answers.pointwise import density
 from hiermodels.answers.predicted import check_interval
-from hiermodels.answers.prediction import chosen_draws, fresh_seed, posterior_of, predict
-from hiermodels.engines.responses import log_likelihood, parameter_names
-from hiermodels.errors import DataError, FitError
-from hiermodels.spec.additions import read_additions
-from hiermodels.spec.coding import evaluate
-from hiermodels.spec.formula import ModelFormula
-from hiermodels.spec.frame import as_predictor, is_boolean
-from hiermodels.spec.functions import as_boolean_factor
+from hiermodels.answers.predicting import Asked, ask, choice, values_at
+from hiermodels.answers.prediction import chosen_draws, fresh_seed, posterior_of
+from hiermodels.answers.predictors import linear_draws
+from hiermodels.answers.residual_rows import residual_rows
+from hiermodels.answers.rows import Rows, all_groups, new_rows, parameter_designs
+from hiermodels.answers.source_responses import RowResponse, read_rows
+from hiermodels.answers.source_rows import check_columns, needed_columns
+from hiermodels.engines.responses import PARAMETERS
+from hiermodels.errors import FitError
+from hiermodels.fitting.fit import Fit
+from hiermodels.spec.collapsing import formula_of_rows
+from hiermodels.spec.design import Design
+from hiermodels.spec.frame import is_interval, upper_ends
 from hiermodels.spec.opening import open_stream
-from hiermodels.spec.responses import as_response
+from hiermodels.spec.rowless import RowlessDesign
 from hiermodels.spec.streaming import schema_of
 from hiermodels.spec.streams import Chunk, Stream, summarise_named
 from hiermodels.spec.survey import complete
@@ -33,12 +41,13 @@ from hiermodels.spec.survey import complete
 Floats = npt.NDArray[np.float64]
 What = Literal["expected", "residual", "log_likelihood"]
 EVERYTHING: Final[tuple[What, ...]] = ("expected", "residual", "log_likelihood")
+_SUMMARY: Final = ("mean", "sd", "ci_low", "ci_high")
 # Numbers that the draws of some rows may take.
 _BLOCK: Final = 4_000_000
 
 
 def predict_to(
-    fit: Fitted,
+    fit: Fit,
     source: Any,
     to: str | Path,
     what: What | Sequence[What] = EVERYTHING,
@@ -62,7 +71,10 @@ def predict_to(
         ``"expected"`` writes ``mean``, ``sd``, ``ci_low``, ``ci_high`` of the expected response;
         ``"residual"`` writes ``residual``, response minus ``mean``; ``"log_likelihood"`` writes
         ``log_likelihood``, a list of one value a draw given coefficients and group effects, and
-        ``lpd``, the log of the mean density. The latter two need the response's column.
+        ``lpd``, the log of the mean density. The latter two need the response's column. Of
+        categories, ordered or not, each has columns of its own, ``mean[low]``, of its probability,
+        and of counts by category of its expected count; the residual of ordered categories is
+        that of their numbers from 1, as of ``fit.residuals()``, of others one for each.
     new_levels : {"error", "draw", "resample", "zero"}
         As :func:`hiermodels.predict` takes it.
     interval : float
@@ -80,8 +92,8 @@ def predict_to(
     Raises
     ------
     FitError
-        An argument is not among those allowed, draws of the group effects were not kept, or the
-        response is a category.
+        An argument is not among those allowed, draws of the group effects were not kept, or a
+        log likelihood is asked for of rows whose residuals are correlated.
     DataError
         The source cannot be read, lacks a column, or has a level that the fit has not seen.
 
@@ -95,161 +107,189 @@ def predict_to(
     drawn(fit)
     wanted = (what,) if isinstance(what, str) else tuple(what)
     for own in wanted:
-        if own not in EVERYTHING:
-            raise FitError(f"got what={own!r}; allowed are {', '.join(map(repr, EVERYTHING))}.")
+        choice("what", own, EVERYTHING)
     check_interval(interval)
-    family = fit.model.family
-    if family.ordinal or family.by_level:
-        raise FitError(
-            f"predict_to() writes one expectation a row, and family={family.name!r} has one for "
-            "each category. Use hm.predict(fit, rows) on some rows at a time."
-        )
-    chosen_draws(posterior_of(fit), draws)
+    if "log_likelihood" in wanted:
+        _check_dense(fit)
+    posterior = posterior_of(fit)
+    take, _ = chosen_draws(posterior, draws)
+    asked = ask(
+        fit,
+        posterior,
+        take,
+        "expected",
+        groups="all",
+        average_groups=False,
+        new_levels=new_levels,
+        seed=fresh_seed() if seed is None else int(seed),
+    )
     stream = open_stream(
         pa.Table.from_pandas(source) if isinstance(source, pd.DataFrame) else source
     )
-    maker = _Maker(fit, wanted, new_levels, interval, draws, fresh_seed() if seed is None else seed)
-    return _write(maker, stream, Path(os.path.realpath(to)))
+    return _write(_Maker(fit, wanted, asked, interval), stream, Path(os.path.realpath(to)))
+
+
+def _check_dense(fit: Fit) -> None:
+    """Raise FitError where rows have no log likelihood of their own, or none is known here."""
+    family, residual = fit.model.family, fit.model.design.formula.residual
+    instead = "take what=('expected', 'residual')."
+    if residual is not None:
+        raise FitError(
+            "log_likelihood is written of rows that are independent, and those of one series are "
+            f"not ({residual}); {instead}"
+        )
+    if family.name not in PARAMETERS:
+        raise FitError(f"The family {family.name!r} has no densities here; {instead}")
 
 
 class _Maker:
-    """What turns rows into the columns that are written."""
+    """What turns rows into the columns that are written.
 
-    def __init__(
-        self,
-        fit: Fitted,
-        wanted: Sequence[What],
-        new_levels: NewLevels,
-        interval: float,
-        draws: int,
-        seed: int,
-    ) -> None:
-        self.fit, self.wanted, self.draws = fit, wanted, draws
+    Parameters
+    ----------
+    fit : Fit
+    wanted : sequence of str
+    asked : Asked
+        The expected response.
+    interval : float
+    """
+
+    def __init__(self, fit: Fit, wanted: Sequence[What], asked: Asked, interval: float) -> None:
+        self.model, self.wanted, self.asked = fit.model, wanted, asked
         self.ends = (0.5 - interval / 2, 0.5 + interval / 2)
-        self.options: dict[str, Any] = {"new_levels": new_levels, "draws": draws, "seed": seed}
-        formula = cast(ModelFormula, fit.model.formula)
-        self.formula = formula
-        response = "residual" in wanted or "log_likelihood" in wanted
-        left = {} if response else dict.fromkeys(formula.response.columns)
-        right = _right_columns(formula)
-        self.columns = tuple(c for c in formula.columns if c not in left or c in right)
+        design = fit.model.design
+        self.formula = formula_of_rows(design.formula, _weights(design), design.whole)
+        self.names, self.groups = asked.names, asked.wanted
+        if "log_likelihood" in wanted:
+            self.names = ("", *(own.name for own in parameter_designs(design)))
+            self.groups = tuple(all_groups(design))
+        several = fit.model.family.ordinal or fit.model.family.by_level
+        self.categories: tuple[str, ...] = design.response_levels if several else ()
 
-    def table(self, chunk: Chunk) -> pa.Table:
+    def columns(self, stream: Stream) -> tuple[str, ...]:
+        """Return the columns of a source that are read; raise DataError where one lacks."""
+        known = schema_of(stream)
+        needed, helpful = needed_columns(self.model.design, self.names, self.groups)
+        if "residual" in self.wanted or "log_likelihood" in self.wanted:
+            needed += self.formula.response.columns
+        if "log_likelihood" in self.wanted:
+            additions = self.formula.additions.values()
+            needed += [name for own in additions for e in own.expressions for name in e.columns]
+            sigma = self.formula.sigma
+            needed += [] if sigma is None else sigma.columns
+        check_columns(stream, known, needed)
+        return tuple(dict.fromkeys((*needed, *(name for name in helpful if name in known))))
+
+    def table(self, columns: Sequence[str], chunk: Chunk) -> pa.Table:
         """Return the columns to write of a chunk's complete rows."""
         place = np.arange(chunk.first, chunk.first + len(chunk.table))
         numbered = chunk.table.append_column("__row__", pa.array(place))
-        kept, _ = complete(numbered, self.columns)
-        step = max(1, _BLOCK // self.draws)
+        kept = self._complete(numbered, columns)
+        step = max(1, _BLOCK // (len(self.asked.take) * max(1, len(self.categories))))
         parts = [self._some(kept.slice(at, step)) for at in range(0, len(kept), step)]
         return pa.concat_tables(parts) if parts else self._some(kept)
 
-    def _some(self, rows: pa.Table) -> pa.Table:
+    def _complete(self, table: pa.Table, columns: Sequence[str]) -> pa.Table:
+        """Return the rows without a missing value; upper ends are needed of intervals alone."""
+        ends = upper_ends(self.formula)
+        if ends not in columns:
+            return complete(table, columns)[0]
+        kept, _ = complete(table, [name for name in columns if name != ends])
+        frame = kept.drop_columns("__row__").to_pandas(ignore_metadata=True)
+        missing = frame[ends].isna().to_numpy() & is_interval(self.formula, frame)
+        return kept.filter(pa.array(~missing))
+
+    def _some(self, table: pa.Table) -> pa.Table:
         """Return the columns of some rows."""
         schema = self.schema()
-        if not len(rows):
+        if not len(table):
             return schema.empty_table()
-        frame = rows.drop_columns("__row__").to_pandas(ignore_metadata=True)
-        expected = self._draws(frame, "expected")
-        found: dict[str, Any] = {"row": rows.column("__row__")}
-        mean = expected.mean(axis=0)
+        place = table.column("__row__")
+        frame = table.drop_columns("__row__").to_pandas(ignore_metadata=True)
+        frame.index = pd.Index(place.to_numpy())
+        rows = new_rows(self.model.design, frame, self.names, self.groups)
+        found: dict[str, Any] = {"row": place}
+        values = values_at(self.asked, rows).draws
+        mean = values.mean(axis=0)
         if "expected" in self.wanted:
-            low, high = np.quantile(expected, self.ends, axis=0)
-            sd = expected.std(axis=0, ddof=1) if len(expected) > 1 else np.zeros(len(mean))
-            found |= {"mean": mean, "sd": sd, "ci_low": low, "ci_high": high}
-        if "residual" in self.wanted:
-            found["residual"] = self._response(frame) - mean
-        if "log_likelihood" in self.wanted:
-            values = self._densities(frame)
-            found["lpd"] = logsumexp(values, axis=0) - np.log(len(values))
-            flat = pa.array(np.ascontiguousarray(values.T).ravel())
-            found["log_likelihood"] = pa.FixedSizeListArray.from_arrays(flat, len(values))
+            low, high = np.quantile(values, self.ends, axis=0)
+            sd = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(mean.shape)
+            for name, own in zip(_SUMMARY, (mean, sd, low, high), strict=True):
+                found |= self._named(name, own)
+        response = None
+        if "residual" in self.wanted or "log_likelihood" in self.wanted:
+            response = read_rows(self.model, self.formula, frame)
+        if "residual" in self.wanted and response is not None:
+            found |= self._residual(response, mean)
+        if "log_likelihood" in self.wanted and response is not None:
+            densities = self._densities(rows, response)
+            found["lpd"] = logsumexp(densities, axis=0) - np.log(len(densities))
+            flat = pa.array(np.ascontiguousarray(densities.T).ravel())
+            found["log_likelihood"] = pa.FixedSizeListArray.from_arrays(flat, len(densities))
         return pa.table([found[name] for name in schema.names], schema=schema)
+
+    def _named(self, name: str, values: Floats) -> dict[str, Floats]:
+        """Return a column, or one for each category, by name."""
+        if not self.categories:
+            return {name: values}
+        return {f"{name}[{own}]": values[:, k] for k, own in enumerate(self.categories)}
+
+    def _residual(self, response: RowResponse, mean: Floats) -> dict[str, Floats]:
+        """Return response minus expectation."""
+        y = response.y
+        if self.model.family.ordinal:
+            # as fit.residuals(): of the categories' numbers, from 1
+            return {"residual": y + 1.0 - mean @ np.arange(1.0, len(self.categories) + 1.0)}
+        if self.categories and y.ndim == 1:
+            y = np.eye(len(self.categories))[y.astype(np.intp)]
+        return self._named("residual", y - mean)
 
     def schema(self) -> pa.Schema:
         """Return the columns that are written."""
         fields: list[tuple[str, pa.DataType]] = [("row", pa.int64())]
+        nothing = np.zeros((0, len(self.categories)))
         if "expected" in self.wanted:
-            fields += [(name, pa.float64()) for name in ("mean", "sd", "ci_low", "ci_high")]
+            for name in _SUMMARY:
+                fields += [(own, pa.float64()) for own in self._named(name, nothing)]
         if "residual" in self.wanted:
-            fields.append(("residual", pa.float64()))
+            single = {"residual": nothing}
+            own = single if self.model.family.ordinal else self._named("residual", nothing)
+            fields += [(name, pa.float64()) for name in own]
         if "log_likelihood" in self.wanted:
-            take, _ = chosen_draws(posterior_of(self.fit), self.draws)
-            fields += [("lpd", pa.float64()), ("log_likelihood", pa.list_(pa.float64(), len(take)))]
+            count = len(self.asked.take)
+            fields += [("lpd", pa.float64()), ("log_likelihood", pa.list_(pa.float64(), count))]
         return pa.schema(fields)
 
-    def _draws(self, frame: pd.DataFrame, kind: Any, **more: Any) -> Floats:
-        """Return draws (S, m)."""
-        found = predict(self.fit, frame, kind, **self.options, **more).draws.values
-        return np.asarray(found, dtype=np.float64).reshape(-1, len(frame))
-
-    def _response(self, frame: pd.DataFrame) -> Floats:
-        """Return the response (m,)."""
-        columns = {
-            name: as_boolean_factor(frame[name])
-            if is_boolean(frame[name])
-            else as_predictor(frame[name], name)
-            for name in self.formula.response.columns
-        }
-        values = evaluate(self.formula.response, columns, {})
-        if isinstance(getattr(values, "dtype", None), pd.CategoricalDtype):
-            family = self.fit.model.family
-            return as_response(values, self.formula.response.label, family, None, frame.index).y
-        return np.asarray(values, dtype=np.float64)
-
-    def _densities(self, frame: pd.DataFrame) -> Floats:
+    def _densities(self, rows: Rows, response: RowResponse) -> Floats:
         """Return log densities given coefficients and group effects (S, m)."""
-        model = self.fit.model
-        if model.design.parameters or self.formula.residual is not None:
-            raise FitError(
-                "log_likelihood is streamed for rows that are independent, with parameters that "
-                "are one value; take what=('expected', 'residual')."
-            )
-        additions = read_additions(self.formula, model.family, frame)
-        posterior = posterior_of(self.fit)
-        take, _ = chosen_draws(posterior, self.draws)
-        found: dict[str, Floats] = {}
-        for name in parameter_names(model.family):
-            if name == "sigma":
-                found[name] = self._sigma(frame, additions)
-            else:
-                found[name] = posterior[name].values.reshape(-1, 1)[take]
-        eta = self._draws(frame, "linear")
-        y = self._response(frame)
-        return np.asarray(
-            log_likelihood(model.family, y, eta, found, additions.trials, additions.weights)
+        asked = self.asked
+        design = replace(
+            residual_rows(self.model.design, rows),
+            y=response.y,
+            trials=response.trials,
+            weights=response.weights,
+            censoring=response.censoring,
+            truncation=response.truncation,
+            whole=None,
         )
-
-    def _sigma(self, frame: pd.DataFrame, additions: Any) -> Floats:
-        """Return each row's residual sd (S, m)."""
-        if additions.se is not None and not additions.with_sigma:
-            take, _ = chosen_draws(posterior_of(self.fit), self.draws)
-            return np.broadcast_to(additions.se, (len(take), len(frame))).copy()
-        return self._draws(frame, "expected", parameter="sigma")
+        effects = replace(asked.effects, included=frozenset(self.groups))
+        eta = linear_draws(self.model.design, asked.posterior, rows, asked.take, effects)
+        return density(self.model, design, asked.posterior, rows, asked.take, effects, eta)
 
 
-def _right_columns(formula: ModelFormula) -> set[str]:
-    """Return the columns that a formula names besides the response."""
-    names = {name for own in formula.factors.values() for name in own.columns}
-    names |= {name for bar in formula.bars for name in bar.columns}
-    names |= {name for own in formula.offsets for name in own.columns}
-    names |= {name for own in formula.parameters.values() for name in own.columns}
-    return names | {n for a in formula.additions.values() for e in a.expressions for n in e.columns}
+def _weights(design: Design) -> Floats | None:
+    """Return the likelihood's weights of rows that are held."""
+    return None if isinstance(design, RowlessDesign) else design.weights
 
 
 def _chunks(maker: _Maker, stream: Stream) -> Iterator[pa.Table]:
     """Yield what is written, chunk by chunk; rows are numbered through all files."""
-    known = schema_of(stream)
-    for name in maker.columns:
-        if name not in known:
-            raise DataError(
-                f"The source has no column {name!r}, which the fit's formula needs; its columns "
-                f"are {', '.join(map(repr, list(known)[:12]))}."
-            )
+    columns = maker.columns(stream)
     first = 0
-    for chunk in stream.chunks(maker.columns):
+    for chunk in stream.chunks(columns):
         numbered = Chunk(chunk.table, chunk.where, first)
         first += len(chunk.table)
-        yield summarise_named(maker.table, numbered)
+        yield summarise_named(partial(maker.table, columns), numbered)
 
 
 def _write(maker: _Maker, stream: Stream, target: Path) -> Path:

@@ -1,11 +1,13 @@
 """Rows that agree in every column, counted together: a source beyond memory as a weighted frame."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from hiermodels.errors import DataError
 from hiermodels.spec.column_kinds import kind_of, plain_type
@@ -14,8 +16,10 @@ from hiermodels.spec.formula import ModelFormula, parse_formula
 from hiermodels.spec.streamable import check_collapsible
 from hiermodels.spec.streams import Chunk, Report, Stream
 from hiermodels.spec.survey import complete
+from hiermodels.spec.whole import Counted, Stands
 
-_COUNT = "n_rows"
+Array = NDArray[np.float64]
+_COUNTS = tuple(f"n_rows{'_' * k}" for k in range(9))
 
 
 def collapse(
@@ -55,7 +59,7 @@ def collapse(
     weights = formula.additions.get("weights")
     column = None if weights is None else weights.expression.columns[0]
     keys = tuple(name for name in dict.fromkeys(formula.columns) if name != column)
-    count = next(n for n in (f"{_COUNT}{'_' * k}" for k in range(9)) if n not in formula.columns)
+    count = next(n for n in _COUNTS if n not in formula.columns)
     summarise = partial(_distinct, keys, column, count)
     add = partial(_joined, keys, column, count, limit, stream.description)
     found = stream.fold(summarise, add, tuple(dict.fromkeys(formula.columns)), report)
@@ -68,6 +72,28 @@ def collapse(
     if column is None:
         formula = _weighted(formula, count)
     return formula, frame, count, missing, read
+
+
+def formula_of_rows(formula: ModelFormula, weights: Array | None, whole: Stands) -> ModelFormula:
+    """Return a formula as it is for single rows: without their numbers as likelihood weights.
+
+    Parameters
+    ----------
+    formula : ModelFormula
+        As :func:`collapse` returned it, or of rows that were not counted.
+    weights : ndarray or None
+        The likelihood's.
+    whole : Counted or None
+    """
+    addition = formula.additions.get("weights")
+    if addition is None or weights is None or not isinstance(whole, Counted):
+        return formula
+    own = addition.expression.columns
+    if len(own) != 1 or own[0] not in _COUNTS or not np.array_equal(weights, whole.counts):
+        # the user's
+        return formula
+    others = {name: own for name, own in formula.additions.items() if name != "weights"}
+    return replace(formula, additions=others)
 
 
 def _distinct(

@@ -162,8 +162,9 @@ class Encoding(Brief):
                     "factor or truth values here. Convert it with astype(float)."
                 )
             return predictor
-        labels = predictor.astype(object) if is_factor else column.map(level_label)
-        new = sorted(set(labels) - set(known.labels))
+        # of a factor by its levels, all of which are in use, not row by row
+        labels = predictor if is_factor else column.map(level_label)
+        new = sorted(set(predictor.cat.categories if is_factor else labels) - set(known.labels))
         if new:
             raise DataError(
                 f"The column {name!r} has the level {new[0]!r}, which the fit has not seen; "

@@ -60,14 +60,13 @@ def complete_rows(formula: ModelFormula, data: pd.DataFrame) -> tuple[pd.DataFra
     used = pd.DataFrame({name: data[name] for name in formula.columns}, data.index, copy=False)
     if not len(used):
         raise DataError("The data frame has no rows; a model needs some.")
-    ends = _upper_ends(formula)
+    ends = upper_ends(formula)
     keep, counts = np.ones(len(used), dtype=bool), {}
     for name in used.columns:
         missing = used[name].isna().to_numpy()
         if name == ends:
             # upper ends are needed where the response is an interval, and may be missing elsewhere
-            kinds = used[formula.additions["cens"].expression.columns[0]]
-            missing = missing & kinds.isin(["interval", 2, "2"]).to_numpy()
+            missing = missing & is_interval(formula, used)
         if missing.any():
             counts[str(name)] = int(missing.sum())
             keep &= ~missing
@@ -84,7 +83,7 @@ def complete_rows(formula: ModelFormula, data: pd.DataFrame) -> tuple[pd.DataFra
     return used.loc[keep].copy(), Dropped(int((~keep).sum()), counts)
 
 
-def _upper_ends(formula: ModelFormula) -> str | None:
+def upper_ends(formula: ModelFormula) -> str | None:
     """Return the column of the upper ends of intervals where nothing else reads it, else None."""
     addition = formula.additions.get("cens")
     ends = None if addition is None else addition.parts.get("y2")
@@ -94,6 +93,12 @@ def _upper_ends(formula: ModelFormula) -> str | None:
         formula, additions={**formula.additions, "cens": Addition(addition.expression)}
     )
     return None if ends.columns[0] in others.columns else ends.columns[0]
+
+
+def is_interval(formula: ModelFormula, rows: pd.DataFrame) -> "np.ndarray[Any, np.dtype[np.bool_]]":
+    """Return which rows have an interval for a response; the formula says so by a column."""
+    kinds = rows[formula.additions["cens"].expression.columns[0]]
+    return np.asarray(kinds.isin(["interval", 2, "2"]), dtype=np.bool_)
 
 
 def check_frame(data: object) -> None:

@@ -251,7 +251,7 @@ def test_a_grid_keeps_its_rows_and_its_groups(logit):
         ({"by": "foo"}, "got by='foo'; allowed are True, False and columns"),
         ({"kind": "response"}, "got kind='response'; allowed are 'expected', 'linear'"),
         ({"kind": "linear", "comparison": "lnor"}, "compares odds, and predictions reach from"),
-        ({"newdata": 3}, "newdata is a DataFrame or a mapping"),
+        ({"newdata": 3}, "newdata is a DataFrame, a mapping"),
     ],
 )
 def test_what_comparisons_refuse(logit, options, message):

@@ -101,7 +101,7 @@ def test_rows_are_computed_in_blocks(nested, monkeypatch):
         {"average_groups": ["school"]},
     ]
     whole = [hm.predict(nested, **options).draws.values for options in calls]
-    monkeypatch.setattr("hiermodels.answers.prediction._BLOCK", 80 * 4)
+    monkeypatch.setattr("hiermodels.answers.predicting._BLOCK", 80 * 4)
     for options, expected in zip(calls, whole, strict=True):
         found = hm.predict(nested, **options).draws.values
         np.testing.assert_allclose(found, expected, rtol=1e-11)
