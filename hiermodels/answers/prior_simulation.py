@@ -10,6 +10,7 @@ import pandas as pd
 import pymc as pm
 import xarray as xr
 
+from hiermodels.answers.counted_rows import on_single_rows
 from hiermodels.answers.drawn_priors import prior_draws
 from hiermodels.answers.fitted import find_group
 from hiermodels.answers.lines import held_rows_of, line_predictor
@@ -19,6 +20,7 @@ from hiermodels.errors import FitError
 from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.generative import OBS
 from hiermodels.fitting.model import Model
+from hiermodels.spec.counted import counts_alone
 from hiermodels.spec.names import CATEGORY_DIM
 from hiermodels.spec.rowless import need_rows
 
@@ -27,6 +29,8 @@ Floats = npt.NDArray[np.float64]
 #: Draws whose group lines are kept, levels of a picture, and points of a line.
 LINE_DRAWS, LINE_LEVELS, LINE_POINTS = 6, 30, 40
 _WILD = 10.0
+#: Numbers that the simulated responses may take where rows were counted together.
+_MOST_NUMBERS = 50_000_000
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -112,7 +116,10 @@ def simulate_from_priors(
 
     Notes
     -----
-    Families with a kernel are drawn here, others by PyMC from ``model.pymc``. The table's wild
+    Families with a kernel are drawn here, others by PyMC from ``model.pymc``. Where rows of a
+    source were counted together, each of them has a response of its own; of more than can be
+    held, some taken at random are simulated and compared with their own observed responses, which
+    the words say. The table's wild
     cases: where half the data sets spread more than ten times as far as the observed one.
     Gabry et al. (2019), https://doi.org/10.1111/rssa.12378.
 
@@ -127,6 +134,8 @@ def simulate_from_priors(
     check_model(model, draws)
     need_rows(model.design, "prior_predictive()")
     rng = np.random.default_rng(seed)
+    _check_weights(model)
+    model, some = on_single_rows(model, max(_MOST_NUMBERS // draws, 1), rng)
     if model.family.name in PARAMETERS:
         prior, simulated = _ours(model, draws, rng)
         lines = _lines(model, prior, x)
@@ -149,7 +158,8 @@ def simulate_from_priors(
         table = _described(_shares(levels, y.ndim > 1), simulated, y)
         return PriorPredictive(tree, table, lines, _outside(table), levels)
     table = _statistics(simulated, y)
-    return PriorPredictive(tree, table, lines, _words(table))
+    words = (*_words(table), *([some] if some else []))
+    return PriorPredictive(tree, table, lines, words)
 
 
 def check_model(model: Any, draws: int) -> None:
@@ -179,13 +189,20 @@ def prior_fit(model: Model, draws: int, rng: np.random.Generator) -> Fit:
 # --- draws ------------------------------------------------------------------------------------
 
 
-def _ours(model: Model, draws: int, rng: np.random.Generator) -> tuple[xr.Dataset, Floats]:
-    """Return parameters and responses (S, n) drawn by this package."""
-    if model.design.weights is not None and model.family.name == "gaussian":
+def _check_weights(model: Model) -> None:
+    """Raise FitError where weights leave a Gaussian response without a distribution."""
+    design = model.design
+    if model.family.name != "gaussian" or "weights" not in design.formula.additions:
+        return
+    if not counts_alone(design):
         raise FitError(
             "weights() multiplies log likelihoods, which names no distribution to draw from. "
             "Use precision() where variances are meant, or leave weights() out."
         )
+
+
+def _ours(model: Model, draws: int, rng: np.random.Generator) -> tuple[xr.Dataset, Floats]:
+    """Return parameters and responses (S, n) drawn by this package."""
     fit = prior_fit(model, draws, rng)
     # priors may say values that doubles do not hold: they are what is to be seen
     with np.errstate(all="ignore"):

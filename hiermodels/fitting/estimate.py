@@ -122,7 +122,7 @@ class Estimate(ABC):
     @property
     def nobs(self) -> int:
         """Number of rows used."""
-        return self.model.design.n
+        return self.model.design.n_rows
 
     @property
     def deviance(self) -> float:
