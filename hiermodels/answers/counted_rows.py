@@ -90,6 +90,34 @@ def on_single_rows(model: Model, most: int, rng: np.random.Generator) -> tuple[M
     )
 
 
+def every_single_row(model: Model, most: int, function: str) -> Model:
+    """Return the model with a row for each of the rows counted; any other model as it is.
+
+    Parameters
+    ----------
+    model : Model
+    most : int
+    function : str
+        What needs them, for the message: ``"sbc()"``.
+
+    Raises
+    ------
+    FitError
+        There are more rows than `most`, or they were counted together with weights.
+    """
+    whole = model.design.whole
+    if not isinstance(whole, Counted):
+        return model
+    check_single(model, function)
+    if whole.n > most:
+        raise FitError(
+            f"{function} needs a row for each of {whole.n:,}, which were counted together as "
+            f"{model.design.n:,} distinct ones; it takes at most {most:,}. Give a model of fewer "
+            "rows of the source."
+        )
+    return on_single_rows(model, most, np.random.default_rng(0))[0]
+
+
 def fit_on_single_rows[F: Fitted](fit: F, most: int, rng: np.random.Generator) -> tuple[F, str]:
     """Return a fit with a row for each of the rows counted; see :func:`on_single_rows`."""
     if not isinstance(fit, Fit):

@@ -13,6 +13,7 @@ import xarray as xr
 from hiermodels.answers.counted_rows import on_single_rows
 from hiermodels.answers.drawn_priors import prior_draws
 from hiermodels.answers.fitted import find_group
+from hiermodels.answers.given_rows import given_response
 from hiermodels.answers.lines import held_rows_of, line_predictor
 from hiermodels.answers.prediction import predict
 from hiermodels.engines.responses import PARAMETERS
@@ -88,7 +89,12 @@ class PriorPredictive:
 
 
 def simulate_from_priors(
-    model: Model, draws: int = 500, *, x: str | None = None, seed: int | None = None
+    model: Model,
+    draws: int = 500,
+    *,
+    x: str | None = None,
+    seed: int | None = None,
+    data: pd.DataFrame | None = None,
 ) -> PriorPredictive:
     """Simulate data sets from a model's priors, before anything is fitted.
 
@@ -102,6 +108,10 @@ def simulate_from_priors(
         default.
     seed : int, optional
         The same seed gives the same data sets.
+    data : pandas.DataFrame, optional
+        Rows to simulate in place of the model's, with the response to be compared with: a sample
+        of them, where those of the model were read in passes and not kept. Groups' lines are then
+        left out.
 
     Returns
     -------
@@ -112,7 +122,10 @@ def simulate_from_priors(
     Raises
     ------
     FitError
-        Not a model, or no draws asked for; or the response cannot be drawn, as with weights().
+        Not a model, or no draws asked for; or the response cannot be drawn, as with weights(); or
+        rows were not kept, and none are given.
+    DataError
+        The rows given lack a column, or have a level that the model has not.
 
     Notes
     -----
@@ -132,17 +145,24 @@ def simulate_from_priors(
     (100, 180)
     """
     check_model(model, draws)
-    need_rows(model.design, "prior_predictive()")
+    if data is None:
+        instead = "Give some of them: hm.prior_predictive(model, data=frame)."
+        need_rows(model.design, "prior_predictive()", instead)
     rng = np.random.default_rng(seed)
     _check_weights(model)
-    model, some = on_single_rows(model, max(_MOST_NUMBERS // draws, 1), rng)
-    if model.family.name in PARAMETERS:
-        prior, simulated = _ours(model, draws, rng)
-        lines = _lines(model, prior, x)
+    some, lines, y = "", None, np.empty(0)
+    if data is not None:
+        y = given_response(model, data)
+        prior, simulated = _ours(model, draws, rng, data)
     else:
-        prior, simulated = _by_pymc(model, draws, rng)
-        lines = None
-    name, y = "y", model.design.y
+        model, some = on_single_rows(model, max(_MOST_NUMBERS // draws, 1), rng)
+        y = model.design.y
+        if model.family.name in PARAMETERS:
+            prior, simulated = _ours(model, draws, rng)
+            lines = _lines(model, prior, x)
+        else:
+            prior, simulated = _by_pymc(model, draws, rng)
+    name = "y"
     dims = (OBS, CATEGORY_DIM)[: y.ndim]
     coords = {CATEGORY_DIM: list(model.design.response_levels)} if y.ndim > 1 else {}
     prior_predictive = {name: (("chain", "draw", *dims), simulated[None])}
@@ -201,12 +221,14 @@ def _check_weights(model: Model) -> None:
         )
 
 
-def _ours(model: Model, draws: int, rng: np.random.Generator) -> tuple[xr.Dataset, Floats]:
+def _ours(
+    model: Model, draws: int, rng: np.random.Generator, data: pd.DataFrame | None = None
+) -> tuple[xr.Dataset, Floats]:
     """Return parameters and responses (S, n) drawn by this package."""
     fit = prior_fit(model, draws, rng)
     # priors may say values that doubles do not hold: they are what is to be seen
     with np.errstate(all="ignore"):
-        found = predict(fit, kind="response", groups="all", seed=int(rng.integers(2**31)))
+        found = predict(fit, data, kind="response", groups="all", seed=int(rng.integers(2**31)))
     return fit.posterior, found.draws.values[0]
 
 

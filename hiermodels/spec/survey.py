@@ -238,7 +238,7 @@ def add_surveys(a: Survey, b: Survey) -> Survey:
     distinct = {name: _union(a.distinct[name], b.distinct[name], name) for name in a.distinct}
     orders = dict(a.orders)
     for name, order in b.orders.items():
-        orders[name] = _join_orders(orders[name], order) if name in orders else order
+        orders[name] = join_orders(orders[name], order) if name in orders else order
     sample = pa.concat_tables([a.sample, b.sample], promote_options="permissive")
     if len(sample) > _LARGEST_SAMPLE:
         sample = sample.take(np.arange(0, len(sample), 2))
@@ -267,10 +267,16 @@ def _union(a: pa.Array, b: pa.Array, name: str) -> pa.Array:
     return a if not len(new) else pa.concat_arrays([a, new])
 
 
-def _join_orders(
+def join_orders(
     a: tuple[tuple[Any, ...], bool, bool], b: tuple[tuple[Any, ...], bool, bool]
 ) -> tuple[tuple[Any, ...], bool, bool]:
-    """Return levels in an order that both agree with, where there is one."""
+    """Return levels in an order that both agree with, where there is one.
+
+    Parameters
+    ----------
+    a, b : tuple
+        Levels, whether these agree in order with all parts so far, and whether they are ordered.
+    """
     if a[0] == b[0]:
         return a[0], a[1] and b[1], a[2] and b[2]
     long, short = (a, b) if len(a[0]) >= len(b[0]) else (b, a)
