@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hiermodels.answers.counted_rows import every_single_row
 from hiermodels.answers.kept_replications import keep, kept_seed, open_folder
 from hiermodels.answers.parallel_runs import check_workers, run_each
 from hiermodels.answers.replications import Replication, Study, replicate, simulate
@@ -23,6 +24,8 @@ from hiermodels.spec.rowless import need_rows
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 _LEVEL = 0.05
+#: Rows that were counted together are simulated one by one up to so many.
+MOST_ROWS = 100_000
 # a mean or a spread of ranks further off than this many standard errors is put into words
 _NOTED = 2.0
 
@@ -81,8 +84,9 @@ def sbc(
     ------
     FitError
         n or ``ranks`` is not allowed; no data can be drawn from the model (weights, censored or
-        truncated responses, families without a sampler here); the folder holds another study or
-        cannot be written; the Dask client is closed.
+        truncated responses, families without a sampler here); rows were not kept, or are too many
+        that were counted together; the folder holds another study or cannot be written; the Dask
+        client is closed.
     EngineError
         A setting of the fits is not allowed.
 
@@ -118,6 +122,7 @@ def sbc(
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0])
     need_rows(model.design, "sbc()", "A model of some of the rows can stand for it.")
+    model = every_single_row(model, MOST_ROWS, "sbc()")
     study = Study(model, model, int(ranks), draws, tune, chains, target_accept, int(seed))
     return run_study(study, int(n), folder=folder, cores=cores, client=client, progress=progress)
 

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hiermodels.answers.counted_rows import counts_of
 from hiermodels.answers.fitted import drawn
 from hiermodels.answers.held_out import LeftGroups, groups_left_out
 from hiermodels.answers.new_groups import group_terms
@@ -108,7 +109,8 @@ def logo(
         terms, inner[job.key] = found
         elpd[job.key] = log_mean(terms[:, None])[0]
     refitted = np.isin(np.arange(len(levels)), again)
-    n_rows = [len(rows) for rows in left.rows]
+    counts = counts_of(fit.model.design)
+    n_rows = [len(r) if counts is None else round(counts[r].sum()) for r in left.rows]
     table = pd.DataFrame(
         {"n": n_rows, "elpd": elpd, "pareto_k": k, "refitted": refitted},
         index=pd.Index(levels, name=name),

@@ -5,13 +5,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hiermodels.answers.fitted import drawn, need_each_row
+from hiermodels.answers.counted_rows import check_single, counts_of
+from hiermodels.answers.fitted import drawn
 from hiermodels.answers.pointwise import how, pointwise_parts
 from hiermodels.answers.refits import LeftOut, held_rows, refit_each
 from hiermodels.answers.smoothing import good_k, leave_out, log_mean, relative_efficiency
 from hiermodels.answers.validation import CrossValidation
 from hiermodels.fitting.fit import Fit
 from hiermodels.spec.frame import row_label
+from hiermodels.spec.rowless import need_rows
 
 
 def loo(
@@ -39,13 +41,14 @@ def loo(
     Returns
     -------
     CrossValidation
-        ``elpd``, ``se``, ``p``; ``pointwise`` has a line for each row.
+        ``elpd``, ``se``, ``p``; ``pointwise`` has a line for each row. Of rows that were counted
+        together a line says what each of them adds, and its ``count`` how many they are.
 
     Raises
     ------
     FitError
         There are no draws, or those of the group effects were beyond memory and are needed; the
-        Dask client is closed.
+        rows were not kept, or counted together with weights; the Dask client is closed.
 
     Notes
     -----
@@ -68,7 +71,8 @@ def loo(
     (30, 4)
     """
     drawn(fit)
-    need_each_row(fit, "loo()", "hm.predict_to() writes log likelihoods by row.")
+    need_rows(fit.model.design, "loo()", "hm.predict_to() writes log likelihoods by row.")
+    check_single(fit.model, "loo()")
     posterior, design = fit.posterior, fit.model.design
     shape = int(posterior.sizes["chain"]), int(posterior.sizes["draw"])
     efficiency, limit = relative_efficiency(posterior), good_k(shape[0] * shape[1])
@@ -78,8 +82,10 @@ def loo(
         elpd[part.rows], k[part.rows] = leave_out(terms, efficiency)
         seen[part.rows] = log_mean(part.kept)
     again = np.flatnonzero(k > limit) if refit else np.zeros(0, dtype=np.intp)
+    counts = counts_of(design)
+    one = None if counts is None else np.ones(1)
     jobs = [
-        LeftOut(np.array([row], dtype=np.intp), int(row), row_label(design.data.index, int(row)))
+        LeftOut(np.array([row], np.intp), int(row), row_label(design.data.index, int(row)), one)
         for row in again
     ]
     for job, found in zip(jobs, refit_each(fit, jobs, held_rows, cores, client), strict=True):
@@ -93,5 +99,7 @@ def loo(
         },
         index=design.data.index,
     )
+    if counts is not None:
+        table["count"] = np.rint(counts).astype(np.int64)
     n_draws = shape[0] * shape[1]
     return CrossValidation("loo", fit.model, "row", table, n_draws, limit, how(fit.model))

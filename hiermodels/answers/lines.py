@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hiermodels.answers.counted_rows import counts_of
 from hiermodels.answers.fitted import (
     Fitted,
     dataset,
@@ -19,10 +20,33 @@ from hiermodels.answers.fitted import (
     population_draws,
     population_means,
 )
+from hiermodels.answers.given_rows import given_response
+from hiermodels.answers.line_rows import (
+    held_rows,
+    line_predictor,
+    mean_offset,
+    numeric_predictors,
+    parent_levels,
+    parents_of,
+    seen_values,
+    varies,
+)
+from hiermodels.answers.product_rows import with_product_rows
+from hiermodels.answers.rows import needed_column, new_rows
 from hiermodels.answers.shrinkage import choose, complete_estimates, own_estimates
 from hiermodels.errors import FitError
 from hiermodels.fitting.tables import check_prob
 from hiermodels.spec.design import Design, Group
+from hiermodels.spec.rowless import RowlessDesign
+
+__all__ = [
+    "BAND_DRAWS",
+    "group_lines",
+    "group_points",
+    "held_rows_of",
+    "line_predictor",
+    "numeric_predictors",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -40,76 +64,9 @@ class _Point:
     offset: float
 
 
-def _factor_columns(design: Design, labels: Sequence[str]) -> list[str]:
-    """Return the data columns that factors of these labels name."""
-    factors = design.encoding.factors
-    named = {expression.label: expression.columns for expression in factors.values()}
-    named |= {key: expression.columns for key, expression in factors.items()}
-    return [c for label in labels for c in named.get(label, ())]
-
-
-def numeric_predictors(design: Design, group: Group | None = None) -> list[str]:
-    """Return the numeric columns that the model uses as numbers, those of a factor's bars first.
-
-    Parameters
-    ----------
-    design : Design
-    group : Group, optional
-
-    Returns
-    -------
-    list of str
-    """
-    bars = [] if group is None else [design.terms[t].columns for t in group.terms]
-    as_numbers: list[str] = []
-    as_levels: list[str] = []
-    for column in [c for bar in bars for c in bar] + list(design.columns):
-        for label, _ in column.parts:
-            target = as_numbers if label in column.numeric else as_levels
-            target.extend(_factor_columns(design, [label]))
-    kinds = design.encoding.levels
-    return [
-        c for c in dict.fromkeys(as_numbers) if kinds.get(c, ...) is None and c not in as_levels
-    ]
-
-
-def _check_x(design: Design, x: str | None, group: Group) -> str | None:
-    """Return the predictor along which the lines run; None where there is no numeric one."""
-    known = numeric_predictors(design, group)
-    if x is None:
-        return min(known, key=lambda c: _dull(design, group, c)) if known else None
-    if x not in known:
-        allowed = ", ".join(known) if known else "none, for this model has no numeric predictor"
-        raise FitError(f"got x={x!r}; the lines run along a numeric predictor: {allowed}")
-    return x
-
-
-def line_predictor(design: Design, x: str | None, group: Group) -> str | None:
-    """Return the numeric predictor along which a factor's lines run; None where there is none.
-
-    Raises
-    ------
-    FitError
-        ``x`` is not a numeric predictor.
-    """
-    return _check_x(design, x, group)
-
-
 def held_rows_of(design: Design, group: Group, x: str | None) -> pd.DataFrame:
     """Return one row a level of a factor, with every predictor but x held."""
-    return _held(design, group, x)[0]
-
-
-def _dull(design: Design, group: Group, column: str) -> tuple[bool, bool, bool]:
-    """Return what makes a predictor a poor choice of axis, the worst first.
-
-    It has no effect that varies by the factor; it is the same in all rows of a group; it has two
-    values only.
-    """
-    values = design.data[column].to_numpy(dtype=np.float64)
-    first = np.unique(group.index, return_index=True)[1]
-    fixed = bool((values == values[first][group.index]).all())
-    return not _varies(design, group, column), fixed, len(np.unique(values)) <= 2
+    return held_rows(design, group, x)[0]
 
 
 def _check_levels(group: Group, levels: Sequence[str] | None, order: Floats, n: int) -> list[int]:
@@ -128,56 +85,6 @@ def _ordering(fit: Fitted, group: Group, x: str | None) -> Floats:
     """Return what the groups are ordered by: their effect of x where they have one."""
     k = group.coefs.index(x) if x in group.coefs else 0
     return effect_means(fit, group)[:, k]
-
-
-def _held(design: Design, group: Group, x: str | None) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Return one row a level with every predictor but x held, and how each is held."""
-    first = np.unique(group.index, return_index=True)[1]
-    frame = design.data.iloc[first].reset_index(drop=True)
-    said: dict[str, str] = {}
-    numbers = numeric_predictors(design, group)
-    for name, kind in design.encoding.levels.items():
-        if name == x:
-            continue
-        column = design.data[name]
-        own = column.iloc[first].to_numpy()[group.index]
-        if bool(np.all(np.asarray(column.to_numpy() == own))):
-            said[name] = "each group's own value"
-        elif kind is None and name in numbers:
-            mean = float(column.to_numpy(dtype=np.float64).mean())
-            frame[name] = mean
-            said[name] = f"mean, {mean:.4g}"
-        else:
-            value = _reference(column)
-            frame[name] = pd.Series([value] * len(frame), dtype=column.dtype)
-            said[name] = f"{value} (reference)"
-    return frame, said
-
-
-def _reference(column: "pd.Series[str]") -> object:
-    """Return the first category in use, else the smallest value."""
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        used = set(column.unique())
-        return next(c for c in column.cat.categories if c in used)
-    return sorted(column.unique())[0]
-
-
-def _parents(design: Design, group: Group) -> list[Group]:
-    """Return the other factors in which each level of this one lies whole."""
-    found = []
-    for other in design.groups:
-        if other.name == group.name:
-            continue
-        first = np.unique(group.index, return_index=True)[1]
-        if (other.index == other.index[first][group.index]).all():
-            found.append(other)
-    return found
-
-
-def _parent_levels(group: Group, parent: Group) -> npt.NDArray[np.intp]:
-    """Return the parent's level of each level of the group, (J,)."""
-    first = np.unique(group.index, return_index=True)[1]
-    return np.asarray(parent.index[first])
 
 
 def group_lines(
@@ -231,25 +138,24 @@ def group_lines(
         raise FitError(f"got grid={grid}; a line needs at least 2 points")
     _, g = find_pooled_group(fit, group)
     design = fit.model.design
-    x = _check_x(design, x, g)
+    x = line_predictor(design, x, g)
     picked = _check_levels(g, groups, _ordering(fit, g, x), max_groups)
-    frame, held = _held(design, g, x)
+    frame, held = held_rows(design, g, x)
     values = _x_values(design, g, x, picked, grid)
     rows = frame.iloc[np.repeat(picked, grid)].reset_index(drop=True)
     if x is not None:
         rows[x] = values
     X, z = design.encode(rows)
-    at = _Point(X, tuple(z), np.repeat(picked, grid), float(np.mean(design.offset)))
-    parents = _parents(design, g)
+    at = _Point(X, tuple(z), np.repeat(picked, grid), mean_offset(design))
+    parents = parents_of(design, g)
     mean, low, high = _partial(fit, g, parents, at, prob)
-    complete = complete_estimates(fit)
-    everyone = X @ np.array([complete[c] for c in design.coefs], dtype=np.float64) + at.offset
+    everyone, alone = _unpooled(fit, g, parents, at)
     out = pd.DataFrame(
         {
             "level": np.repeat(np.array([g.levels[j] for j in picked], dtype=object), grid),
             "x": values,
             "complete": fit.model.family.linkinv(everyone),
-            "no_pool": fit.model.family.linkinv(_own_line(fit, g, parents, at)),
+            "no_pool": fit.model.family.linkinv(alone),
             "partial": mean,
             "partial_low": low,
             "partial_high": high,
@@ -261,17 +167,11 @@ def group_lines(
         held=held,
         n_levels=len(g.levels),
         chosen=groups is None and len(picked) < len(g.levels),
-        shared=x is not None and not _varies(design, g, x),
+        shared=x is not None and not varies(design, g, x),
         other_groups=[o.name for o in design.groups if o.name != g.name and o not in parents],
         prob=prob,
     )
     return out
-
-
-def _varies(design: Design, group: Group, x: str) -> bool:
-    """Return whether an effect of this factor depends on x."""
-    labels = [label for t in group.terms for c in design.terms[t].columns for label in c.labels]
-    return x in _factor_columns(design, labels)
 
 
 def _x_values(
@@ -281,13 +181,31 @@ def _x_values(
     if x is None:
         ends = np.asarray(group.n_rows)[list(picked)]
         return np.concatenate([np.linspace(1, max(int(n), 2), grid) for n in ends])
-    column = design.data[x].to_numpy(dtype=np.float64)
+    column = seen_values(design, x)
     return np.tile(np.linspace(column.min(), column.max(), grid), len(picked))
 
 
 def _group_z(group: Group, at: _Point) -> Floats:
     """Return the columns of a factor's bars at new rows, (m, q)."""
     return np.concatenate([at.z[t] for t in group.terms], axis=1)
+
+
+def _unpooled(
+    fit: Fitted, group: Group, parents: Sequence[Group], at: _Point
+) -> tuple[Floats, Floats]:
+    """Return the linear predictors of one regression for all, and of each group's own, (m,).
+
+    NaN where rows were not kept and residuals are correlated: sums under one matrix say neither.
+    """
+    design = fit.model.design
+    structured = design.residual is not None and design.residual.term is not None
+    if isinstance(design, RowlessDesign) and structured:
+        nothing = np.full(len(at.X), np.nan)
+        return nothing, nothing
+    seen = with_product_rows(fit)
+    complete = complete_estimates(seen)
+    everyone = at.X @ np.array([complete[c] for c in design.coefs], dtype=np.float64) + at.offset
+    return everyone, _own_line(seen, find_pooled_group(seen, group.name)[1], parents, at)
 
 
 def _own_line(fit: Fitted, group: Group, parents: Sequence[Group], at: _Point) -> Floats:
@@ -297,7 +215,7 @@ def _own_line(fit: Fitted, group: Group, parents: Sequence[Group], at: _Point) -
     outside = [k for k, c in enumerate(design.coefs) if c not in group.coefs]
     eta = at.offset + at.X[:, outside] @ population_means(fit)[outside]
     for parent in parents:
-        level = _parent_levels(group, parent)[at.level]
+        level = parent_levels(fit.model.design, group, parent)[at.level]
         eta = eta + np.einsum("mq,mq->m", _group_z(parent, at), effect_means(fit, parent)[level])
     return np.asarray(eta + np.einsum("mq,mq->m", _group_z(group, at), own[at.level]))
 
@@ -330,7 +248,7 @@ def _partial(
     for factor in (group, *parents):
         levels, z = at.level, _group_z(factor, at)
         if factor is not group:
-            levels = _parent_levels(group, factor)[levels]
+            levels = parent_levels(design, group, factor)[levels]
         used, where = np.unique(levels, return_inverse=True)
         effects = _effect_draws(fit, factor, used, take)
         if effects is None:
@@ -346,9 +264,10 @@ def _without_draws(
     fit: Fitted, group: Group, parents: Sequence[Group], at: _Point
 ) -> tuple[Floats, Floats, Floats]:
     """Return the response at posterior means, and no band: the draws were not kept."""
+    design = fit.model.design
     eta = at.offset + at.X @ population_means(fit)
     for factor in (group, *parents):
-        levels = at.level if factor is group else _parent_levels(group, factor)[at.level]
+        levels = at.level if factor is group else parent_levels(design, group, factor)[at.level]
         means = effect_means(fit, factor)[levels]
         eta = eta + np.einsum("mq,mq->m", _group_z(factor, at), means)
     nothing = np.full(len(eta), np.nan)
@@ -356,7 +275,11 @@ def _without_draws(
 
 
 def group_points(
-    fit: Fitted, levels: Sequence[str], x: str | None, group: str | None = None
+    fit: Fitted,
+    levels: Sequence[str],
+    x: str | None,
+    group: str | None = None,
+    data: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Return the observed responses of some groups along one predictor.
 
@@ -368,21 +291,55 @@ def group_points(
         A numeric predictor; None for the number of the row within its group, from 1.
     group : str, optional
         The grouping factor, the first by default.
+    data : pandas.DataFrame, optional
+        Rows with response, predictor and grouping; those of the fit by default.
 
     Returns
     -------
     pandas.DataFrame
-        Columns level, x, y; y is the share of successes for the binomial family.
+        Columns level, x, y, n; y is the share of successes for the binomial family, n how many
+        rows a line stands for. Without lines where the fit's rows were not kept.
     """
     design = fit.model.design
     _, g = find_pooled_group(fit, group)
-    y = np.asarray(design.y, dtype=np.float64)
-    if design.trials is not None:
-        y = y / np.asarray(design.trials, dtype=np.float64)
-    index = pd.Series(g.index)
-    along = index.groupby(index).cumcount() + 1 if x is None else design.data[x]
-    label = np.array(g.levels, dtype=object)[g.index]
-    keep = np.isin(g.index, [k for k, level in enumerate(g.levels) if level in set(levels)])
-    return pd.DataFrame(
-        {"level": label[keep], "x": along.to_numpy(dtype=np.float64)[keep], "y": y[keep]}
-    )
+    if data is not None:
+        label, along, y = _given_points(fit, g, x, data)
+        counts = np.ones(len(y))
+    elif isinstance(design, RowlessDesign):
+        return pd.DataFrame({"level": [], "x": [], "y": [], "n": []})
+    else:
+        y = np.asarray(design.y, dtype=np.float64)
+        if design.trials is not None:
+            y = y / np.asarray(design.trials, dtype=np.float64)
+        known = counts_of(design)
+        counts = np.ones(len(y)) if known is None else known
+        label = np.array(g.levels, dtype=object)[g.index]
+        along = _row_numbers(label, counts) if x is None else design.data[x].to_numpy(np.float64)
+    keep = np.isin(label, list(levels))
+    columns = {"level": label, "x": along, "y": y, "n": counts}
+    found = pd.DataFrame({name: values[keep] for name, values in columns.items()})
+    if not np.any(counts > 1):
+        return found
+    # distinct rows that differ elsewhere are one point here
+    return found.groupby(["level", "x", "y"], sort=False, as_index=False)[["n"]].sum()
+
+
+def _row_numbers(label: npt.NDArray[np.object_], counts: Floats) -> Floats:
+    """Return the number of each row within its group, the middle one of those counted together."""
+    ends = pd.Series(counts).groupby(label, sort=False).cumsum().to_numpy(dtype=np.float64)
+    return np.asarray(ends - 0.5 * (counts - 1.0))
+
+
+def _given_points(
+    fit: Fitted, group: Group, x: str | None, data: pd.DataFrame
+) -> tuple[npt.NDArray[np.object_], Floats, Floats]:
+    """Return level, place along the predictor and response of rows that are given."""
+    rows = new_rows(fit.model.design, data, (), (group.name,))
+    own = rows.levels[group.name]
+    label = np.array(own.labels, dtype=object)[own.index[:, 0]]
+    y = given_response(fit.model, data)
+    if rows.trials is not None:
+        y = y / rows.trials
+    if x is None:
+        return label, _row_numbers(label, np.ones(len(y))), y
+    return label, needed_column(data, x).to_numpy(dtype=np.float64), y

@@ -28,7 +28,7 @@ from hiermodels.fitting.model import Model
 from hiermodels.spec.design import Design
 from hiermodels.spec.distributions import Prior
 from hiermodels.spec.families import Family
-from hiermodels.spec.findings import find_in_design
+from hiermodels.spec.findings import find_in_design, single_where_few
 from hiermodels.spec.findings_catalogue import KINDS, Finding, Findings
 from hiermodels.spec.findings_regressions import quick_regression
 from hiermodels.spec.findings_responses import repeated_times, response_sides
@@ -114,7 +114,7 @@ def lint(
         )
     found = find_in_design(model.design, model.family)
     without_rows = bool(found.skipped)
-    found += _separation(model.design, model.family, found)
+    found += _separation(single_where_few(model.design), model.family, found)
     if isinstance(subject, Estimate):
         found += Findings(tuple(boundary_findings(subject)))
     elif not isinstance(subject, Model):

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from hiermodels.answers.fitted import Fitted, drawn, need_each_row
+from hiermodels.answers.counted_rows import fit_on_single_rows
+from hiermodels.answers.fitted import Fitted, drawn
 from hiermodels.answers.leave_group_out import logo
 from hiermodels.answers.model_checks_effects import effect_quantiles, effect_rows
 from hiermodels.answers.model_checks_predictive import (
@@ -31,6 +32,8 @@ from hiermodels.answers.prediction import predict
 from hiermodels.engines.responses import CATEGORICAL
 from hiermodels.errors import EngineError, FitError, SamplingWarning
 from hiermodels.fitting.fit import Fit
+from hiermodels.spec.counted import counts_alone
+from hiermodels.spec.rowless import need_rows
 
 Floats = npt.NDArray[np.float64]
 
@@ -154,6 +157,9 @@ def check_model(
 
     Notes
     -----
+    Where rows of a source were counted together, each of them has a response of its own; of more
+    than can be held, some taken at random are looked at, which the notes say.
+
     Responses are simulated with the fitted group effects. Tail probabilities of such checks are
     conservative, as the same data made the fit: a value near 0 or 1 is a sign, one near ½ is no
     proof. Residuals are randomised quantile residuals: standard normal at the right model,
@@ -182,23 +188,25 @@ def check_model(
         )
     if isinstance(draws, bool) or not isinstance(draws, int) or draws < _FEWEST:
         raise FitError(f"got draws={draws!r}; give a whole number of at least {_FEWEST}.")
-    need_each_row(fit, "check()")
+    need_rows(design, "check()")
+    rows, part = fit_on_single_rows(fit, MOST_NUMBERS // draws, np.random.default_rng(seed))
+    design = rows.model.design
     some = min(draws, max(_FEWEST, MOST_NUMBERS // max(1, design.n)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SamplingWarning)
-        simulated = predict(fit, kind="response", draws=some, seed=seed).draws
-    notes: list[str] = []
+        simulated = predict(rows, kind="response", draws=some, seed=seed).draws
+    notes = [part] * bool(part)
     seen = seen_of(design)
     used = seen.rows
     simulated = simulated.clip(seen.low, seen.high) if seen.note else simulated
     notes += [seen.note] * bool(seen.note)
-    if design.weights is not None:
+    if fit.model.design.weights is not None and not counts_alone(fit.model.design):
         notes.append("weights() name no distribution: responses are simulated without them.")
     if family.name in CATEGORICAL:
         expected = simulated.mean(("chain", "draw")).to_numpy()
     else:
-        expected = predict(fit, draws=some).draws.mean(("chain", "draw")).to_numpy()
-    data = Replicated.of(fit.model, simulated, expected, used, np.random.default_rng(seed))
+        expected = predict(rows, draws=some).draws.mean(("chain", "draw")).to_numpy()
+    data = Replicated.of(rows.model, simulated, expected, used, np.random.default_rng(seed))
     residuals = quantile_residuals(data)
     groups = group_statistics(data, residuals)
     quantiles, left_out = effect_quantiles(fit, data.rng)
@@ -206,7 +214,7 @@ def check_model(
     if data.kind == "continuous":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SamplingWarning)
-            realised = realised_shares(fit, seen, data.y, data.rng)
+            realised = realised_shares(rows, seen, data.y, data.rng)
     found = [*predictive_rows(data, realised), *residual_rows(data, residuals)]
     found += effect_rows(fit, quantiles, data.rng)
     notes += left_out

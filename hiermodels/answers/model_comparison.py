@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 from arviz_stats.loo import compare as compare_elpd
 
+from hiermodels.answers.counted_comparison import difference_of_counted, on_common_rows
+from hiermodels.answers.counted_rows import counts_of
 from hiermodels.answers.leave_one_out import loo
 from hiermodels.answers.validation import CrossValidation
 from hiermodels.errors import FitError
 from hiermodels.fitting.fit import Fit
-from hiermodels.fitting.model import Model
+from hiermodels.spec.design import Design
 from hiermodels.spec.rowless import need_rows
 
 # ArviZ's functions carry no types: what comes from them is Any at the border.
@@ -44,13 +46,18 @@ def compare(
     ------
     FitError
         There are fewer than two models, or two of one name; their rows, responses, trials or
-        weights differ; results are of different kinds.
+        weights differ; results are of different kinds; rows were counted together and what the
+        models were counted by says no longer which rows of the one are which of the other.
 
     Notes
     -----
     Stacking weights: Yao et al. (2018), https://doi.org/10.1214/17-BA1091. Models with and
     without densities (a Gaussian and a Poisson one of the same counts) are compared as they
     stand, which treats a probability as the density of a bin of width one.
+
+    Rows of a source beyond memory that agree in every column are counted together, and models
+    with other columns count others. They are compared where one model has all columns of the
+    others: its distinct rows say which rows of the others they are.
 
     Examples
     --------
@@ -69,8 +76,10 @@ def compare(
     for model in models.values():
         need_rows(model.design, "compare()", "hm.predict_to() writes log likelihoods by row.")
     first, *others = models
+    distinct = any(counts_of(model.design) is not None for model in models.values())
     for name in others:
-        reason = _difference(models[first], models[name])
+        differ = difference_of_counted if distinct else _difference
+        reason = differ(models[first].design, models[name].design)
         if reason is not None:
             raise FitError(
                 f"{first!r} and {name!r} cannot be compared: {reason}. Log predictive densities "
@@ -79,6 +88,8 @@ def compare(
     results = {
         name: one if isinstance(one, CrossValidation) else loo(one) for name, one in named.items()
     }
+    if distinct:
+        results = on_common_rows(results)
     _check_kinds(results)
     table: pd.DataFrame = _COMPARE(
         {name: one.to_arviz() for name, one in results.items()}, method=method, round_to="none"
@@ -114,9 +125,8 @@ def _named(
     return dict(given)
 
 
-def _difference(a: Model, b: Model) -> str | None:
+def _difference(one: Design, two: Design) -> str | None:
     """Return in words how the rows of two models differ, None where they do not."""
-    one, two = a.design, b.design
     if one.response != two.response:
         return f"the response is {one.response} in the one and {two.response} in the other"
     if one.n != two.n:

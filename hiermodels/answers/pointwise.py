@@ -3,11 +3,13 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from hiermodels.answers.counted_rows import check_single, counts_of, one_of_each
 from hiermodels.answers.fitted import drawn
 from hiermodels.answers.new_levels import NewLevels
 from hiermodels.answers.predictors import GroupEffects, linear_draws, parameter_draws
@@ -79,9 +81,11 @@ def pointwise_parts(fit: Fit, block: int = _BLOCK) -> Iterator[Part]:
     Raises
     ------
     FitError
-        There are no draws, or those of the group effects were beyond memory and are needed.
+        There are no draws, or those of the group effects were beyond memory and are needed; or
+        rows were counted together with weights.
     """
     model, posterior = _checked(fit)
+    check_single(model, "The log density of a row")
     if is_exact(model):
         problem = model.marginal
         draws = marginal_points(problem, model.design, model.resolved, posterior)
@@ -91,6 +95,7 @@ def pointwise_parts(fit: Fit, block: int = _BLOCK) -> Iterator[Part]:
         return
     n_draws = posterior.sizes["chain"] * posterior.sizes["draw"]
     step, take = max(block // n_draws, 1), np.arange(n_draws)
+    model = one_of_each(model)
     for start in range(0, model.design.n, step):
         rows = np.arange(start, min(start + step, model.design.n))
         found_rows = row_densities(model, posterior, rows, take)
@@ -192,12 +197,14 @@ def pointwise_log_likelihood(fit: Fit) -> xr.DataArray:
     -------
     xarray.DataArray
         Dims chain, draw, ``__obs__``; computed anew at every call, as it takes 8 bytes a draw and
-        row.
+        row. Of rows that were counted together one stands for all that agree with it, and the
+        coordinate ``count`` says how many these are.
 
     Raises
     ------
     FitError
-        There are no draws, or those of the group effects were beyond memory and are needed.
+        There are no draws, or those of the group effects were beyond memory and are needed; or
+        the rows were not kept, or counted together with weights.
 
     References
     ----------
@@ -220,5 +227,9 @@ def pointwise_log_likelihood(fit: Fit) -> xr.DataArray:
     values = np.empty((*shape, n))
     for part in parts:
         values[:, :, part.rows] = part.left_out.reshape(*shape, -1)
-    coords = {"chain": posterior["chain"], "draw": posterior["draw"], OBS: np.arange(n)}
+    coords: dict[str, Any] = {"chain": posterior["chain"], "draw": posterior["draw"]}
+    coords[OBS] = np.arange(n)
+    counts = counts_of(fit.model.design)
+    if counts is not None:
+        coords["count"] = (OBS, counts)
     return xr.DataArray(values, dims=("chain", "draw", OBS), coords=coords, name="log_likelihood")

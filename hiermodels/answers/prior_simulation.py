@@ -10,8 +10,10 @@ import pandas as pd
 import pymc as pm
 import xarray as xr
 
+from hiermodels.answers.counted_rows import on_single_rows
 from hiermodels.answers.drawn_priors import prior_draws
 from hiermodels.answers.fitted import find_group
+from hiermodels.answers.given_rows import given_response
 from hiermodels.answers.lines import held_rows_of, line_predictor
 from hiermodels.answers.prediction import predict
 from hiermodels.engines.responses import PARAMETERS
@@ -19,6 +21,7 @@ from hiermodels.errors import FitError
 from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.generative import OBS
 from hiermodels.fitting.model import Model
+from hiermodels.spec.counted import counts_alone
 from hiermodels.spec.names import CATEGORY_DIM
 from hiermodels.spec.rowless import need_rows
 
@@ -27,6 +30,8 @@ Floats = npt.NDArray[np.float64]
 #: Draws whose group lines are kept, levels of a picture, and points of a line.
 LINE_DRAWS, LINE_LEVELS, LINE_POINTS = 6, 30, 40
 _WILD = 10.0
+#: Numbers that the simulated responses may take where rows were counted together.
+_MOST_NUMBERS = 50_000_000
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -84,7 +89,12 @@ class PriorPredictive:
 
 
 def simulate_from_priors(
-    model: Model, draws: int = 500, *, x: str | None = None, seed: int | None = None
+    model: Model,
+    draws: int = 500,
+    *,
+    x: str | None = None,
+    seed: int | None = None,
+    data: pd.DataFrame | None = None,
 ) -> PriorPredictive:
     """Simulate data sets from a model's priors, before anything is fitted.
 
@@ -98,6 +108,10 @@ def simulate_from_priors(
         default.
     seed : int, optional
         The same seed gives the same data sets.
+    data : pandas.DataFrame, optional
+        Rows to simulate in place of the model's, with the response to be compared with: a sample
+        of them, where those of the model were read in passes and not kept. Groups' lines are then
+        left out.
 
     Returns
     -------
@@ -108,11 +122,17 @@ def simulate_from_priors(
     Raises
     ------
     FitError
-        Not a model, or no draws asked for; or the response cannot be drawn, as with weights().
+        Not a model, or no draws asked for; or the response cannot be drawn, as with weights(); or
+        rows were not kept, and none are given.
+    DataError
+        The rows given lack a column, or have a level that the model has not.
 
     Notes
     -----
-    Families with a kernel are drawn here, others by PyMC from ``model.pymc``. The table's wild
+    Families with a kernel are drawn here, others by PyMC from ``model.pymc``. Where rows of a
+    source were counted together, each of them has a response of its own; of more than can be
+    held, some taken at random are simulated and compared with their own observed responses, which
+    the words say. The table's wild
     cases: where half the data sets spread more than ten times as far as the observed one.
     Gabry et al. (2019), https://doi.org/10.1111/rssa.12378.
 
@@ -125,15 +145,24 @@ def simulate_from_priors(
     (100, 180)
     """
     check_model(model, draws)
-    need_rows(model.design, "prior_predictive()")
+    if data is None:
+        instead = "Give some of them: hm.prior_predictive(model, data=frame)."
+        need_rows(model.design, "prior_predictive()", instead)
     rng = np.random.default_rng(seed)
-    if model.family.name in PARAMETERS:
-        prior, simulated = _ours(model, draws, rng)
-        lines = _lines(model, prior, x)
+    _check_weights(model)
+    some, lines, y = "", None, np.empty(0)
+    if data is not None:
+        y = given_response(model, data)
+        prior, simulated = _ours(model, draws, rng, data)
     else:
-        prior, simulated = _by_pymc(model, draws, rng)
-        lines = None
-    name, y = "y", model.design.y
+        model, some = on_single_rows(model, max(_MOST_NUMBERS // draws, 1), rng)
+        y = model.design.y
+        if model.family.name in PARAMETERS:
+            prior, simulated = _ours(model, draws, rng)
+            lines = _lines(model, prior, x)
+        else:
+            prior, simulated = _by_pymc(model, draws, rng)
+    name = "y"
     dims = (OBS, CATEGORY_DIM)[: y.ndim]
     coords = {CATEGORY_DIM: list(model.design.response_levels)} if y.ndim > 1 else {}
     prior_predictive = {name: (("chain", "draw", *dims), simulated[None])}
@@ -149,7 +178,8 @@ def simulate_from_priors(
         table = _described(_shares(levels, y.ndim > 1), simulated, y)
         return PriorPredictive(tree, table, lines, _outside(table), levels)
     table = _statistics(simulated, y)
-    return PriorPredictive(tree, table, lines, _words(table))
+    words = (*_words(table), *([some] if some else []))
+    return PriorPredictive(tree, table, lines, words)
 
 
 def check_model(model: Any, draws: int) -> None:
@@ -179,17 +209,26 @@ def prior_fit(model: Model, draws: int, rng: np.random.Generator) -> Fit:
 # --- draws ------------------------------------------------------------------------------------
 
 
-def _ours(model: Model, draws: int, rng: np.random.Generator) -> tuple[xr.Dataset, Floats]:
-    """Return parameters and responses (S, n) drawn by this package."""
-    if model.design.weights is not None and model.family.name == "gaussian":
+def _check_weights(model: Model) -> None:
+    """Raise FitError where weights leave a Gaussian response without a distribution."""
+    design = model.design
+    if model.family.name != "gaussian" or "weights" not in design.formula.additions:
+        return
+    if not counts_alone(design):
         raise FitError(
             "weights() multiplies log likelihoods, which names no distribution to draw from. "
             "Use precision() where variances are meant, or leave weights() out."
         )
+
+
+def _ours(
+    model: Model, draws: int, rng: np.random.Generator, data: pd.DataFrame | None = None
+) -> tuple[xr.Dataset, Floats]:
+    """Return parameters and responses (S, n) drawn by this package."""
     fit = prior_fit(model, draws, rng)
     # priors may say values that doubles do not hold: they are what is to be seen
     with np.errstate(all="ignore"):
-        found = predict(fit, kind="response", groups="all", seed=int(rng.integers(2**31)))
+        found = predict(fit, data, kind="response", groups="all", seed=int(rng.integers(2**31)))
     return fit.posterior, found.draws.values[0]
 
 

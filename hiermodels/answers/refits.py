@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from hiermodels.answers.counted_rows import one_of_each, without_copies
 from hiermodels.answers.parallel_runs import check_workers, run_all
 from hiermodels.answers.pointwise import is_exact, row_densities
 from hiermodels.answers.smoothing import log_mean
@@ -51,13 +52,17 @@ class Refits:
         sizes = fit.posterior.sizes
         return cls(fit.model, fit.seed, int(sizes["draw"]), int(sizes["chain"]), cores)
 
-    def without(self, held: Ints, key: int, what: str) -> Fit:
+    def without(self, held: Ints, key: int, what: str, counts: Floats | None = None) -> Fit:
         """Return the fit without some rows; see :func:`fit_without`."""
-        kept = np.setdiff1d(np.arange(self.model.design.n), held)
+        if counts is None:
+            kept = np.setdiff1d(np.arange(self.model.design.n), held)
+            rest = self.model.on_rows(kept)
+        else:
+            rest = without_copies(self.model, held, counts)
         seed = int(np.random.SeedSequence([self.seed, key]).generate_state(1, np.uint32)[0])
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", SamplingWarning)
-            small = self.model.on_rows(kept).fit(
+            small = rest.fit(
                 draws=self.draws, chains=self.chains, seed=seed, cores=self.cores, progress=False
             )
         for one in caught:
@@ -81,11 +86,14 @@ class LeftOut:
         Makes the refit's seed with the fit's.
     what : str
         What is left out, for warnings.
+    counts : ndarray or None
+        Of counted rows how many of each are left out; None: all of them.
     """
 
     rows: Ints
     key: int
     what: str
+    counts: Floats | None = None
 
 
 def refit_each[R](
@@ -115,7 +123,7 @@ def refit_each[R](
 def _answered[R](shared: tuple[Refits, Callable[[Model, Fit, Ints, int], R]], job: LeftOut) -> R:
     """Return what one refit says about the rows left out."""
     refits, answer = shared
-    small = refits.without(job.rows, job.key, job.what)
+    small = refits.without(job.rows, job.key, job.what, job.counts)
     return answer(refits.model, small, job.rows, refits.seed)
 
 
@@ -168,7 +176,7 @@ def held_rows(model: Model, small: Fit, held: Ints, seed: int) -> Floats:
     if not is_exact(model):
         sizes = small.posterior.sizes
         take = np.arange(sizes["chain"] * sizes["draw"])
-        terms = row_densities(model, small.posterior, held, take, "draw", seed)
+        terms = row_densities(one_of_each(model), small.posterior, held, take, "draw", seed)
         return log_mean(terms)
     x = points_of(small)
     residual = model.design.residual

@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 from arviz_stats.utils import ELPDDataLOO, ELPDDataLOOKFold
 
+from hiermodels.errors import FitError
 from hiermodels.spec.names import OBS
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 Kind = Literal["loo", "logo", "kfold"]
+#: Rows that were counted together are written out for ArviZ up to so many.
+MOST_POINTS: Final = 20_000_000
 _TITLES: Final = {
     "loo": "Leave-one-row-out cross-validation",
     "logo": "Leave-one-group-out cross-validation",
@@ -39,7 +42,8 @@ class CrossValidation:
         log predictive density of its response given all that was kept; ``pareto_k`` of its
         importance weights, NaN where none were needed; ``refitted``, whether the model was
         fitted again without it. By rows also ``p``, how much better the row was predicted when
-        it was seen; by levels ``n``, the rows of the level; by folds ``fold``.
+        it was seen; by levels ``n``, the rows of the level; by folds ``fold``. Of rows that were
+        counted together, ``count`` is how many of them a line stands for, each with this elpd.
     n_draws : int
         Posterior draws.
     good_k : float
@@ -63,20 +67,43 @@ class CrossValidation:
     how: str
 
     @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """How many rows, or levels, each line of `pointwise` stands for."""
+        table = self.pointwise
+        if "count" in table:
+            return table["count"].to_numpy(dtype=np.int64)
+        return np.ones(len(table), dtype=np.int64)
+
+    @property
+    def n(self) -> int:
+        """Number of rows, or levels, that were left out."""
+        return int(self.counts.sum())
+
+    @property
     def elpd(self) -> float:
         """Sum of the expected log predictive densities: larger is better."""
-        return math.fsum(self.pointwise["elpd"])
+        return math.fsum(self.counts * self.pointwise["elpd"])
 
     @property
     def se(self) -> float:
         """Standard error of `elpd` over the units left out; NaN of a single one."""
-        values = self.pointwise["elpd"].to_numpy()
-        return float(np.sqrt(len(values) * np.var(values, ddof=1))) if len(values) > 1 else np.nan
+        values, counts, n = self.pointwise["elpd"].to_numpy(), self.counts, self.n
+        if n < 2:
+            return np.nan
+        left = values - counts @ values / n
+        return float(np.sqrt(n * (counts @ left**2) / (n - 1)))
 
     @property
     def p(self) -> float:
         """Effective number of parameters; NaN where whole groups were left out."""
-        return math.fsum(self.pointwise["p"]) if "p" in self.pointwise else math.nan
+        if "p" not in self.pointwise:
+            return math.nan
+        return math.fsum(self.counts * self.pointwise["p"])
+
+    @property
+    def _units(self) -> str:
+        """What was left out, in the plural."""
+        return "rows" if self.unit == "row" else f"levels of {self.unit}"
 
     @property
     def high_k(self) -> pd.DataFrame:
@@ -84,17 +111,23 @@ class CrossValidation:
         table = self.pointwise
         if "pareto_k" not in table:
             return table.iloc[:0]
-        return table[(table["pareto_k"] > self.good_k) & ~table["refitted"]]
+        return table[self._untrusted]
+
+    @property
+    def _untrusted(self) -> npt.NDArray[np.bool_]:
+        """Which lines' importance weights may not be trusted."""
+        table = self.pointwise
+        return ((table["pareto_k"] > self.good_k) & ~table["refitted"]).to_numpy(dtype=bool)
 
     @property
     def text(self) -> str:
         """Whether the estimate may be trusted, in words."""
         table = self.pointwise
-        n, what = len(table), "rows" if self.unit == "row" else f"levels of {self.unit}"
+        n, what, counts = self.n, self._units, self.counts
         if self.kind == "kfold":
             return f"{table['fold'].nunique()} refits, each without one fold."
         parts = []
-        refitted = int(table["refitted"].sum())
+        refitted = int(counts[table["refitted"].to_numpy()].sum())
         if refitted:
             parts.append(
                 f"The model was fitted again without {refitted} of {n:,} {what}, whose Pareto k "
@@ -104,8 +137,9 @@ class CrossValidation:
         weighted = k[~table["refitted"].to_numpy() & np.isfinite(k)]
         if len(bad):
             worst = bad["pareto_k"].idxmax()
+            many = int(counts[self._untrusted].sum())
             parts.append(
-                f"{len(bad):,} of {n:,} {what} have a Pareto k above {self.good_k:.2f} (largest "
+                f"{many:,} of {n:,} {what} have a Pareto k above {self.good_k:.2f} (largest "
                 f"{bad['pareto_k'].max():.2f}: {worst}): importance sampling may be off for them. "
                 "Leave them out by fitting again: refit=True."
             )
@@ -117,8 +151,20 @@ class CrossValidation:
         return " ".join(parts)
 
     def to_arviz(self) -> Any:
-        """Return the same as ArviZ's ``ELPDData``, for its own functions and plots."""
-        table, dim = self.pointwise, OBS if self.unit == "row" else self.unit
+        """Return the same as ArviZ's ``ELPDData``, for its own functions and plots.
+
+        Raises
+        ------
+        FitError
+            Rows were counted together and are more than can be written out one by one.
+        """
+        if self.n > MOST_POINTS:
+            raise FitError(
+                f"ArviZ takes a number for each of {self.n:,} rows, and at most {MOST_POINTS:,} "
+                "are written out; elpd, se and p of this result are those of all rows."
+            )
+        dim = OBS if self.unit == "row" else self.unit
+        table = self.pointwise.iloc[np.repeat(np.arange(len(self.pointwise)), self.counts)]
         coords = {dim: np.arange(len(table)) if self.unit == "row" else table.index.to_numpy()}
         elpd = xr.DataArray(table["elpd"].to_numpy(), dims=[dim], coords=coords)
         common: dict[str, Any] = {
@@ -142,10 +188,12 @@ class CrossValidation:
 
     def __repr__(self) -> str:
         """Return elpd, its standard error, p, and whether they may be trusted."""
-        what = "rows" if self.unit == "row" else f"levels of {self.unit}"
+        together = ""
+        if "count" in self.pointwise:
+            together = f", {self.model.design.n:,} of them distinct"
         lines = [
             f"{_TITLES[self.kind]} of {self.model.formula}",
-            f"{len(self.pointwise):,} {what}; {self.how}.",
+            f"{self.n:,} {self._units}{together}; {self.how}.",
             "",
             f"  elpd {self.elpd:11.1f}   se {self.se:.1f}",
         ]

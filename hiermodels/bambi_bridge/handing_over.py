@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hiermodels.answers.counted_rows import every_single_row
 from hiermodels.bambi_bridge.names import COMPLEMENTS, bambi_name, complement, mirrored
 from hiermodels.errors import EngineError, FitError, PriorError
 from hiermodels.fitting.model import Model
@@ -20,6 +21,8 @@ from hiermodels.spec.rowless import need_rows
 
 Array = NDArray[np.float64]
 _EXACT = 1e-10
+#: Rows that were counted together are handed over one by one up to so many.
+MOST_ROWS = 1_000_000
 
 
 def _cannot(what: str, instead: str) -> EngineError:
@@ -74,8 +77,10 @@ def to_bambi(model: Model, drop_correlations: bool = False) -> Any:
         raise FitError(
             f"to_bambi() takes a model: give hiermodels.Model(...); got {type(model).__name__}."
         )
+    need_rows(model.design, "to_bambi()")
+    # Bambi weighs rows of few families
+    model = every_single_row(model, MOST_ROWS, "to_bambi()")
     design, priors, family = model.design, model.resolved, model.family
-    need_rows(design, "to_bambi()")
     _check_expressible(design, family)
     frame = _Frame()
     centred = _same_centring(design, priors)

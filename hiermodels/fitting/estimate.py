@@ -16,7 +16,6 @@ from hiermodels.fitting.model import Model
 from hiermodels.spec.priors import ResolvedPriors
 from hiermodels.spec.rowless import need_rows
 from hiermodels.spec.shown import Brief
-from hiermodels.spec.whole import Counted
 
 Array = NDArray[np.float64]
 
@@ -124,8 +123,7 @@ class Estimate(ABC):
     @property
     def nobs(self) -> int:
         """Number of rows used, each of those that were counted together."""
-        design = self.model.design
-        return design.whole.n if isinstance(design.whole, Counted) else design.n
+        return self.model.design.n_rows
 
     @property
     def deviance(self) -> float:

@@ -157,7 +157,7 @@ def _check(model: object, method: str) -> str:
             "which approximations to the likelihood do not know here. Use model.fit()."
         )
     _check_occasions(model)
-    n, p = model.design.n, len(model.design.coefs)
+    n, p = model.design.n_rows, len(model.design.coefs)
     if n <= p:
         raise EngineError(
             f"The model has {p} coefficients and {n} rows, which leaves nothing to estimate a "

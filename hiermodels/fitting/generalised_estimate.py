@@ -24,6 +24,7 @@ from hiermodels.fitting.intervals import (
     drawn_effects,
     profile_intervals,
 )
+from hiermodels.spec.counted import counts_alone
 
 Array = NDArray[np.float64]
 RESIDUALS: Final = ("response", "pearson", "deviance")
@@ -247,6 +248,9 @@ class GeneralisedEstimate(Estimate):
         else:
             gap = response.saturated(phi) - response.derivatives(self.eta, phi).value
             values = np.sign(left) * np.sqrt(2.0 * np.maximum(gap, 0.0))
+        if counts_alone(self.model.design):
+            # of one of the rows that were counted together, not of all
+            values = values / np.sqrt(self.model.design.weights)
         return pd.Series(values, index=plain.index, name="residual")
 
     def summary(self, prob: float = 0.95) -> pd.DataFrame:

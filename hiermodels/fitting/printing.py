@@ -7,6 +7,7 @@ import pandas as pd
 
 from hiermodels.engines.choice import Choice
 from hiermodels.spec.additions import Censoring, Truncation
+from hiermodels.spec.counted import counted_column
 from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family
 from hiermodels.spec.predictors import Group, Predictor
@@ -30,7 +31,12 @@ def notes(design: Design) -> list[str]:
         found.append(_censored(design.censoring))
     if design.truncation is not None:
         found.append(_truncated(design.truncation))
-    if "weights" in design.formula.additions:
+    counted = counted_column(design)
+    if counted is not None:
+        found.append(
+            f"Rows that agree in every column are counted together; {counted} is how many they are."
+        )
+    elif "weights" in design.formula.additions:
         found.append(
             "weights() multiplies each row's log likelihood; for variances "
             "sigma²/w, as in lme4, write precision()."
@@ -112,7 +118,7 @@ def model_text(
     head = [
         f"Model: {formula}",
         f"Family: {family.name} ({family.link} link)",
-        f"Data: {design.n:,} rows{'' if design.by_level else f', {_count(design)}'}",
+        f"Data: {design.n_rows:,} rows{'' if design.by_level else f', {_count(design)}'}",
         *(f"Note: {note}" for note in notes(design)),
         *(_group_text(group) for group in design.groups),
     ]

@@ -15,8 +15,10 @@ from hiermodels.spec.families import Family
 from hiermodels.spec.formula import ModelFormula, parse_formula
 from hiermodels.spec.streamable import check_collapsible
 from hiermodels.spec.streams import Chunk, Report, Stream
-from hiermodels.spec.survey import complete
+from hiermodels.spec.survey import complete, join_orders
 from hiermodels.spec.whole import Counted, Stands
+
+Orders = dict[str, tuple[tuple[Any, ...], bool, bool]]
 
 Array = NDArray[np.float64]
 _COUNTS = tuple(f"n_rows{'_' * k}" for k in range(9))
@@ -65,8 +67,11 @@ def collapse(
     found = stream.fold(summarise, add, tuple(dict.fromkeys(formula.columns)), report)
     if found is None or not len(found[0]):
         raise DataError("No row without a missing value is left; a model needs some.")
-    table, missing, read = found
+    table, missing, read, orders = found
     frame = table.to_pandas(ignore_metadata=True)
+    for name, (levels, agree, ordered) in orders.items():
+        if agree:
+            frame[name] = pd.Categorical(frame[name], categories=list(levels), ordered=ordered)
     # the sums over threads come in any order
     frame = frame.sort_values(list(keys), ignore_index=True)
     if column is None:
@@ -98,7 +103,7 @@ def formula_of_rows(formula: ModelFormula, weights: Array | None, whole: Stands)
 
 def _distinct(
     keys: tuple[str, ...], weight: str | None, count: str, chunk: Chunk
-) -> tuple[pa.Table, dict[str, int], int]:
+) -> tuple[pa.Table, dict[str, int], int, Orders]:
     """Return a chunk's distinct complete rows with their numbers; a pure function."""
     names = (*keys, weight) if weight else keys
     kept, missing = complete(chunk.table, names)
@@ -110,7 +115,21 @@ def _distinct(
     ]
     ones = pa.array(np.ones(len(kept), dtype=np.int64))
     table = pa.table([*columns, ones], names=[*names, count])
-    return _grouped(table, keys, weight, count), missing, len(chunk.table)
+    found = _grouped(table, keys, weight, count)
+    return found, missing, len(chunk.table), _orders(kept, keys) if len(kept) else {}
+
+
+def _orders(kept: pa.Table, keys: tuple[str, ...]) -> Orders:
+    """Return the levels of factors in the order of their dictionaries."""
+    found: Orders = {}
+    for name in keys:
+        column = kept.column(name)
+        if not pa.types.is_dictionary(column.type):
+            continue
+        for chunk in column.unify_dictionaries().chunks[:1]:
+            levels = tuple(chunk.dictionary.to_pylist())
+            found[name] = (levels, True, bool(column.type.ordered))
+    return found
 
 
 def _grouped(table: pa.Table, keys: tuple[str, ...], weight: str | None, count: str) -> pa.Table:
@@ -123,7 +142,7 @@ def _grouped(table: pa.Table, keys: tuple[str, ...], weight: str | None, count: 
 
 def _joined(
     keys: tuple[str, ...], weight: str | None, count: str, limit: int, source: str, a: Any, b: Any
-) -> tuple[pa.Table, dict[str, int], int]:
+) -> tuple[pa.Table, dict[str, int], int, Orders]:
     """Return the distinct rows of both; a pure function."""
     table = pa.concat_tables([a[0], b[0]], promote_options="permissive")
     table = _grouped(table, keys, weight, count)
@@ -135,7 +154,10 @@ def _joined(
             "hm.Model(formula, source, memory='64 GB')."
         )
     missing = {n: a[1].get(n, 0) + b[1].get(n, 0) for n in {**a[1], **b[1]}}
-    return table, missing, a[2] + b[2]
+    orders = dict(a[3])
+    for name, order in b[3].items():
+        orders[name] = join_orders(orders[name], order) if name in orders else order
+    return table, missing, a[2] + b[2], orders
 
 
 def _weighted(formula: ModelFormula, count: str) -> ModelFormula:

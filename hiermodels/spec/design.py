@@ -134,8 +134,13 @@ class Design:
 
     @property
     def n(self) -> int:
-        """Number of rows used."""
+        """Number of rows used, of rows that were counted together the distinct ones."""
         return self.whole.n if isinstance(self.whole, Whole) else len(self.y)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows of the data used, each that was counted with others too."""
+        return self.n if self.whole is None else self.whole.n
 
     @property
     def X(self) -> Array:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+from hiermodels.spec.counted import all_rows
 from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family
 from hiermodels.spec.findings_catalogue import KINDS, Finding, Findings
@@ -40,7 +41,8 @@ def find_in_design(design: Design, family: Family) -> Findings:
     Findings
         In the order of the catalogue. Nothing is fitted and nothing is changed; the cost is a few
         passes over the rows. Rows that are too many, or stand for others of a source that was read
-        in passes, are left alone, which ``skipped`` says.
+        in passes, are left alone, which ``skipped`` says; those that were counted together are
+        looked at one by one.
 
     Examples
     --------
@@ -49,14 +51,13 @@ def find_in_design(design: Design, family: Family) -> Findings:
     >>> find_in_design(model.design, model.family).codes
     ()
     """
+    design = single_where_few(design)
     parts: tuple[Predictor, ...] = (design, *design.parameters)
     found = list(few_levels(design))
     if not isinstance(design.whole, Counted):
         found += [f for part in parts for f in level_sizes(design, part, family)]
     skipped: tuple[str, ...] = ()
-    numbers = design.n * sum(
-        len(part.coefs) + sum(len(term.coefs) for term in part.terms) for part in parts
-    )
+    numbers = _numbers(design)
     if design.whole is not None:
         skipped = (_unseen(design.whole),)
     elif numbers > MOST_NUMBERS:
@@ -72,12 +73,26 @@ def find_in_design(design: Design, family: Family) -> Findings:
     return Findings(tuple(once), skipped)
 
 
+def single_where_few(design: Design) -> Design:
+    """Return a design with a row for each row counted, where these are not too many."""
+    if not isinstance(design.whole, Counted) or _numbers(design) > MOST_NUMBERS:
+        return design
+    return all_rows(design)
+
+
+def _numbers(design: Design) -> int:
+    """Return how many numbers the model matrices of all rows hold."""
+    parts: tuple[Predictor, ...] = (design, *design.parameters)
+    width = sum(len(part.coefs) + sum(len(term.coefs) for term in part.terms) for part in parts)
+    return design.n_rows * width
+
+
 def _unseen(whole: Whole | Counted) -> str:
     """Return what is not looked at where rows stand for others."""
     if isinstance(whole, Counted):
         return (
-            f"the {whole.n:,} rows, of which the distinct ones were kept with their numbers: only "
-            "the numbers of levels were looked at."
+            f"the {whole.n:,} rows, which are too many to be looked at one by one, and of which "
+            "the distinct ones were kept: only the numbers of levels were looked at."
         )
     return (
         f"the {whole.n:,} rows, which were read in passes and not kept: only the sizes of "

@@ -37,7 +37,6 @@ REFUSED = {
     "logo()": lambda fit: hm.logo(fit),
     "loo()": lambda fit: hm.loo(fit),
     "lrt()": lambda fit: hm.lrt(hm.mle(fit.model, "ml"), hm.mle(fit.model, "ml")),
-    "plot_groups()": lambda fit: hm.plot_groups(fit),
     "pointwise_log_likelihood()": lambda fit: hm.pointwise_log_likelihood(fit),
     "predict()": lambda fit: hm.predict(fit),
     "prior_predictive()": lambda fit: hm.prior_predictive(fit.model),

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
 
 from hiermodels.answers.fitted import Fitted, drawn
 from hiermodels.answers.lines import group_lines, group_points
@@ -27,11 +28,18 @@ from hiermodels.show.plots.style import (
     tidy,
     wrapped,
 )
-from hiermodels.spec.rowless import need_rows
+from hiermodels.spec.rowless import RowlessDesign, product_rows
 
 Floats = npt.NDArray[np.float64]
 #: A panel that reaches over this many times what the middle one does gets an axis of its own.
 _UNEVEN = 4.0
+#: Area of the point that stands for most rows, in square points.
+_AREA = 60.0
+_LINES: dict[str, dict[str, Any]] = {
+    "complete": {"color": COMPLETE, "lw": 1.1, "ls": (0, (1, 1.4))},
+    "no_pool": {"color": OWN, "lw": 1.3, "ls": (0, (5, 2))},
+    "partial": {"color": PARTIAL, "lw": 1.7},
+}
 
 
 def plot_groups(
@@ -41,6 +49,7 @@ def plot_groups(
     group: str | None = None,
     groups: Sequence[str] | None = None,
     max_panels: int = 12,
+    data: pd.DataFrame | None = None,
 ) -> Figure:
     """Draw the data of some groups with three lines: one for all, one each, partial pooling.
 
@@ -55,16 +64,23 @@ def plot_groups(
         Levels to draw; by default ``max_panels`` of them, spread over the ranks of their effect.
     max_panels : int
         How many panels at most.
+    data : pandas.DataFrame, optional
+        Rows to draw as points, with response, predictor and grouping; those of the fit by default.
 
     Returns
     -------
     matplotlib.figure.Figure
+        Of rows that were counted together, the area of a point says how many they are. Where the
+        rows of the fit were not kept there are lines alone, along what a sample of them reaches
+        over, unless ``data`` gives some.
 
     Raises
     ------
     FitError
         No groups, an unknown predictor or level, more levels asked for than panels, or a family
         whose response has no mean on the scale of the data.
+    DataError
+        The rows given lack a column.
     """
     if groups is not None and len(groups) > max_panels:
         raise FitError(
@@ -72,16 +88,16 @@ def plot_groups(
             "for more panels"
         )
     drawn(fit)
-    need_rows(fit.model.design, "plot_groups()", "hm.plot_shrinkage(fit) needs none.")
     _check_family(fit)
     lines = group_lines(fit, x, groups, group=group, max_groups=max_panels)
     levels = list(dict.fromkeys(str(v) for v in lines["level"]))
     along, factor = lines.attrs["x"], str(lines.attrs["group"])
-    points = group_points(fit, levels, along, factor)
+    points = group_points(fit, levels, along, factor, data)
     columns = min(3, len(levels))
     rows = -(-len(levels) // columns)
     width = max(1.75 * columns, 3.6)
-    notes = [*_family_notes(fit, lines), _held_text(fit, lines.attrs)]
+    notes = [*_family_notes(fit, lines), *_point_notes(fit, points, data)]
+    notes.append(_held_text(fit, lines.attrs))
     foot_text = wrapped(plain("; ".join(n for n in notes if n)), int(width * 15))
     foot_height = (0.3 if width > 6 else 0.5) + 0.16 * (foot_text.count("\n") + bool(foot_text))
     body_height = 1.55 * rows + 0.9
@@ -95,10 +111,12 @@ def plot_groups(
     grid = body.subplots(rows, columns, sharex=along is not None, sharey=not alone, squeeze=False)
     panels: list[Axes] = list(grid.ravel())
     names = short_names(levels, 17)
+    rows_of = _rows_by_level(fit, factor)
+    largest = float(points["n"].max()) if len(points) else 1.0
     for k, ax in enumerate(panels[: len(levels)]):
         mine = points[points["level"] == levels[k]]
-        _panel(ax, lines[lines["level"] == levels[k]], mine)
-        ax.set_title(f"{names[k]} (n = {len(mine):,})", fontsize=SMALL, loc="left")
+        _panel(ax, lines[lines["level"] == levels[k]], mine, largest)
+        ax.set_title(f"{names[k]} (n = {rows_of[levels[k]]:,})", fontsize=SMALL, loc="left")
     _unused(panels, len(levels), columns)
     if alone:
         for level, ax in zip(levels, panels, strict=False):
@@ -109,24 +127,27 @@ def plot_groups(
         if not lines["no_pool"].isna().all() or len(levels) == 1:
             _mark_missing(ax, lines[lines["level"] == level])
     _words(body, fit, lines, (len(levels), alone), int(width * 13))
-    shown = ["complete", "no_pool", "partial"]
-    missing = [bool(lines[name].isna().all()) for name in shown]
-    _foot(foot, panels[0], foot_text, float(lines.attrs["prob"]), missing, 4 if width > 6 else 2)
+    shown = [name for name in _LINES if lines[name].notna().any()]
+    prob = float(lines.attrs["prob"])
+    _foot(foot, foot_text, prob, shown, len(points) > 0, 4 if width > 6 else 2)
     return figure
 
 
-def _panel(ax: Axes, line: pd.DataFrame, mine: pd.DataFrame) -> None:
-    """Draw one group."""
+def _panel(ax: Axes, line: pd.DataFrame, mine: pd.DataFrame, largest: float) -> None:
+    """Draw one group; where points stand for several rows, by area up to the largest of all."""
     many = len(mine) > 60
     size, alpha = (2.2, 0.35) if many else (3.2, 0.75)
-    ax.plot(mine["x"], mine["y"], "o", color=DATA, markersize=size, alpha=alpha, label="data")
+    if largest > 1:
+        area = np.maximum(_AREA * mine["n"] / largest, 1.5)
+        ax.scatter(mine["x"], mine["y"], s=area, color=DATA, alpha=0.5, linewidths=0)
+    else:
+        ax.plot(mine["x"], mine["y"], "o", color=DATA, markersize=size, alpha=alpha)
     if line["partial_low"].notna().all():
         ax.fill_between(
             line["x"], line["partial_low"], line["partial_high"], color=PARTIAL, alpha=0.18, lw=0
         )
-    ax.plot(line["x"], line["complete"], color=COMPLETE, lw=1.1, ls=(0, (1, 1.4)))
-    ax.plot(line["x"], line["no_pool"], color=OWN, lw=1.3, ls=(0, (5, 2)))
-    ax.plot(line["x"], line["partial"], color=PARTIAL, lw=1.7)
+    for name, style in _LINES.items():
+        ax.plot(line["x"], line[name], **style)
     tidy(ax)
 
 
@@ -203,27 +224,43 @@ def _held_text(fit: Fitted, about: Mapping[Hashable, Any]) -> str:
     held += [f"{short(o, 24)} at an average level" for o in about["other_groups"]]
     if about["shared"]:
         held.insert(0, f"The slope of {short(about['x'], 24)} is the same in all groups")
-    if np.any(fit.model.design.offset):
+    if np.any(product_rows(fit.model.design).offset):
         held.append("the offset at its mean")
     return "; ".join(held)
 
 
 def _foot(
-    foot: SubFigure, first: Axes, text: str, prob: float, missing: Sequence[bool], columns: int
+    foot: SubFigure, text: str, prob: float, shown: Sequence[str], points: bool, columns: int
 ) -> None:
     """Write legend and note below the panels."""
     pooled = f"{LABEL['partial']}, {percent(prob)} band"
-    names = [LABEL["complete"], LABEL["own"], pooled]
-    shown = [(first.lines[0], "data")]
-    shown += [
-        (line, name)
-        for line, name, absent in zip(first.lines[1:4], names, missing, strict=True)
-        if not absent
-    ]
-    handles, words = zip(*shown, strict=True)
-    foot.legend(handles, words, loc="upper center", ncols=columns, fontsize=SMALL, frameon=False)
+    names = {"complete": LABEL["complete"], "no_pool": LABEL["own"], "partial": pooled}
+    handles = [Line2D([], [], label=names[name], **_LINES[name]) for name in shown]
+    if points:
+        data = Line2D([], [], ls="", marker="o", color=DATA, markersize=3.2, label="data")
+        handles = [data, *handles]
+    foot.legend(handles=handles, loc="upper center", ncols=columns, fontsize=SMALL, frameon=False)
     if text:
         foot.text(0.5, 0.02, text, fontsize=7.5, ha="center", va="bottom")
+
+
+def _rows_by_level(fit: Fitted, factor: str) -> dict[str, int]:
+    """Return how many rows of the fit each level has."""
+    group = next(own for own in fit.model.design.groups if own.name == factor)
+    return dict(zip(group.levels, (int(n) for n in group.n_rows), strict=True))
+
+
+def _point_notes(fit: Fitted, points: pd.DataFrame, data: pd.DataFrame | None) -> list[str]:
+    """Return what is to be said of the points."""
+    design, notes = fit.model.design, []
+    if data is not None:
+        notes.append(f"Points: {len(points):,} rows that were given")
+    elif isinstance(design, RowlessDesign):
+        notes.append(f"The {design.n:,} rows were read and not kept: lines alone are drawn")
+    elif len(points) and float(points["n"].max()) > 1:
+        most = float(points["n"].max())
+        notes.append(f"A point's area says how many rows it stands for, up to {most:,.0f}")
+    return notes
 
 
 def _check_family(fit: Fitted) -> None:

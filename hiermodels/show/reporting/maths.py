@@ -6,6 +6,7 @@ from html import escape
 from hiermodels.answers.fitted import Model
 from hiermodels.fitting.draws import INTERCEPT
 from hiermodels.spec.design import Term
+from hiermodels.spec.rowless import product_rows
 
 #: With more terms than this the linear predictor is written with vectors.
 MOST_TERMS = 6
@@ -117,9 +118,9 @@ def _residual_variance(model: Model) -> str:
     design = model.design
     sigma = f"<msup>{_mi('&#963;')}<mn>2</mn></msup>"
     known = f"<msubsup>{_text('se')}{_mi('i')}<mn>2</mn></msubsup>"
-    if design.se is not None:
+    if "se" in design.formula.additions:
         return f"{known}{_mo('+')}{sigma}" if design.se_with_sigma else known
-    if design.precision is not None:
+    if "precision" in design.formula.additions:
         return f"<mfrac>{sigma}{_row(_text('precision'))}</mfrac>"
     return sigma
 
@@ -135,7 +136,7 @@ def predictor(model: Model) -> str:
         left = f"{_text(family.link)}{_mo('(')}{mean}{_mo(')')}"
     count = len(design.coefs) + sum(len(t.coefs) for t in design.terms)
     parts = _scalar_terms(model) if count <= MOST_TERMS else _vector_terms(model)
-    if design.offset.any():
+    if product_rows(design).offset.any():
         parts.append(_row(_text("offset")))
     return _math(left + _mo("=") + _mo("+").join(parts or ["<mn>0</mn>"]))
 

@@ -189,7 +189,7 @@ def _model(fit: Fitted, notation: str) -> str:
     dropped = f" ({design.dropped})" if design.dropped.n else ""
     return (
         f"A Bayesian {kind} of {design.response}, {family_name(family.name)} with the "
-        f"{family.link} link, was fitted to {len(design.y):,} rows{dropped}. In the notation of "
+        f"{family.link} link, was fitted to {design.n_rows:,} rows{dropped}. In the notation of "
         f"lme4 {notation} its formula is {fit.model.formula}."
     )
 

@@ -7,7 +7,10 @@ import pandas as pd
 
 from hiermodels.answers.fitted import Model
 from hiermodels.fitting.diagnostics import Diagnosis
+from hiermodels.spec.counted import counted_column
 from hiermodels.spec.design import Group
+from hiermodels.spec.rowless import RowlessDesign, product_rows
+from hiermodels.spec.whole import Counted
 
 _FAMILIES = {
     "gaussian": "normal (Gaussian)",
@@ -167,15 +170,21 @@ def _residuals(model: Model) -> list[str]:
 
 def _additions(model: Model) -> list[str]:
     """Return sentences on offset, weights, precision and standard errors."""
-    design = model.design
+    design, formula = product_rows(model.design), model.design.formula
     out = []
     if np.any(design.offset):
         out.append("An offset with coefficient 1 is added to the linear predictor.")
-    if design.weights is not None:
+    counted = counted_column(design)
+    if counted is not None:
+        out.append(
+            f"Rows that agree in every column were counted together: {counted} in the formula is "
+            "how many they are, and multiplies their log likelihood."
+        )
+    elif "weights" in formula.additions:
         out.append("weights() multiplies the log likelihood of each row.")
-    if design.precision is not None:
+    if "precision" in formula.additions:
         out.append("precision() divides the residual variance of each row.")
-    if design.se is not None:
+    if "se" in formula.additions:
         also = "beside" if design.se_with_sigma else "in place of"
         out.append(f"se() gives each row a known standard error, {also} an estimated residual sd.")
     return out
@@ -184,7 +193,11 @@ def _additions(model: Model) -> list[str]:
 def dropped_sentence(model: Model) -> str:
     """Return how many rows were used, how many dropped, and why."""
     design = model.design
-    used = f"{len(design.y):,} rows were used"
+    used = f"{design.n_rows:,} rows were used"
+    if isinstance(design.whole, Counted):
+        used += f", counted together as {design.n:,} distinct ones"
+    elif isinstance(design, RowlessDesign):
+        used += ", read in passes and kept as sums of their products"
     return f"{used}; {design.dropped}." if design.dropped.n else f"{used}; none was dropped."
 
 
@@ -245,6 +258,7 @@ def shrinkage_alt(rows: pd.DataFrame, group: str) -> str:
 def groups_alt(lines: pd.DataFrame, points: pd.DataFrame, response: str) -> str:
     """Return what the panels show."""
     levels = list(dict.fromkeys(str(v) for v in lines["level"]))
+    shown = f"{int(points['n'].sum()):,} rows of data, " if len(points) else ""
     along = lines.attrs["x"] or "row number within the group"
     first, last = (lines[lines["level"] == v] for v in (levels[0], levels[-1]))
     ends = [
@@ -255,7 +269,7 @@ def groups_alt(lines: pd.DataFrame, points: pd.DataFrame, response: str) -> str:
     return (
         f"{len(levels)} panels, one a level of {lines.attrs['group']}, of {response} against "
         f"{along} from {number(float(lines['x'].min()))} to {number(float(lines['x'].max()))}: "
-        f"{len(points):,} data points, one regression for all, one for each group, and partial "
+        f"{shown}one regression for all, one for each group, and partial "
         f"pooling with its band. {'; '.join(ends)}."
     )
 
