@@ -14,7 +14,7 @@ import hiermodels as hm
 from hiermodels.answers.drawn_priors import prior_draws
 from hiermodels.answers.joint_likelihood import joint_log_likelihood
 from hiermodels.answers.response_parts import even_rows
-from hiermodels.engines.marginal import MarginalDensity
+from hiermodels.engines.marginal_packing import MarginalDensity
 from hiermodels.spec import streams
 from hiermodels.spec.rowless import RowlessDesign
 from hiermodels.spec.whole import Counted
