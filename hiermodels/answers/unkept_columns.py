@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from hiermodels.errors import FitError
-from hiermodels.spec.chunk_coding import Coder, cell_codes
+from hiermodels.spec.cell_keys import cell_codes
+from hiermodels.spec.chunk_coding import Coder
 from hiermodels.spec.column_kinds import NUMBERS, WHOLE
 from hiermodels.spec.design import Design
 from hiermodels.spec.expressions import Expression
@@ -78,7 +79,7 @@ def counts_of(design: RowlessDesign, name: str, count: int) -> Floats | None:
     """Return how many rows have each level of a factor column, None where that is not known."""
     coder, moments, whole = _parts(design)
     if name in coder.cells and design.products is not None:
-        codes = cell_codes(coder, design.products.keys)[name]
+        codes = cell_codes(coder.cells, design.products.keys)[name]
         return np.bincount(codes, design.products.rows, count)
     factors = design.encoding.factors
     own = {label for label, e in factors.items() if e.columns == (name,)}
