@@ -294,6 +294,17 @@ def test_refits_without_rows(rows, tmp_path, monkeypatch):
         hm.prior_sensitivity(hm.Fit(other, fit.idata), far, folder=tmp_path, scaling=False)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::hiermodels.errors.SamplingWarning")
+def test_refits_in_processes(rows):
+    """Processes fit again from the products, with the same answer as one after another."""
+    fit = both("y ~ x + (1 | g)", rows)[0].fit(draws=40, **QUICK)
+    far = [{"sd": "HalfNormal(0.01)"}, {"sd": "HalfNormal(0.02)"}]
+    own, other = (hm.prior_sensitivity(fit, far, scaling=False, cores=k) for k in (1, 2))
+    assert list(own.alternatives["method"]) == ["refitted"] * 2
+    pd.testing.assert_frame_equal(own.table, other.table)
+
+
 @pytest.mark.filterwarnings("ignore::hiermodels.errors.SamplingWarning")
 def test_effects_that_were_not_kept(rows):
     """Without draws of the effects what needs them is left out, and notes say so."""
