@@ -183,9 +183,9 @@ def _row_codes(own: Series) -> Ints:
 
 
 def own_occasions(series: SeriesCoder, keys: Ints) -> NDArray[np.intp]:
-    """Return the occasion of components of ``unstr`` that hold rows by themselves."""
+    """Return the occasion of components of ``unstr`` that pair it with itself."""
     T = len(series.occasions.labels) if series.occasions else 1
-    return np.asarray((keys // series.radix - 1) // 2 // T % T, dtype=np.intp)
+    return np.asarray((keys // series.radix - 1) // 2 % T, dtype=np.intp)
 
 
 def _keys(series: SeriesCoder, part: Part, keys: Ints, stratum: Ints) -> Ints:

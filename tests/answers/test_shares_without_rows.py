@@ -152,7 +152,9 @@ def test_what_priors_imply(formula, rows):
 
 def test_the_range_of_the_response(rows, tmp_path):
     """The least and the largest response are exact; saved fits hold them, and unweighted sums."""
-    streamed, held = both("log(y) | precision(w) ~ x + (1 | g)", rows)
+    y = rows["y"].clip(10.0, 20.0)
+    y[200], y[300] = 20.5, 9.5
+    streamed, held = both("log(y) | precision(w) ~ x + (1 | g)", rows.assign(y=y))
     with pytest.warns(hm.SamplingWarning):
         fit = streamed.fit(draws=5, tune=20, chains=1, seed=1, progress=False, cores=1)
     for model in (streamed, hm.load(fit.save(tmp_path / "fit.nc")).model):
@@ -287,8 +289,20 @@ def test_refits_without_rows(rows, tmp_path, monkeypatch):
     read = hm.prior_sensitivity(again, far, folder=tmp_path, scaling=False)
     pd.testing.assert_frame_equal(read.table, found.table)
     other = hm.Model("y ~ x + (1 | g)", pa.Table.from_pandas(rows.iloc[:-3]), memory="1 KB")
+    other = other.with_resolved(streamed.resolved)
     with pytest.raises(TypeError):
         hm.prior_sensitivity(hm.Fit(other, fit.idata), far, folder=tmp_path, scaling=False)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::hiermodels.errors.SamplingWarning")
+def test_refits_in_processes(rows):
+    """Processes fit again from the products, with the same answer as one after another."""
+    fit = both("y ~ x + (1 | g)", rows)[0].fit(draws=40, **QUICK)
+    far = [{"sd": "HalfNormal(0.01)"}, {"sd": "HalfNormal(0.02)"}]
+    own, other = (hm.prior_sensitivity(fit, far, scaling=False, cores=k) for k in (1, 2))
+    assert list(own.alternatives["method"]) == ["refitted"] * 2
+    pd.testing.assert_frame_equal(own.table, other.table)
 
 
 @pytest.mark.filterwarnings("ignore::hiermodels.errors.SamplingWarning")
