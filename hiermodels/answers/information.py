@@ -39,11 +39,15 @@ class Information:
         Which of the U matrices is each level's.
     blocks : callable
         Called without arguments: an iterator of (draw slice, ndarray (s, U, q, q)).
+    of : callable or None
+        From some of the U matrices, by number (u,), to theirs (S, u, q, q); None where they come
+        from the rows of all.
     """
 
     draws: Indices
     which: Indices
     blocks: Callable[[], Iterator[tuple[slice, Floats]]]
+    of: Callable[[Indices], Floats] | None = None
 
 
 def group_information(
@@ -107,7 +111,10 @@ def _from_matrices(
             rows = slice(start, min(start + step, len(draws)))
             yield rows, np.einsum("sm,umab->suab", weights[rows], kept)
 
-    return Information(draws, which.ravel().astype(np.intp), blocks)
+    def of(kinds: Indices) -> Floats:
+        return np.einsum("sm,umab->suab", weights, kept[kinds])
+
+    return Information(draws, which.ravel().astype(np.intp), blocks, of)
 
 
 def _from_rows(

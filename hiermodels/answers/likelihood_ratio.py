@@ -62,14 +62,14 @@ def lrt(a: Estimate, b: Estimate) -> pd.DataFrame:
                 "Posteriors are compared by other means."
             )
     small, large = (a, b) if a.df <= b.df else (b, a)
-    one, two = small.model.design, large.model.design
-    if unseen(one) or unseen(two):
-        one, two = seen_together(small.model, large.model)
+    lower, upper = small.model.design, large.model.design
+    if unseen(lower) or unseen(upper):
+        lower, upper = seen_together(small.model, large.model)
     else:
-        _check_rows(one, two)
+        _check_rows(lower, upper)
     _check_family(small, large)
-    _check_method(small, large, one, two)
-    reason = not_nested(one, two)
+    _check_method(small, large, lower, upper)
+    reason = not_nested(lower, upper)
     if reason is not None or small.df == large.df:
         raise FitError(
             f"{small.model.formula} is not nested in {large.model.formula}: "
@@ -90,7 +90,7 @@ def lrt(a: Estimate, b: Estimate) -> pd.DataFrame:
         }
     )
     out.attrs["method"] = small.method
-    out.attrs["note"] = _note(small, large, chisq, _split(one, two))
+    out.attrs["note"] = _note(small, large, chisq, _split(lower, upper))
     return out
 
 

@@ -8,6 +8,7 @@ c, c the direction of effect k among the standard normal scores, so that it is d
 variance of zero too.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +17,9 @@ import pandas as pd
 import xarray as xr
 
 from hiermodels.answers.fitted import Fitted, dataset, drawn, group_columns, pooled_groups
-from hiermodels.answers.information import group_information, group_products
+from hiermodels.answers.information import Information, group_information, group_products
 from hiermodels.answers.product_rows import with_product_rows
-from hiermodels.answers.roots import covariance_roots, draw_positions
+from hiermodels.answers.roots import MOST_DRAWS, covariance_roots, draw_positions
 from hiermodels.answers.shrinkage import group_estimates
 from hiermodels.answers.working import row_weights
 from hiermodels.errors import FitError
@@ -28,6 +29,13 @@ from hiermodels.spec.design import Design, Group
 from hiermodels.spec.names import effect_name
 
 Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
+
+#: Draws of a grouping's pooling factors are kept up to so many numbers; beyond them fewer draws are
+#: taken, down to so many, and summarised level by level.
+_MOST_KEPT, _FEWEST_DRAWS = 50_000_000, 100
+#: Numbers of one entry of these levels' matrices.
+_MOST_AT_ONCE = 1_000_000
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -39,7 +47,8 @@ class Pooling:
     table : pandas.DataFrame
         One row for each grouping, effect and level; see :func:`measure_pooling`.
     factors : xarray.Dataset
-        ``pooling_factor_<g>``, draws of the pooling factors, dims (sample, <g>, <g>_coef).
+        ``pooling_factor_<g>``, draws of the pooling factors, dims (sample, <g>, <g>_coef); absent
+        where a grouping's are more than 50 million numbers, of at least 100 draws.
     matrices : xarray.Dataset
         ``pooling_matrix_<g>``, posterior means of P_j = (I + Sigma Z_j' R^-1 Z_j)^-1, dims
         (<g>, <g>_coef, <g>_coef_bis), raw scale: partially pooled effects are
@@ -126,20 +135,20 @@ def measure_pooling(fit: Fitted, prob: float = 0.95, group: str | None = None) -
     matrices: dict[str, xr.DataArray] = {}
     columns, effects = [], []
     for g in groups:
-        found, mean_matrix = _factors(fit, g)
+        found = _summarise(fit, g, (low, high))
         dims = (g.name, f"{g.name}_coef")
         coords = {g.name: list(g.levels), dims[1]: list(g.coefs)}
-        factors[f"pooling_factor_{g.name}"] = xr.DataArray(
-            found, dims=("sample", *dims), coords=coords
-        )
+        if found.draws is not None:
+            factors[f"pooling_factor_{g.name}"] = xr.DataArray(
+                found.draws, dims=("sample", *dims), coords=coords
+            )
         matrices[f"pooling_matrix_{g.name}"] = xr.DataArray(
-            mean_matrix,
+            found.matrix,
             dims=(*dims, f"{dims[1]}_bis"),
             coords=coords | {f"{dims[1]}_bis": list(g.coefs)},
         )
-        ends = np.quantile(found, (low, high), axis=0)
-        columns.append(np.stack([found.mean(axis=0).T, ends[0].T, ends[1].T], axis=-1))
-        effects.append(_by_effect(fit, g, found))
+        columns.append(np.stack([found.mean.T, found.low.T, found.high.T], axis=-1))
+        effects.append(_by_effect(fit, g, found.mean))
     values = np.concatenate([part.reshape(-1, 3) for part in columns])
     names = ("pooling_factor", "pooling_factor_low", "pooling_factor_high")
     reason = table.pop("reason")
@@ -193,16 +202,72 @@ def pooling_draws(fit: Fitted, group: Group) -> Floats:
     fit : Fit
     group : Group
     """
-    return _factors(fit, group)[0]
+    return _factors(fit, group, draw_positions(fit))[0]
 
 
-def _factors(fit: Fitted, group: Group) -> tuple[Floats, Floats]:
+@dataclass(frozen=True, eq=False)
+class _Summary:
+    """Mean and interval of pooling factors (J, q), the mean matrix, and draws where kept."""
+
+    mean: Floats
+    low: Floats
+    high: Floats
+    matrix: Floats
+    draws: Floats | None
+
+
+def _summarise(fit: Fitted, group: Group, ends: tuple[float, float]) -> _Summary:
+    """Return the pooling factors of one grouping; of many levels over fewer draws, not kept."""
+    size = len(group.levels) * len(group.coefs)
+    most = int(np.clip(_MOST_KEPT // size, _FEWEST_DRAWS, MOST_DRAWS))
+    draws = draw_positions(fit, most)
+    information = _information(fit, group, draws)
+    if information.of is not None and len(draws) * size > _MOST_KEPT:
+        return _by_kind(fit, group, information, information.of, ends)
+    found, matrix = _factors(fit, group, draws)
+    low, high = np.quantile(found, ends, axis=0)
+    kept = found if found.size <= _MOST_KEPT else None
+    return _Summary(found.mean(axis=0), low, high, matrix, kept)
+
+
+def _information(fit: Fitted, group: Group, draws: Indices) -> Information:
+    """Return what each level's rows say about its effects, in centred columns."""
+    z = group_columns(fit.model.design, group) @ centring(fit.model.design, group)
+    return group_information(fit, group, z, draws, row_weights(fit))
+
+
+def _by_kind(
+    fit: Fitted,
+    group: Group,
+    information: Information,
+    of: Callable[[Indices], Floats],
+    ends: tuple[float, float],
+) -> _Summary:
+    """Return the pooling factors of one grouping, some of its levels at a time."""
+    J, q = len(group.levels), len(group.coefs)
+    back = centring(fit.model.design, group)
+    values, matrix = np.empty((3, J, q)), np.empty((J, q, q))
+    step = max(1, _MOST_AT_ONCE // len(information.draws))
+    for sds, root, levels in covariance_roots(fit, group, information.draws):
+        scores = np.linalg.solve(back, sds[:, :, None] * root)
+        kinds, place = np.unique(information.which[levels], return_inverse=True)
+        found, pooled = np.empty((3, len(kinds), q)), np.empty((len(kinds), q, q))
+        for start in range(0, len(kinds), step):
+            part = slice(start, start + step)
+            factors, pooled[part] = _block(scores, root, of(kinds[part]))
+            found[0, part] = factors.mean(axis=0)
+            found[1:, part] = np.quantile(factors, ends, axis=0)
+        values[:, levels], matrix[levels] = found[:, place], pooled[place]
+    raw = back @ (np.eye(q) - matrix / len(information.draws)) @ np.linalg.inv(back)
+    return _Summary(values[0], values[1], values[2], raw, None)
+
+
+def _factors(fit: Fitted, group: Group, draws: Indices) -> tuple[Floats, Floats]:
     """Return draws of the pooling factors (S, J, q), and the mean pooling matrix (J, q, q)."""
-    draws, back = draw_positions(fit), centring(fit.model.design, group)
-    z = group_columns(fit.model.design, group) @ back
+    back = centring(fit.model.design, group)
     found = np.empty((len(draws), len(group.levels), len(group.coefs)))
     matrix = np.zeros((len(group.levels), len(group.coefs), len(group.coefs)))
-    information = group_information(fit, group, z, draws, row_weights(fit))
+    information = _information(fit, group, draws)
     roots = covariance_roots(fit, group, draws)
     for rows, own in information.blocks():
         for sds, root, levels in roots:
@@ -216,17 +281,55 @@ def _factors(fit: Fitted, group: Group) -> tuple[Floats, Floats]:
 
 
 def _block(scores: Floats, root: Floats, own: Floats) -> tuple[Floats, Floats]:
-    """Return factors (s, u, q) and summed pooling matrices (u, q, q) of u kinds of levels."""
+    """Return factors (s, u, q) and summed pooling matrices (u, q, q) of u kinds of levels.
+
+    Matrices are small and many: each of their entries is an array over draws and kinds.
+    """
     norm = np.sqrt(np.sum(root**2, axis=-1))
     direction = root / np.where(norm > 0, norm, 1.0)[:, :, None]
-    lam = scores[:, None]
-    inner = np.swapaxes(lam, -1, -2) @ own @ lam
-    inner[..., np.arange(inner.shape[-1]), np.arange(inner.shape[-1])] += 1.0
-    inverse = np.linalg.inv(inner)
-    factors = np.einsum("ska,suab,skb->suk", direction, inverse, direction)
+    effects = range(scores.shape[-1])
+    lam = np.moveaxis(scores, 0, -1)[..., None]
+    half = [[sum(lam[c, a] * own[..., c, d] for c in effects) for d in effects] for a in effects]
+    inner = [
+        [sum(half[a][d] * lam[d, b] for d in effects) + float(a == b) for b in range(a + 1)]
+        for a in effects
+    ]
+    lower = _cholesky(inner)
+    factors = np.empty((*own.shape[:2], len(effects)))
+    for k in effects:
+        solved = _forward(lower, [direction[:, k, a, None] for a in effects])
+        factors[..., k] = sum(part**2 for part in solved)
     # P = (I + Sigma I_j)^-1 = I - Lambda (I + Lambda' I_j Lambda)^-1 Lambda' I_j
-    pooled = np.sum(lam @ inverse @ np.swapaxes(lam, -1, -2) @ own, axis=0)
+    left = [_forward(lower, [lam[k, a] for a in effects]) for k in effects]
+    right = [_forward(lower, [half[a][d] for a in effects]) for d in effects]
+    pooled = np.empty((own.shape[1], len(effects), len(effects)))
+    for k in effects:
+        for d in effects:
+            pooled[:, k, d] = sum(
+                np.sum(x * y, axis=0) for x, y in zip(left[k], right[d], strict=True)
+            )
     return np.clip(factors, 0.0, 1.0), pooled
+
+
+def _cholesky(matrix: list[list[Floats]]) -> list[list[Floats]]:
+    """Return the lower factor of a matrix of arrays, given its lower triangle."""
+    lower: list[list[Floats]] = []
+    for a, row in enumerate(matrix):
+        own: list[Floats] = []
+        for b in range(a):
+            left = row[b] - sum(own[c] * lower[b][c] for c in range(b))
+            own.append(left / lower[b][b])
+        own.append(np.sqrt(row[a] - sum(part**2 for part in own)))
+        lower.append(own)
+    return lower
+
+
+def _forward(lower: list[list[Floats]], right: list[Floats]) -> list[Floats]:
+    """Return the solution of a lower triangular system of arrays."""
+    found: list[Floats] = []
+    for a, row in enumerate(lower):
+        found.append((right[a] - sum(row[c] * found[c] for c in range(a))) / row[a])
+    return found
 
 
 def centring(design: Design, group: Group) -> Floats:
@@ -241,13 +344,13 @@ def centring(design: Design, group: Group) -> Floats:
 
 
 def _by_effect(fit: Fitted, group: Group, factors: Floats) -> pd.DataFrame:
-    """Return mean factors and lambda of every effect of one grouping."""
+    """Return mean factors and lambda of every effect of one grouping, of means by level (J, q)."""
     return pd.DataFrame(
         {
             "group": group.name,
             "effect": list(group.coefs),
             "levels": len(group.levels),
-            "mean_factor": factors.mean(axis=(0, 1)),
+            "mean_factor": factors.mean(axis=0),
             "pooling_lambda": _gelman_pardoe(fit, group),
         }
     )

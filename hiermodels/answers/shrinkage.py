@@ -192,7 +192,9 @@ def _one_factor(
     parts = []
     for k, effect in enumerate(group.coefs):
         mine = (partial["group"] == group.name) & (partial["effect"] == effect)
-        pooled = partial[mine].set_index("level").loc[list(group.levels)]
+        pooled = partial[mine]
+        if not np.array_equal(pooled["level"].to_numpy(dtype=object), levels):
+            pooled = pooled.set_index("level").loc[list(group.levels)]
         columns: dict[str, Any] = {
             "group": group.name,
             "effect": effect,

@@ -94,9 +94,9 @@ def _check_products(small: RowlessDesign, large: RowlessDesign) -> None:
     if small.response != large.response:
         raise _differ(f"the responses differ ({small.response} and {large.response})")
     for name in ("weights", "precision", "se"):
-        labels = [own.formula.additions.get(name) for own in (small, large)]
-        one, two = (None if own is None else own.expression.label for own in labels)
-        if one != two:
+        additions = [own.formula.additions.get(name) for own in (small, large)]
+        labels = [None if own is None else own.expression.label for own in additions]
+        if labels[0] != labels[1]:
             raise FitError(f"the estimates differ in {name}(), so neither is nested in the other.")
     one, two = _known(small), _known(large)
     common = [name for name in one if name in two]
@@ -154,9 +154,8 @@ def _known(design: RowlessDesign) -> dict[tuple[str, str], Floats]:
     rows = moment_rows(design)
     ones = rows.whole.ones if isinstance(rows.whole, Whole) else np.ones(len(rows.y))
     found = {("y", ""): rows.y, ("ones", ""): ones, ("offset", "the offset"): rows.offset}
-    for part in (rows, *rows.terms):
-        values = rows.X if part is rows else np.asarray(part.matrix.values)
-        found |= {("x", c): values[:, k] for k, c in enumerate(part.coefs)}
+    for coefs, values in ((rows.coefs, rows.X), *((term.coefs, term.z) for term in rows.terms)):
+        found |= {("x", c): values[:, k] for k, c in enumerate(coefs)}
     return found
 
 
@@ -174,6 +173,7 @@ def _moments(columns: list[Floats], ones: Floats) -> tuple[Floats, Floats, Float
 class _Draws:
     """Rows made up: what predictors, groupings and residual structures are in them."""
 
+    n: int
     frame: pd.DataFrame
     groups: dict[object, tuple[Indices, Members | None]]
     series: dict[object, Indices]
@@ -189,38 +189,41 @@ def _made_up(small: RowlessDesign, large: RowlessDesign) -> tuple[Design, Design
     if missing:
         raise _unseen(small, large, f"{missing[0]} is no column of the other model")
     rng = np.random.default_rng(1)
-    sigma = _sigma_frame(small, large, rng)
-    draws = _Draws(_frame(large, True, rng), {}, {}, sigma)
+    # more rows than columns by far, or any columns would lie in the span of others
+    widths = [len(own.coefs) + sum(len(t.coefs) for t in own.terms) for own in (small, large)]
+    n = max(_ROWS, 4 * sum(widths))
+    sigma = _sigma_frame(small, large, 4 * n, rng)
+    draws = _Draws(n, _frame(large, n, True, rng), {}, {}, sigma)
     try:
         return _on_rows(small, draws, rng), _on_rows(large, draws, rng)
     except DataError:
         # a factor of numbers knows its levels alone
-        draws = _Draws(_frame(large, False, rng), {}, {}, sigma)
+        draws = _Draws(n, _frame(large, n, False, rng), {}, {}, sigma)
         return _on_rows(small, draws, rng), _on_rows(large, draws, rng)
 
 
-def _frame(design: RowlessDesign, continuous: bool, rng: np.random.Generator) -> pd.DataFrame:
+def _frame(
+    design: RowlessDesign, n: int, continuous: bool, rng: np.random.Generator
+) -> pd.DataFrame:
     """Return predictors drawn independently: numbers between those that were met, levels."""
-    columns: dict[str, Any] = {"": np.zeros(_ROWS)}
+    columns: dict[str, Any] = {"": np.zeros(n)}
     met = pd.DataFrame() if design.coder is None else design.coder.sample
     for name, levels in design.encoding.levels.items():
         if isinstance(levels, Levels):
-            own = rng.permutation(np.arange(max(_ROWS, len(levels.labels))) % len(levels.labels))
-            columns[name] = pd.Categorical.from_codes(
-                own[:_ROWS], list(levels.labels), ordered=levels.ordered
-            )
+            own = rng.permutation(np.resize(np.array(levels.labels, dtype=object), n))
+            columns[name] = pd.Categorical(own, list(levels.labels), ordered=levels.ordered)
             continue
         values = met[name].to_numpy(dtype=np.float64)
         low, high = float(values.min()), float(values.max())
         if continuous:
-            columns[name] = rng.uniform(low, high if high > low else low + abs(low) + 1.0, _ROWS)
+            columns[name] = rng.uniform(low, high if high > low else low + abs(low) + 1.0, n)
         else:
-            columns[name] = rng.choice(np.unique(values), _ROWS)
+            columns[name] = rng.choice(np.unique(values), n)
     return pd.DataFrame(columns)
 
 
 def _sigma_frame(
-    small: RowlessDesign, large: RowlessDesign, rng: np.random.Generator
+    small: RowlessDesign, large: RowlessDesign, n: int, rng: np.random.Generator
 ) -> pd.DataFrame:
     """Return the columns that residual sds hang on, drawn independently."""
     columns: dict[str, Any] = {}
@@ -228,9 +231,9 @@ def _sigma_frame(
         data = product_rows(design).data
         for name in data.columns:
             if name not in columns:
-                own = data[name].iloc[rng.integers(0, len(data), 4 * _ROWS)]
+                own = data[name].iloc[rng.integers(0, len(data), n)]
                 columns[name] = own.reset_index(drop=True)
-    return pd.DataFrame(columns, index=pd.RangeIndex(4 * _ROWS))
+    return pd.DataFrame(columns, index=pd.RangeIndex(n))
 
 
 def _on_rows(design: RowlessDesign, draws: _Draws, rng: np.random.Generator) -> Design:
@@ -257,12 +260,14 @@ def _term(
     """Return a bar on rows that were made up: one grouping has the same levels in both designs."""
     key = (term.group, tuple(own.label for own in structure.weights), structure.scale)
     if key not in draws.groups:
-        index = rng.integers(0, min(len(term.levels), _LEVELS), _ROWS).astype(np.intp)
+        index = rng.integers(0, min(len(term.levels), _LEVELS), draws.n).astype(np.intp)
         members = None
         if term.members is not None:
             slots = term.members.index.shape[1]
-            other = rng.integers(0, min(len(term.levels), _LEVELS), (_ROWS, slots)).astype(np.intp)
-            members = Members(other, rng.uniform(0.1, 1.0, (_ROWS, slots)))
+            other = rng.integers(0, min(len(term.levels), _LEVELS), (draws.n, slots)).astype(
+                np.intp
+            )
+            members = Members(other, rng.uniform(0.1, 1.0, (draws.n, slots)))
             index = other[:, 0]
         draws.groups[key] = index, members
     index, members = draws.groups[key]
@@ -283,10 +288,10 @@ def _residual(design: RowlessDesign, draws: _Draws, rng: np.random.Generator) ->
     series = None
     if own.term is not None:
         if own.term.group not in draws.series:
-            draws.series[own.term.group] = rng.integers(0, _LEVELS, _ROWS).astype(np.intp)
+            draws.series[own.term.group] = rng.integers(0, _LEVELS, draws.n).astype(np.intp)
         series = draws.series[own.term.group]
     return Residual(
-        own.term, _sigma(design, own.sigma, draws, rng), None, None, None, None, 0.0, 0.0, _ROWS,
+        own.term, _sigma(design, own.sigma, draws, rng), None, None, None, None, 0.0, 0.0, draws.n,
         series=series, occasions=own.occasions,
     )  # fmt: skip
 
@@ -301,7 +306,7 @@ def _sigma(
         return read_sigma(design.formula.sigma, draws.sigma)
     term = None if design.residual is None else str(design.residual.term)
     if term not in draws.series:
-        draws.series[term] = rng.integers(0, len(own.labels), 4 * _ROWS).astype(np.intp)
+        draws.series[term] = rng.integers(0, len(own.labels), 4 * draws.n).astype(np.intp)
     return replace(own, strata=draws.series[term])
 
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hiermodels.engines.coefficient_kernels import conditional_kernel
+from hiermodels.engines.effect_moments import split_parts
 from hiermodels.engines.marginal import MarginalProblem
-from hiermodels.engines.marginal_effects import _places, _split
+from hiermodels.engines.marginal_effects import _places
 from hiermodels.engines.marginal_packing import pack_marginal
 from hiermodels.engines.problem import Floats
 from hiermodels.errors import EngineError
@@ -86,7 +87,7 @@ def moved_effects(problem: MarginalProblem, draws: Floats, delta: Floats) -> tup
     p = problem.gram.n_coefs
     gamma = np.ascontiguousarray(delta @ problem.gram.R.T)
     _run(problem, draws, gamma, np.empty((len(draws), p, p + 1)), effects)
-    return _split(effects, shapes)
+    return split_parts(effects, shapes)
 
 
 def _run(

@@ -124,13 +124,15 @@ def draw_effects(
     shrunk = np.empty((n_chains, n_draws, len(problem.shrunk)))
     added = added if moments and not effects else None
     targets = find_targets(problem, draws, added, side_by_side)
+    squares = int(at_squares[-1]) if moments else 0
     sums = Sums(
-        *(np.zeros((n_chains, int(size[-1]) if moments else 0))
-          for size in (at_means, at_squares, at_squares)),
-        np.zeros((n_chains, int(at_squares[-1]) if len(targets.beside) and not apart else 0)),
-        np.zeros((n_chains, len(targets.beside), 2)),
-        np.zeros((n_chains, 2, int(at[-1]) if len(targets.beside) and apart else 0)),
-    )  # fmt: skip
+        mean=np.zeros((n_chains, int(at_means[-1]) if moments else 0)),
+        within=np.zeros((n_chains, squares)),
+        between=np.zeros((n_chains, squares)),
+        cross=np.zeros((n_chains, squares if len(targets.beside) and not apart else 0)),
+        target=np.zeros((n_chains, len(targets.beside), 2)),
+        total=np.zeros((n_chains, 2, int(at[-1]) if len(targets.beside) and apart else 0)),
+    )
     levels, places = _places(problem, blocks)
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(n_chains)]
     rest: tuple[NDArray[np.int64], ...] = (at, at_squares, levels, places)

@@ -23,6 +23,7 @@ from hiermodels.engines.response_means import (
     rising,
 )
 from hiermodels.errors import EngineError
+from hiermodels.spec.shown import Brief
 
 Array = NDArray[np.float64]
 
@@ -31,8 +32,8 @@ SCALES: Final = {"negativebinomial": "shape", "gamma": "shape", "gaussian": "sig
 FAMILIES: Final = ("bernoulli", "binomial", "poisson", *SCALES)
 
 
-@dataclass(frozen=True, eq=False)
-class Derivatives:
+@dataclass(frozen=True, eq=False, repr=False)
+class Derivatives(Brief):
     """Of each row's log likelihood at one linear predictor; all (n,).
 
     Attributes
@@ -62,8 +63,8 @@ class Derivatives:
     curvature_phi: Array
 
 
-@dataclass(frozen=True, eq=False)
-class Response:
+@dataclass(frozen=True, eq=False, repr=False)
+class Response(Brief):
     """A response with its family and link, ready to be differentiated.
 
     Parameters

@@ -207,7 +207,7 @@ class Design:
             lines.append(f"Coefficients: {few(self.coefs) or 'none'}")
         if self.thresholds:
             lines.append(f"Cutpoints: {few(self.threshold_labels)}")
-        lines += [f"Group {group!r}" for group in self.groups]
+        lines += [group.in_words for group in self.groups]
         lines += [f"{part!r}" for part in self.parameters]
         if self.residual is not None:
             lines.append(f"Residuals: {self.residual.in_words}")

@@ -158,9 +158,14 @@ class Group:
     terms: tuple[int, ...]
     n_rows: Ints
 
+    @property
+    def in_words(self) -> str:
+        """Levels and effects."""
+        return f"Group {self.name}: {len(self.levels):,} levels; {few(self.coefs)}"
+
     def __repr__(self) -> str:
         """Return grouping, levels and effects."""
-        return f"{self.name}, {len(self.levels):,} levels; {few(self.coefs)}"
+        return self.in_words
 
 
 class Predictor(Protocol):
@@ -298,7 +303,7 @@ class ParameterDesign:
     def __repr__(self) -> str:
         """Return parameter, link, coefficients and groups."""
         head = f"Parameter {self.name} ({self.link} link): {few(self.coefs) or 'no coefficients'}"
-        return "\n".join([head, *(f"  Group {group!r}" for group in self.groups)])
+        return "\n".join([head, *(f"  {group.in_words}" for group in self.groups)])
 
 
 def intercept_position(columns: Sequence[Column]) -> int | None:

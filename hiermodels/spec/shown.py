@@ -31,8 +31,8 @@ class Brief:
 
     def __repr__(self) -> str:
         """Return the fields in a few words."""
-        own = fields(self) if is_dataclass(self) else ()
-        shown = ", ".join(f"{part.name}={brief(getattr(self, part.name))}" for part in own)
+        names: list[str] = [part.name for part in fields(self)] if is_dataclass(self) else []
+        shown = ", ".join(f"{name}={brief(getattr(self, name))}" for name in names)
         return f"{type(self).__name__}({shown})"
 
 
@@ -50,7 +50,7 @@ def brief(value: Any) -> str:
         return f"<{value.dtype} {value.shape}>"
     if isinstance(value, np.ndarray | np.generic):
         return repr(value.item())
-    if isinstance(value, pd.DataFrame | pd.Series | sparse.sparray):
+    if isinstance(value, pd.DataFrame | pd.Series | sparse.csr_array):
         return f"<{type(value).__name__} {value.shape}>"
     if isinstance(value, list | tuple):
         return _sequence(value)

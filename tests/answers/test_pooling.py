@@ -8,9 +8,9 @@ import pytest
 import xarray as xr
 
 import hiermodels as hm
-from hiermodels.answers import variance_parts
+from hiermodels.answers import pooling_factors, variance_parts
 from hiermodels.answers.pooling_factors import measure_pooling
-from hiermodels.errors import FitError
+from hiermodels.errors import FitError, SamplingWarning
 
 # Some fits are too short on purpose: what is tested holds for any draws.
 pytestmark = pytest.mark.filterwarnings("ignore::hiermodels.errors.SamplingWarning")
@@ -162,6 +162,30 @@ def test_one_effect_is_v_over_v_plus_tau_squared():
         "ci_high", "pooling_factor", "pooling_factor_low", "pooling_factor_high", "reason",
     ]  # fmt: skip
     np.testing.assert_allclose(table["pooling_factor"], expected.mean(), rtol=EXACT)
+
+
+@pytest.mark.parametrize("by", [False, True])
+def test_many_levels_are_summarised_some_at_a_time(by, monkeypatch):
+    """As all at once, draws apart, which are not kept; levels of other rows in other blocks."""
+    rng = np.random.default_rng(1)
+    g = [f"g{k}" for k in rng.integers(0, 30, 200)]
+    rows = pd.DataFrame({"g": g, "x": rng.normal(size=200)})
+    rows["side"] = rows["g"].str[-1].isin(list("02468")).map({True: "a", False: "b"})
+    rows["y"] = rows["x"] + rng.normal(size=200)
+    formula = "y ~ x + (x | gr(g, by=side))" if by else "y ~ x + (x | g)"
+    model = hm.Model(formula, rows, lint=False)
+    with pytest.warns(SamplingWarning):
+        fit = model.fit(draws=30, tune=100, chains=2, seed=1, cores=1, progress=False)
+    whole = hm.pooling(fit)
+    # 60 draws of 30 levels and two effects; blocks of four kinds of levels
+    monkeypatch.setattr(pooling_factors, "_MOST_KEPT", 3599)
+    monkeypatch.setattr(pooling_factors, "_MOST_AT_ONCE", 240)
+    parts = hm.pooling(fit)
+    assert "pooling_factor_g" in whole.factors
+    assert not parts.factors.data_vars
+    pd.testing.assert_frame_equal(parts.to_frame(), whole.to_frame(), rtol=1e-12)
+    pd.testing.assert_frame_equal(parts.by_effect, whole.by_effect, rtol=1e-12)
+    xr.testing.assert_allclose(parts.matrices, whole.matrices, rtol=1e-10)
 
 
 def test_a_variance_of_zero_pools_completely(sleep_fit):
