@@ -129,6 +129,10 @@ def fit_file(
         Path("hiermodels-fit")
     ),
     engine: Annotated[str, typer.Option(help="How the posterior is computed.")] = "auto",
+    memory: Annotated[
+        str,
+        typer.Option(help="What the rows of several files may take; beyond it they are not held."),
+    ] = "1 GB",
 ) -> int:
     """Fit FORMULA to the table DATA; write report.html, fit.nc and the tables as CSV."""
     priors = parse_priors(prior or [])
@@ -141,7 +145,7 @@ def fit_file(
             frame = read_table(data)
             say(f"{len(frame):,} rows, {len(frame.columns)} columns.")
         sampling = {"draws": draws, "tune": tune, "chains": chains, "cores": cores, "seed": seed}
-        options = {"family": family, "priors": priors or None, "engine": engine}
+        options = {"family": family, "priors": priors or None, "engine": engine, "memory": memory}
         fit = _fit(frame, formula, options, sampling)
         write_fit(fit, staging)
     say(f"Written to {out}: report.html, fit.nc and the tables as CSV.")

@@ -11,7 +11,8 @@ from hiermodels.answers.rows import all_groups
 from hiermodels.fitting.diagnostics import Diagnosis
 from hiermodels.fitting.estimate import Estimate
 from hiermodels.show.reporting.words import family_name, listed, number
-from hiermodels.spec.design import Group
+from hiermodels.spec.counted import counted_column
+from hiermodels.spec.design import Design, Group
 
 #: With more priors than this the paragraph points to the table.
 MOST_PRIORS = 12
@@ -190,7 +191,18 @@ def _model(fit: Fitted, notation: str) -> str:
     return (
         f"A Bayesian {kind} of {design.response}, {family_name(family.name)} with the "
         f"{family.link} link, was fitted to {design.n_rows:,} rows{dropped}. In the notation of "
-        f"lme4 {notation} its formula is {fit.model.formula}."
+        f"lme4 {notation} its formula is {fit.model.formula}.{_counted(design)}"
+    )
+
+
+def _counted(design: Design) -> str:
+    """Return what the column of rows' numbers in a formula is, where there is one."""
+    column = counted_column(design)
+    if column is None:
+        return ""
+    return (
+        f" Rows that agree in every column were counted together, which changes no estimate: "
+        f"{column} is how many they are, {design.n:,} rows being distinct."
     )
 
 
