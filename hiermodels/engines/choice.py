@@ -70,7 +70,7 @@ def choose_engine(design: Design, family: Family, priors: ResolvedPriors, engine
     standing = isinstance(design.whole, Whole)
     if engine == "conditional":
         check_independent(design)
-        reason = not_conditional(design) if standing else None
+        reason = not_conditional(design, family, priors) if standing else None
         if reason is not None:
             raise EngineError(
                 f"The conditional engine needs the rows, which were not kept: {reason}. Leave "
@@ -84,7 +84,7 @@ def choose_engine(design: Design, family: Family, priors: ResolvedPriors, engine
             raise EngineError(f"The marginal engine cannot run this model: {why_not}.")
         return Choice("marginal", "asked for")
     if standing:
-        return _of_products(design, priors, why_not)
+        return _of_products(design, family, priors, why_not)
     only_marginal = design.residual is not None and not design.residual.independent
     if not only_marginal:
         why_not = why_not or _too_many_rows(design, priors)
@@ -99,7 +99,9 @@ def choose_engine(design: Design, family: Family, priors: ResolvedPriors, engine
     return _cheaper(design, priors)
 
 
-def _of_products(design: Design, priors: ResolvedPriors, why_not: str | None) -> Choice:
+def _of_products(
+    design: Design, family: Family, priors: ResolvedPriors, why_not: str | None
+) -> Choice:
     """Return the engine for rows of which cross-products alone were kept.
 
     Raises
@@ -107,9 +109,12 @@ def _of_products(design: Design, priors: ResolvedPriors, why_not: str | None) ->
     EngineError
         Neither can run the model, or the only one would take too long at it or too much memory.
     """
-    unfit = not_conditional(design)
+    wanted = _cheaper(design, priors) if why_not is None else Choice("conditional", why_not)
+    if wanted.engine == "marginal":
+        return wanted
+    unfit = not_conditional(design, family, priors)
     if unfit is None:
-        return _cheaper(design, priors) if why_not is None else Choice("conditional", why_not)
+        return wanted
     if why_not is None:
         operations, size = _marginal_cost(design, priors)
         if size <= _MOST_BYTES and operations <= _MOST_OPERATIONS:

@@ -10,23 +10,29 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from hiermodels.engines.assembly import conditional_problem
 from hiermodels.engines.blocks import BarBlock, Floats
 from hiermodels.engines.collapsing import take_rows
 from hiermodels.engines.native import kernels_unavailable
 from hiermodels.engines.problem import ConditionalProblem
+from hiermodels.engines.supported import supports
 from hiermodels.errors import EngineError
 from hiermodels.spec.design import Design
+from hiermodels.spec.families import Family
 from hiermodels.spec.grouping import StandingMembers
+from hiermodels.spec.priors import ResolvedPriors
 from hiermodels.spec.residual import Residual
 from hiermodels.spec.whole import Whole
 
 
-def not_conditional(design: Design) -> str | None:
+def not_conditional(design: Design, family: Family, priors: ResolvedPriors) -> str | None:
     """Return why rows that stand for others cannot be used one by one, None where they can.
 
     Parameters
     ----------
     design : Design
+    family : Family
+    priors : ResolvedPriors
     """
     residual = design.residual
     if residual is not None and residual.term is not None:
@@ -34,7 +40,11 @@ def not_conditional(design: Design) -> str | None:
     for term in design.terms:
         if isinstance(term.members, StandingMembers):
             return f"the bar by {term.group} has weights of memberships that multiply slopes"
-    return kernels_unavailable()
+    if (reason := kernels_unavailable()) is not None:
+        return reason
+    forms = (False,) * len(design.terms)
+    # a PyMC graph would take each of these rows for one of the data's
+    return supports(for_all_rows(conditional_problem(design, family, priors, forms), design))
 
 
 def for_all_rows(problem: ConditionalProblem, design: Design) -> ConditionalProblem:

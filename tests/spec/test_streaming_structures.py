@@ -295,9 +295,13 @@ def test_which_engine_is_taken(frame, monkeypatch):
         model(weighted, engine="conditional")
     with pytest.raises(EngineError, match=r"multiply slopes; and .*has Student effects"):
         model(weighted + ' + (1 | gr(g, dist="student"))')
+    shrunk = {"priors": {"b": "R2D2M2()"}}
+    with pytest.raises(EngineError, match=r"no prior R2D2M2.*Student effects"):
+        model('y ~ x + z + (1 | gr(g, dist="student"))', **shrunk)
     monkeypatch.setattr(choice, "_MORE_GRADIENTS", 1e-9)
     assert Model(formula, frame).engine == "conditional"
     assert model(formula).engine == "conditional"
+    assert model("y ~ x + z + (1 | g) + (1 | f)", **shrunk).engine == "marginal"
     assert "all that is kept" in str(model(weighted))
     monkeypatch.setattr(choice, "_MOST_OPERATIONS", 1.0)
     with pytest.raises(EngineError, match=r"would take .* GB and about .*memory='64 GB'"):
