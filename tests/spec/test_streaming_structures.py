@@ -121,7 +121,10 @@ def test_structured_groupings(formula, frame):
 def test_estimates_of_weighted_slopes(frame):
     """REML of memberships whose weights multiply slopes is the frame's; effects are too."""
     formula = "y ~ x + (x | mm(a, f, weights=cbind(w, s)))"
-    streamed, held = both(formula, frame)
+    share = frame["w"] / (frame["w"] + frame["s"])
+    slopes = np.random.default_rng(5).normal(size=14)
+    both_slopes = share * slopes[frame["a"]] + (1.0 - share) * slopes[frame["f"]]
+    streamed, held = both(formula, frame.assign(y=frame["y"] + both_slopes * (frame["x"] - 40.0)))
     ours, theirs = mle(streamed), mle(held)
     # to the optimiser's tolerance
     assert ours.loglik == pytest.approx(theirs.loglik, abs=1e-7)
