@@ -8,6 +8,7 @@ import numpy as np
 from hiermodels.engines.assembly import check_independent
 from hiermodels.engines.integrable import unsupported
 from hiermodels.engines.native import kernels_unavailable
+from hiermodels.engines.standing import not_conditional
 from hiermodels.errors import EngineError
 from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family
@@ -66,16 +67,24 @@ def choose_engine(design: Design, family: Family, priors: ResolvedPriors, engine
     """
     if engine not in ENGINES:
         raise EngineError(f"engine must be one of {', '.join(map(repr, ENGINES))}; got {engine!r}.")
+    standing = isinstance(design.whole, Whole)
     if engine == "conditional":
         check_independent(design)
+        reason = not_conditional(design, family, priors) if standing else None
+        if reason is not None:
+            raise EngineError(
+                f"The conditional engine needs the rows, which were not kept: {reason}. Leave "
+                "engine at 'auto', or hold the rows: "
+                "hm.Model(formula, source, memory='64 GB')."
+            )
         return Choice("conditional", "asked for")
     why_not = unsupported(design, family, priors) or kernels_unavailable()
     if engine == "marginal":
         if why_not is not None:
             raise EngineError(f"The marginal engine cannot run this model: {why_not}.")
         return Choice("marginal", "asked for")
-    if isinstance(design.whole, Whole):
-        return _of_products(design, priors, why_not)
+    if standing:
+        return _of_products(design, family, priors, why_not)
     only_marginal = design.residual is not None and not design.residual.independent
     if not only_marginal:
         why_not = why_not or _too_many_rows(design, priors)
@@ -90,27 +99,33 @@ def choose_engine(design: Design, family: Family, priors: ResolvedPriors, engine
     return _cheaper(design, priors)
 
 
-def _of_products(design: Design, priors: ResolvedPriors, why_not: str | None) -> Choice:
-    """Return the marginal engine for rows of which cross-products alone were kept.
+def _of_products(
+    design: Design, family: Family, priors: ResolvedPriors, why_not: str | None
+) -> Choice:
+    """Return the engine for rows of which cross-products alone were kept.
 
     Raises
     ------
     EngineError
-        It cannot run the model, or would take too long at it or too much memory.
+        Neither can run the model, or the only one would take too long at it or too much memory.
     """
+    wanted = _cheaper(design, priors) if why_not is None else Choice("conditional", why_not)
+    if wanted.engine == "marginal":
+        return wanted
+    unfit = not_conditional(design, family, priors)
+    if unfit is None:
+        return wanted
     if why_not is None:
         operations, size = _marginal_cost(design, priors)
         if size <= _MOST_BYTES and operations <= _MOST_OPERATIONS:
-            found = _cheaper(design, priors)
-            kept = "cross-products are all that is kept of the rows"
-            return found if found.engine == "marginal" else Choice("marginal", kept)
+            return Choice("marginal", f"{unfit}, and cross-products are all that is kept of them")
         why_not = (
             f"a step of the sampler would take {size / 1e9:.1f} GB and about "
             f"{operations / _A_SECOND:.1f} s in marginal form, the groups being crossed so widely"
         )
     raise EngineError(
-        "Rows that were not kept need the marginal engine, which cannot run this model: "
-        f"{why_not}. Hold the rows: hm.Model(formula, source, memory='64 GB')."
+        f"Rows that were not kept need the marginal engine here, as {unfit}; and it cannot run "
+        f"this model: {why_not}. Hold the rows: hm.Model(formula, source, memory='64 GB')."
     )
 
 
@@ -222,4 +237,4 @@ def _conditional_cost(design: Design) -> float:
         levels += len(term.levels) * q**2
         # a known covariance's factor takes a pass over its triangle
         levels += 0.0 if term.cov is None else len(term.levels) ** 2 * q
-    return 6.0 * (design.n * (len(design.coefs) + effects + 2) + levels)
+    return 6.0 * (len(design.y) * (len(design.coefs) + effects + 2) + levels)

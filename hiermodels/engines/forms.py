@@ -12,7 +12,9 @@ from hiermodels.engines.working import dispersion_estimated, working_residual
 from hiermodels.errors import EngineError
 from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family
+from hiermodels.spec.predictors import Term
 from hiermodels.spec.priors import ResolvedPriors, TermPriors
+from hiermodels.spec.whole import Whole
 
 Array = NDArray[np.float64]
 Centred = Literal["auto"] | bool | Mapping[str, bool]
@@ -49,7 +51,7 @@ def choose_forms(
     estimated = dispersion_estimated(design, family)
     return tuple(
         term.plain
-        and _information_wins(own, term.index, len(term.levels), residual, weight, estimated)
+        and _information_wins(own, term.index, _rows(design, term), residual, weight, estimated)
         for term, own in zip(design.terms, priors.terms, strict=True)
     )
 
@@ -79,22 +81,28 @@ def check_centred(design: Design, centred: Centred) -> None:
         )
 
 
+def _rows(design: Design, term: Term) -> NDArray[np.intp]:
+    """Return the rows of each level (J,): of the data, where the design's stand for others."""
+    if isinstance(design.whole, Whole):
+        return next(group.n_rows for group in design.groups if group.name == term.group)
+    return np.bincount(term.index, minlength=len(term.levels))
+
+
 def _information_wins(
     own: TermPriors,
     index: NDArray[np.intp],
-    n_levels: int,
+    rows: NDArray[np.intp],
     residual: Array,
     weight: Array,
     has_sigma: bool,
 ) -> bool:
     """Whether every effect's mean pooling factor is below one half, judged by moments."""
-    q = own.z.shape[1]
+    q, n_levels = own.z.shape[1], len(rows)
     z = own.z / root_mean_square(own.z)
     cross = np.zeros((n_levels, q, q))
     right = np.zeros((n_levels, q))
     np.add.at(cross, index, z[:, :, None] * z[:, None, :] * weight[:, None, None])
     np.add.at(right, index, z * (weight * residual)[:, None])
-    rows = np.bincount(index, minlength=n_levels)
     enough = (rows > q) & (np.linalg.matrix_rank(cross, hermitian=True) == q)
     if np.count_nonzero(enough) < 3:
         return False
@@ -104,8 +112,9 @@ def _information_wins(
         fitted = np.zeros((n_levels, q))
         fitted[enough] = estimates
         inside = enough[index]
+        n_inside = int(rows[enough].sum())
         errors = residual - np.einsum("nq,nq->n", z, fitted[index])
-        df = max(int(inside.sum()) - q * len(estimates), 1)
+        df = max(n_inside - q * len(estimates), 1)
         covariances = covariances * float(np.sum((weight * errors**2)[inside])) / df
     noise = np.einsum("jqq->jq", covariances)
     count = len(estimates)

@@ -25,7 +25,7 @@ def dispersion_estimated(design: Design, family: Family) -> bool:
 
 def working_residual(design: Design, family: Family) -> tuple[Array, Array]:
     """Return residuals on the link scale from one regression for all, and working weights (n,)."""
-    weight = np.ones(design.n) if design.weights is None else design.weights
+    weight = np.ones(len(design.y)) if design.weights is None else design.weights
     if design.precision is not None:
         weight = weight * design.precision
     if design.se is not None and not design.se_with_sigma:

@@ -15,6 +15,7 @@ from hiermodels.engines.assembly import conditional_problem
 from hiermodels.engines.choice import ENGINES, choose_engine
 from hiermodels.engines.forms import Centred, check_centred, choose_forms
 from hiermodels.engines.marginal import MarginalProblem, marginal_problem
+from hiermodels.engines.standing import for_all_rows
 from hiermodels.errors import DataError, EngineError, SamplingWarning
 from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.generative import Generative, build_generative
@@ -148,12 +149,6 @@ class Model:
         self._asked = engine
         self._centred: Centred | tuple[bool, ...] = centred
         self._choice = choose_engine(product_rows(design), family, resolved, engine)
-        if isinstance(design, RowlessDesign) and self._choice.engine != "marginal":
-            raise EngineError(
-                "Rows that were not kept need the marginal engine, and this model would take the "
-                f"conditional one ({self._choice.reason}). Hold the rows: "
-                "hm.Model(formula, source, memory='64 GB')."
-            )
         # whether the conditional engine's coordinates are whitened; None: where that pays
         self._whiten: bool | None = None
         self._lint = True
@@ -236,7 +231,8 @@ class Model:
         """For each bar whether the conditional engine samples it centred."""
         if isinstance(self._centred, tuple):
             return self._centred
-        return choose_forms(self._design, self._family, self._resolved, self._centred)
+        rows = product_rows(self._design)
+        return choose_forms(rows, self._family, self._resolved, self._centred)
 
     @property
     def forms_asked(self) -> Any:
@@ -454,13 +450,15 @@ class Model:
         """Return draws by the engine that was chosen; PyMC's sampler needs the conditional one."""
         design, priors = self._design, self._resolved
         by_hand = settings.sampler == "pymc" and self._asked == "auto"
-        if by_hand and isinstance(design, RowlessDesign):
+        if settings.sampler == "pymc" and isinstance(design, RowlessDesign):
             raise EngineError(
                 "sampler='pymc' needs the rows, which were not kept. Use sampler='nutpie'."
             )
         if self.engine == "marginal" and not by_hand:
             return run_marginal(design, self.marginal, priors, settings, limit)
-        problem = conditional_problem(design, self._family, priors, self.centred)
+        rows = product_rows(design)
+        problem = conditional_problem(rows, self._family, priors, self.centred)
+        problem = for_all_rows(problem, rows)
         return run_conditional(
             design,
             problem,

@@ -173,6 +173,7 @@ def _design(
                 centred=given(block.columns, z_centred, z),
                 by=grouping.by,
                 cov=grouping.cov,
+                dist=bar.structure.dist,
                 members=members,
             )
         )

@@ -27,11 +27,6 @@ def check_streamable(formula: ModelFormula) -> None:
         )
     check_residual(formula)
     reasons = [f"{name}()" for name in ("cens", "trunc", "trials") if name in formula.additions]
-    reasons += [
-        f'the bar by {bar.group_name} with dist="student"'
-        for bar in formula.bars
-        if bar.structure.dist == "student"
-    ]
     for name, part in formula.parameters.items():
         if name != "sigma" or part.bars or part.offsets:
             reasons.append(f"the formula for {name} with coefficients of its own")

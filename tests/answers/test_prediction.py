@@ -92,6 +92,22 @@ def test_new_rows_are_coded_like_the_first(nested):
     np.testing.assert_allclose(new, hm.predict(nested).draws.values, rtol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore::hiermodels.errors.SamplingWarning")
+def test_what_sigma_learnt_stays_on_some_of_the_rows():
+    """A model on some of its rows codes sigma's predictors by what all of them were like."""
+    rng = np.random.default_rng(4)
+    frame = pd.DataFrame({"x": np.linspace(0.0, 9.0, 120), "g": np.arange(120) % 4})
+    frame["y"] = frame["x"] + np.exp(0.1 * frame["x"]) * rng.normal(size=120)
+    model = hm.Model(["y ~ x + (1 | g)", "sigma ~ scale(x)"], frame)
+    fit = model.fit(draws=20, tune=40, chains=1, seed=1, cores=1, progress=False)
+    some = Fit(model.on_rows(np.arange(100)), fit.idata)
+    found, expected = (
+        hm.predict(own, frame.iloc[90:], kind="response", seed=1).draws.values
+        for own in (some, fit)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
 def test_rows_are_computed_in_blocks(nested, monkeypatch):
     new = pd.concat([crossed().iloc[:9], NEW]).reset_index(drop=True)
     calls = [

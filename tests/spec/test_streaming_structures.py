@@ -6,7 +6,10 @@ import pyarrow as pa
 import pytest
 
 from hiermodels.answers.pointwise import row_densities
+from hiermodels.engines.assembly import conditional_problem
+from hiermodels.engines.conditional import log_density
 from hiermodels.engines.marginal_packing import MarginalDensity
+from hiermodels.engines.standing import for_all_rows
 from hiermodels.errors import DataError, EngineError, FormulaError
 from hiermodels.fitting.estimation import mle
 from hiermodels.fitting.model import Model
@@ -118,7 +121,10 @@ def test_structured_groupings(formula, frame):
 def test_estimates_of_weighted_slopes(frame):
     """REML of memberships whose weights multiply slopes is the frame's; effects are too."""
     formula = "y ~ x + (x | mm(a, f, weights=cbind(w, s)))"
-    streamed, held = both(formula, frame)
+    share = frame["w"] / (frame["w"] + frame["s"])
+    slopes = np.random.default_rng(5).normal(size=14)
+    both_slopes = share * slopes[frame["a"]] + (1.0 - share) * slopes[frame["f"]]
+    streamed, held = both(formula, frame.assign(y=frame["y"] + both_slopes * (frame["x"] - 40.0)))
     ours, theirs = mle(streamed), mle(held)
     # to the optimiser's tolerance
     assert ours.loglik == pytest.approx(theirs.loglik, abs=1e-7)
@@ -190,12 +196,6 @@ def test_what_structures_may_not_hold(frame):
         model("y ~ x + (1 | g)", covariances={"K": known(range(24))})
     with pytest.raises(DataError, match="must be at least 0"):
         model("y ~ x + (1 | mm(a, f, weights=cbind(z, w)))")
-    with pytest.raises(EngineError, match=r'by g with dist="student".*memory='):
-        model('y ~ x + (1 | gr(g, dist="student"))')
-    with pytest.raises(FormulaError, match="adds independent errors to correlated ones"):
-        model("y | se(s, sigma=True) ~ x + cosy(g)")
-    with pytest.raises(FormulaError, match=r"se\(s\) replaces sigma"):
-        model(["y | se(s) ~ x + (1 | g)", "sigma ~ c"])
     chained = pa.Table.from_pandas(frame.rename(columns={"h": "chain"}))
     with pytest.raises(DataError, match="may not be called 'chain'"):
         Model("y ~ x + (1 | gr(g, by=chain))", chained, memory="1 KB")
@@ -228,19 +228,87 @@ def test_saved_and_loaded(formula, frame, tmp_path):
     pd.testing.assert_frame_equal(again.summary(), fit.summary())
 
 
-def test_the_marginal_engine_is_all_there_is(frame, monkeypatch):
-    """Without rows the marginal engine is taken though it costs more, unless it costs too much."""
+CONDITIONAL = [
+    'y ~ x + (x | gr(g, dist="student"))',
+    "y ~ x + (1 | g) + (x | f)",
+    ['y ~ x + (1 | gr(g, dist="student"))', "sigma ~ d"],
+    ['y ~ offset(z) + (1 | gr(g, dist="student", by=h))', "sigma ~ 0 + c"],
+    'y | weights(s) ~ x + (1 | gr(g, dist="student")) + (1 | c)',
+    'y | precision(s) ~ x + (1 | gr(g, dist="student"))',
+    'y | se(s) ~ x + (1 | gr(g, dist="student"))',
+    ['y | se(s, sigma=True) ~ x + (1 | gr(g, dist="student"))', "sigma ~ d"],
+    'y ~ x + (1 | gr(g, dist="student")) + (1 | mm(a, f, weights=cbind(w, s)))',
+]
+
+
+@pytest.mark.parametrize("formula", CONDITIONAL, ids=str)
+def test_effects_among_the_coordinates(formula, frame):
+    """Given the effects, rows with the same products have the frame's likelihood."""
+    streamed, held = both(formula, frame, engine="conditional")
+    assert streamed.centred == held.centred
+
+    def problem(model):
+        rows = product_rows(model.design)
+        made = conditional_problem(rows, model.family, model.resolved, model.centred)
+        return for_all_rows(made, rows)
+
+    ours, theirs = problem(streamed), problem(held)
+    rng = np.random.default_rng(3)
+    for _ in range(3):
+        point = 0.3 * rng.normal(size=theirs.layout.ndim)
+        value, gradient = log_density(ours, point)
+        expected, slopes = log_density(theirs, point)
+        # sums of as many squares in another order
+        np.testing.assert_allclose(value, expected, rtol=1e-10)
+        np.testing.assert_allclose(gradient, slopes, rtol=1e-7, atol=1e-8 * np.abs(slopes).max())
+
+
+@pytest.mark.filterwarnings("ignore::hiermodels.errors.SamplingWarning")
+def test_student_effects(frame, tmp_path):
+    """Student effects are drawn from rows that were not kept; a saved fit is fitted again."""
+    import hiermodels as hm
+
+    formula = 'y ~ x + (1 | gr(g, dist="student"))'
+    settings = {"draws": 300, "tune": 300, "chains": 2, "seed": 1, "progress": False, "cores": 1}
+    streamed, held = both(formula, frame)
+    assert streamed.engine == held.engine == "conditional"
+    fit = streamed.fit(**settings)
+    ours, theirs = fit.summary(), held.fit(**settings).summary()
+    # two posteriors of about 200 effective draws each
+    distance = np.abs(ours["mean"] - theirs["mean"]) / theirs["sd"]
+    assert distance.max() < 4 * np.sqrt(2 / 200)
+    again = hm.load(fit.save(tmp_path / "fit.nc")).model
+    assert again.engine == "conditional"
+    assert again.fit(**settings | {"draws": 20}).summary().index.equals(ours.index)
+    with pytest.raises(EngineError, match="sampler='pymc' needs the rows"):
+        streamed.fit(sampler="pymc")
+
+
+def test_which_engine_is_taken(frame, monkeypatch):
+    """The engine is the frame's; where only the marginal one can run it may not take too long."""
     from hiermodels.engines import choice
 
-    formula, table = "y ~ x + (1 | g) + (1 | f)", pa.Table.from_pandas(frame)
+    def model(formula, **options):
+        return Model(formula, pa.Table.from_pandas(frame), memory="1 KB", **options)
+
+    formula = "y ~ x + (1 | g) + (1 | f)"
+    assert model(formula).engine == "marginal"
+    weighted = "y ~ x + (x | mm(a, f, weights=cbind(w, s)))"
+    with pytest.raises(EngineError, match=r"not kept: the bar by .* multiply slopes\. Leave"):
+        model(weighted, engine="conditional")
+    with pytest.raises(EngineError, match=r"multiply slopes; and .*has Student effects"):
+        model(weighted + ' + (1 | gr(g, dist="student"))')
+    shrunk = {"priors": {"b": "R2D2M2()"}}
+    with pytest.raises(EngineError, match=r"no prior R2D2M2.*Student effects"):
+        model('y ~ x + z + (1 | gr(g, dist="student"))', **shrunk)
     monkeypatch.setattr(choice, "_MORE_GRADIENTS", 1e-9)
     assert Model(formula, frame).engine == "conditional"
-    streamed = Model(formula, table, memory="1 KB")
-    assert streamed.engine == "marginal"
-    assert "all that is kept of the rows" in str(streamed)
+    assert model(formula).engine == "conditional"
+    assert model("y ~ x + z + (1 | g) + (1 | f)", **shrunk).engine == "marginal"
+    assert "all that is kept" in str(model(weighted))
     monkeypatch.setattr(choice, "_MOST_OPERATIONS", 1.0)
     with pytest.raises(EngineError, match=r"would take .* GB and about .*memory='64 GB'"):
-        Model(formula, table, memory="1 KB")
+        model(weighted)
 
 
 @pytest.mark.parametrize(
