@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from hiermodels.answers.expectations import total_sd
 from hiermodels.answers.fitted import drawn
 from hiermodels.answers.new_levels import NewLevels
 from hiermodels.answers.predictors import GroupEffects, linear_draws, parameter_draws
@@ -169,6 +170,8 @@ def density(
     linear = [own.name for own in parameter_designs(design)]
     if design.residual is not None and "sigma" not in linear:
         found["sigma"] = residual_sds(design, posterior, take)
+    elif design.residual is not None:
+        found["sigma"] = total_sd(design, found["sigma"], slice(None))
     return row_log_likelihood(model.family, design, eta, found)
 
 

@@ -74,3 +74,6 @@ def test_what_needs_no_rows(fit, rows):
     assert len(hm.hypothesis(fit, "x > 0")) == 1
     assert "not kept" in hm.lint(fit).skipped[0]
     assert hm.predict(fit, rows.head(3)).draws.shape[-1] == 3
+    assert hm.predict(fit, {"x": [0, 1]}).draws.shape[-1] == 2
+    assert hm.comparisons(fit, "h", rows.head(3)).draws.shape[-1] == 3
+    assert hm.slopes(fit, "x", pa.Table.from_pandas(rows)).draws.shape[-1] == 1
