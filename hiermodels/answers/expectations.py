@@ -209,7 +209,7 @@ def response_draws(
         if sds is not None:
             values = {**values, "sigma": sds[:, at]}
         elif design.residual is not None:
-            values = {**values, "sigma": _total_sd(design, values["sigma"], at)}
+            values = {**values, "sigma": total_sd(design, values["sigma"], at)}
         if bounds is None:
             parts.append(draw_response(family, eta, values, rng, some.trials))
         else:
@@ -258,11 +258,21 @@ def _values(
     return parameter_draws(design, posterior, rows, take, effects, parameter_names(family))
 
 
-def _total_sd(design: Design, sigma: Floats, rows: slice) -> Floats:
-    """Return the sd of rows whose sigma has a predictor: known errors and precisions included."""
+def total_sd(design: Design, sigma: Floats, rows: slice) -> Floats:
+    """Return the sd of rows whose sigma has a predictor: known errors and precisions included.
+
+    Parameters
+    ----------
+    design : Design
+    sigma : ndarray (S, m)
+    rows : slice
+        Which rows of the design these are.
+    """
     residual = design.residual
     if design.se is not None and design.se_with_sigma:
         return np.hypot(sigma, design.se[rows])
     if residual is not None and residual.scale is not None:
         return np.asarray(sigma / residual.scale[rows])
+    if design.precision is not None:
+        return np.asarray(sigma / np.sqrt(design.precision[rows]))
     return sigma

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from hiermodels.answers.counted_rows import check_single, counts_of, one_of_each
+from hiermodels.answers.expectations import total_sd
 from hiermodels.answers.fitted import drawn
 from hiermodels.answers.new_levels import NewLevels
 from hiermodels.answers.predictors import GroupEffects, linear_draws, parameter_draws
@@ -174,6 +175,8 @@ def density(
     linear = [own.name for own in parameter_designs(design)]
     if design.residual is not None and "sigma" not in linear:
         found["sigma"] = residual_sds(design, posterior, take)
+    elif design.residual is not None:
+        found["sigma"] = total_sd(design, found["sigma"], slice(None))
     return row_log_likelihood(model.family, design, eta, found)
 
 

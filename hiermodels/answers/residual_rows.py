@@ -195,7 +195,7 @@ def _sigma(
 ) -> Sigma:
     """Return which sd each new row has."""
     formula = design.formula.sigma
-    if sigma.kind == "one":
+    if sigma.kind in ("one", "modelled"):
         return sigma
     if formula is None or not sigma.written:
         # unstr: a sd for each occasion

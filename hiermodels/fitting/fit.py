@@ -184,6 +184,11 @@ class Fit:
             expected number of successes, for an ordinal one the mean of the categories numbered
             from 1; before truncation), indexed as the data.
 
+        Notes
+        -----
+        Where equal rows were counted together these are the distinct rows, each for all that agree
+        with it: :func:`hiermodels.predict_to` writes each row of a source.
+
         Raises
         ------
         FitError
@@ -208,6 +213,8 @@ class Fit:
 
     def residuals(self) -> "pd.Series[float]":
         """Return response minus posterior mean of its expectation, indexed as the data.
+
+        Of rows that were counted together one for all that agree, as :meth:`fitted`.
 
         Raises
         ------

@@ -73,3 +73,6 @@ def test_what_needs_no_rows(fit, rows):
     assert "What the priors say" in str(hm.prior_implied(fit.model, 50, seed=1))
     found = hm.prior_sensitivity(fit, [{"b": "Normal(0, 5)"}], refit=False)
     assert "icc[g]" in set(found.table["quantity"])
+    assert hm.predict(fit, {"x": [0, 1]}).draws.shape[-1] == 2
+    assert hm.comparisons(fit, "h", rows.head(3)).draws.shape[-1] == 3
+    assert hm.slopes(fit, "x", pa.Table.from_pandas(rows)).draws.shape[-1] == 1

@@ -360,3 +360,24 @@ def test_too_many_averages(linear, parquet, monkeypatch):
     monkeypatch.setattr(source_averages, "LARGEST", 1000)
     with pytest.raises(hm.FitError, match=r"by=\['x'\] makes .* averages or more.*draws=100"):
         hm.comparisons(linear[2], "ok", parquet, by="x")
+
+
+def test_what_a_saved_fit_without_rows_knows(tmp_path):
+    """New rows, grids and sources, with a formula for sigma, from a file as before it."""
+    rows = gaussian_rows(300)
+    formula = ["y ~ x * h + (1 | g)", "sigma ~ 0 + f"]
+    table = pa.Table.from_pandas(rows)
+    with pytest.warns(hm.SamplingWarning):
+        fit = hm.Model(formula, table, memory="1 KB").fit(
+            draws=5, tune=20, chains=2, seed=1, cores=1, progress=False
+        )
+    held = hm.Fit(hm.Model(formula, rows), fit.idata)
+    for own in (fit, hm.load(fit.save(tmp_path / "fit.nc"))):
+        same(hm.comparisons(own, newdata=table, by="h"), hm.comparisons(held, by="h"))
+        same(hm.comparisons(own, {"x": "2sd"}, {"h": ["a", "c"]}),
+             hm.comparisons(held, {"x": "2sd"}, {"h": ["a", "c"]}))  # fmt: skip
+        grid = {"x": [1, 2]}
+        found = hm.predict(own, grid, kind="response", seed=1)
+        wanted = hm.predict(held, grid, kind="response", seed=1)
+        assert found.data["f"].tolist() == wanted.data["f"].tolist()
+        np.testing.assert_allclose(found.draws, wanted.draws, rtol=1e-9)

@@ -8,11 +8,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import xarray as xr
+from scipy import stats
 
 import hiermodels as hm
 from hiermodels.answers import streamed
 from hiermodels.answers.pointwise import row_densities
-from hiermodels.spec.names import coef_dim, effect_name, of_parameter
+from hiermodels.spec.names import coef_dim, effect_name, of_parameter, sd_name
 from hiermodels.spec.whole import Counted
 
 CHAINS, DRAWS = 2, 5
@@ -39,6 +40,8 @@ def made_up(model, seed=1):
             dim = coef_dim(group.name, own)
             coords |= {group.name: list(group.levels), dim: list(group.coefs)}
             size = (CHAINS, DRAWS, len(group.levels), len(group.coefs))
+            sds = rng.uniform(0.2, 0.5, (CHAINS, DRAWS, len(group.coefs)))
+            found[sd_name(group.name, own)] = ("chain", "draw", dim), sds
             name = effect_name(group.name, own)
             found[name] = ("chain", "draw", group.name, dim), rng.normal(0, 0.3, size)
     if design.thresholds:
@@ -134,6 +137,26 @@ def test_rows_that_stream_are_those_that_are_held(name, tmp_path, monkeypatch):
     np.testing.assert_allclose(np.stack(found["log_likelihood"]).T, densities, rtol=1e-9)
 
 
+@pytest.mark.parametrize("addition", ["se(w, sigma=True)", "precision(w)"])
+def test_known_errors_beside_a_formula_for_sigma(addition, tmp_path):
+    """Densities are those of the normal distribution with both spreads together."""
+    data = rows(40)
+    formula = [f"y | {addition} ~ x", "sigma ~ 1 + (1 | g)"]
+    model = hm.Model(formula, data, lint=False)
+    fit = made_up(model)
+    sigma = hm.predict(fit, parameter="sigma").draws.values.reshape(10, -1)
+    w = data["w"].to_numpy()
+    sd = np.hypot(sigma, w) if "se" in addition else sigma / np.sqrt(w)
+    mu = hm.predict(fit).draws.values.reshape(10, -1)
+    new = hm.predict(fit, data, kind="response", seed=1).draws.values
+    np.testing.assert_array_equal(new, hm.predict(fit, kind="response", seed=1).draws.values)
+    wanted = stats.norm.logpdf(data["y"].to_numpy(), mu, sd)
+    held = row_densities(model, fit.posterior, np.arange(40), np.arange(10))
+    np.testing.assert_allclose(held, wanted, rtol=1e-10)
+    found = written(fit, data, tmp_path, "log_likelihood")
+    np.testing.assert_allclose(np.stack(found["log_likelihood"]).T, wanted, rtol=1e-10)
+
+
 def test_residuals_of_categories(tmp_path):
     """Of ordered ones those of the fit; of others of each category's indicator or count."""
     data = rows()
@@ -205,3 +228,28 @@ def test_what_is_not_written(tmp_path):
         hm.predict_to(fit, new, tmp_path / "none.out")
     with pytest.raises(hm.FitError, match="got what='mean'; allowed are 'expected'"):
         hm.predict_to(fit, data, tmp_path / "none.out", "mean")
+
+
+AVERAGED = {name: case for name, case in CASES.items() if name not in ("censored", "bounded")} | {
+    "trials": ("two | trials(m) ~ x * h + (x | g)", "binomial"),
+    "offset": ("count ~ x + offset(w) + (1 | g)", "poisson"),
+}
+
+
+@pytest.mark.parametrize("name", AVERAGED)
+def test_averages_over_a_source_are_those_of_rows_held(name):
+    """Categories, formulas for parameters, trials and offsets, on both scales."""
+    formula, family = AVERAGED[name]
+    data = rows().assign(m=lambda d: d["two"] + 2)
+    fit = made_up(hm.Model(formula, data, family, lint=False))
+    table = pa.Table.from_pandas(data)
+    ways = [{}, {"by": "h"}, {"kind": "linear", "by": "g"}]
+    ways += [{"average_groups": True}] if name in ("two levels", "weights", "trials") else []
+    for options in ways:
+        for function in (hm.comparisons, hm.slopes):
+            # by columns that the formula does not name, the rows have to be given
+            found = function(fit, "x", table, **options)
+            held = function(fit, "x", data, **{"by": True, **options})
+            pd.testing.assert_frame_equal(found.about, held.about, check_dtype=False)
+            # of slopes steps' rounding
+            np.testing.assert_allclose(found.draws, held.draws, rtol=1e-9, atol=1e-10)
