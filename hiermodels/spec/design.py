@@ -131,6 +131,19 @@ class Design:
     whole: Stands = None
     reading: Reading | None = None
 
+    def __repr__(self) -> str:
+        """Return what was read, what was left out, and what the formula's columns are."""
+        held = f"{self.n:,} rows used"
+        if isinstance(self.whole, Counted):
+            held = f"{self.whole.n:,} rows used, held as {self.n:,} distinct ones"
+        lines = [f"Design of {self.formula.text}, {held}"]
+        lines += [f"{text}." for text in (str(self.reading or ""), str(self.dropped)) if text]
+        lines.append(f"Coefficients: {', '.join(self.coefs)}")
+        lines += [
+            f"Group {g.name}: {len(g.levels):,} levels; {', '.join(g.coefs)}" for g in self.groups
+        ]
+        return "\n".join(lines)
+
     @property
     def n(self) -> int:
         """Number of rows used."""
