@@ -11,9 +11,9 @@ import typer
 
 import hiermodels as hm
 from hiermodels.cli.console import fail, is_terminal, messages, print_table, say
-from hiermodels.cli.folders import TABLES, output_folder, tables_of, write_fit
+from hiermodels.cli.folders import check_apart, output_folder, tables_of, write_fit
 from hiermodels.cli.prior_words import parse_priors
-from hiermodels.errors import DataError, HierModelsError
+from hiermodels.errors import HierModelsError
 from hiermodels.spec.opening import is_small_file
 from hiermodels.spec.sources import read_table
 
@@ -24,6 +24,11 @@ DEMO_FORMULA = "Reaction ~ Days + (Days | Subject)"
 
 BAD_INPUT = 2
 INTERRUPTED = 130
+
+# how a model is told to hold the rows, in the package's messages and here
+_HOLD = ("hm.Model(formula, source, memory='64 GB')", "--memory '64 GB'")
+_SOURCE = "CSV or Parquet: a file, a folder or a pattern in quotes; or duckdb:///file.db?table=t."
+_MEMORY = "What the rows may take, such as 4GB; beyond it they are read in passes. 1 GB by default."
 
 app = typer.Typer(
     name="hiermodels",
@@ -57,9 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with messages():
             code = app(words or ["--help"], prog_name="hiermodels", standalone_mode=False) or 0
     except typer.TyperException as error:
-        return fail(error.format_message(), error.exit_code)
+        text = error.format_message()
+        if "unexpected extra argument" in text:
+            text += ". A pattern of files belongs in quotes: 'trips/*.parquet'."
+        return fail(text, error.exit_code)
     except HierModelsError as error:
-        return fail(str(error), BAD_INPUT)
+        return fail(str(error).replace(*_HOLD), BAD_INPUT)
     except OSError as error:
         return fail(f"{error.strerror or error} ({error.filename or 'while writing'})", 1)
     if code == INTERRUPTED:
@@ -102,10 +110,7 @@ def demo(
 def fit_file(
     data: Annotated[
         str,
-        typer.Argument(
-            metavar="DATA",
-            help="CSV or Parquet: a file, a folder or a pattern; or duckdb:///file.db?table=t.",
-        ),
+        typer.Argument(metavar="DATA", help=_SOURCE),
     ],
     formula: Annotated[
         str, typer.Argument(metavar="FORMULA", help="For instance 'y ~ x + (x | g)'.")
@@ -129,24 +134,17 @@ def fit_file(
         Path("hiermodels-fit")
     ),
     engine: Annotated[str, typer.Option(help="How the posterior is computed.")] = "auto",
-    memory: Annotated[
-        str,
-        typer.Option(help="What the rows of several files may take; beyond it they are not held."),
-    ] = "1 GB",
+    memory: Annotated[str | None, typer.Option(help=_MEMORY)] = None,
 ) -> int:
     """Fit FORMULA to the table DATA; write report.html, fit.nc and the tables as CSV."""
     priors = parse_priors(prior or [])
-    if Path(data).resolve() in {(out / f"{name}.csv").resolve() for name in TABLES}:
-        raise DataError(f"{str(data)!r} would be overwritten by a table; give another --out.")
+    check_apart(data, out)
     with output_folder(out) as staging:
         say(f"Reading {data} ...")
-        frame: Any = data
-        if is_small_file(data):
-            frame = read_table(data)
-            say(f"{len(frame):,} rows, {len(frame.columns)} columns.")
         sampling = {"draws": draws, "tune": tune, "chains": chains, "cores": cores, "seed": seed}
-        options = {"family": family, "priors": priors or None, "engine": engine, "memory": memory}
-        fit = _fit(frame, formula, options, sampling)
+        options = {"family": family, "priors": priors or None, "engine": engine}
+        options |= {} if memory is None else {"memory": memory}
+        fit = _fit(_rows_of(data, memory), formula, options, sampling)
         write_fit(fit, staging)
     say(f"Written to {out}: report.html, fit.nc and the tables as CSV.")
     return INTERRUPTED if fit.interrupted else 0
@@ -186,22 +184,23 @@ def fit_study(
 
 @app.command("lint")
 def lint_file(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="A CSV or Parquet file.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help=_SOURCE)],
     formula: Annotated[
         str, typer.Argument(metavar="FORMULA", help="For instance 'y ~ x + (x | g)'.")
     ],
     family: Annotated[str, typer.Option(help="As of fit.")] = "gaussian",
+    memory: Annotated[str | None, typer.Option(help=_MEMORY)] = None,
 ) -> int:
     """Look FORMULA and the table DATA over, without a fit, for what is worth a second thought."""
-    frame = read_table(data)
-    say(str(hm.lint(formula, frame, family)))
+    options = {} if memory is None else {"memory": memory}
+    say(str(hm.lint(formula, _rows_of(data, memory), family, **options)))
     return 0
 
 
 @app.command("sensitivity")
 def stress_fit(
     data: Annotated[
-        str, typer.Argument(metavar="STUDY|DATA", help="A study's name, or a CSV or Parquet file.")
+        str, typer.Argument(metavar="STUDY|DATA", help="A study's name, or data as of fit.")
     ],
     formula: Annotated[
         str | None, typer.Argument(metavar="FORMULA", help="With DATA: 'y ~ x + (x | g)'.")
@@ -258,8 +257,16 @@ def _model_of(
         chosen = study.variant(variant)
         say(str(study))
         return study.model(chosen.name).with_priors(priors)
-    frame = read_table(Path(data))
-    return hm.Model(formula, frame, family, priors or None)
+    return hm.Model(formula, _rows_of(data), family, priors or None)
+
+
+def _rows_of(data: str, memory: str | None = None) -> Any:
+    """Return a small file as a data frame, a source as it is."""
+    if memory is not None or not is_small_file(data):
+        return data
+    frame = read_table(data)
+    say(f"{len(frame):,} rows, {len(frame.columns)} columns.")
+    return frame
 
 
 def _fit(

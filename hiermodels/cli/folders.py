@@ -35,6 +35,26 @@ def write_fit(fit: "hm.Fit", folder: Path) -> None:
     hm.report(fit, folder / "report.html")
 
 
+def check_apart(data: str, out: Path) -> None:
+    """Raise DataError where tables would be written over the data, or among them.
+
+    Parameters
+    ----------
+    data : str
+        A file, a folder, a pattern or an address.
+    out : Path
+        The folder that tables are written to.
+    """
+    source = Path(data).resolve()
+    if source in {(out / f"{name}.csv").resolve() for name in TABLES}:
+        raise DataError(f"{data!r} would be overwritten by a table; give another --out.")
+    if source.is_dir() and out.resolve().is_relative_to(source):
+        raise DataError(
+            f"--out {str(out)!r} lies in the folder of the data, whose files would then be data "
+            "and tables; give another --out."
+        )
+
+
 @contextlib.contextmanager
 def output_folder(out: Path) -> Iterator[Path]:
     """Yield a folder to write into, whose files are moved to ``out`` once all are complete.

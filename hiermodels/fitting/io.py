@@ -21,6 +21,7 @@ from hiermodels.spec.families import Family, as_family
 from hiermodels.spec.formula import ModelFormula, parse_formula
 from hiermodels.spec.frame import Dropped
 from hiermodels.spec.names import OBS, of_parameter
+from hiermodels.spec.reading import Reading
 from hiermodels.spec.rowless import product_rows
 
 
@@ -105,7 +106,7 @@ def _model(tree: xr.DataTree, path: str | Path, data: pd.DataFrame | None, given
             error
         )
     _check_same(tree, design, path)
-    design = replace(design, dropped=_dropped(attrs))
+    design = replace(design, dropped=_dropped(attrs), reading=_reading(attrs))
     family = family.with_levels(design.response_levels)
     return _as_it_was(tree, design.formula, family, design)
 
@@ -141,6 +142,13 @@ def _dropped(attrs: Mapping[Any, Any]) -> Dropped:
     """Return the rows that were left out."""
     n, by_column = json.loads(attrs["dropped"])
     return Dropped(n, by_column)
+
+
+def _reading(attrs: Mapping[Any, Any]) -> Reading | None:
+    """Return what the rows were read from, None where they were a data frame."""
+    # files of before have no such entry
+    found = json.loads(attrs.get("reading", "null"))
+    return None if found is None else Reading(**{**found, "seconds": tuple(found["seconds"])})
 
 
 def _as_it_was(tree: xr.DataTree, formula: ModelFormula, family: Family, design: Design) -> Model:

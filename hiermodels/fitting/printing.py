@@ -7,10 +7,10 @@ import pandas as pd
 
 from hiermodels.engines.choice import Choice
 from hiermodels.spec.additions import Censoring, Truncation
-from hiermodels.spec.counted import counted_column
 from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family
 from hiermodels.spec.predictors import Group, Predictor
+from hiermodels.spec.whole import Counted
 
 
 def notes(design: Design) -> list[str]:
@@ -31,12 +31,8 @@ def notes(design: Design) -> list[str]:
         found.append(_censored(design.censoring))
     if design.truncation is not None:
         found.append(_truncated(design.truncation))
-    counted = counted_column(design)
-    if counted is not None:
-        found.append(
-            f"Rows that agree in every column are counted together; {counted} is how many they are."
-        )
-    elif "weights" in design.formula.additions:
+    # rows that were counted have weights that nobody wrote
+    if "weights" in design.formula.additions and not isinstance(design.whole, Counted):
         found.append(
             "weights() multiplies each row's log likelihood; for variances "
             "sigma²/w, as in lme4, write precision()."
@@ -46,6 +42,13 @@ def notes(design: Design) -> list[str]:
     if design.residual is not None and design.residual.note:
         found.append(design.residual.note)
     return found
+
+
+def _rows(design: Design) -> str:
+    """Return how many rows there are, and how many stand for them."""
+    if isinstance(design.whole, Counted):
+        return f"{design.whole.n:,} rows ({design.n:,} distinct)"
+    return f"{design.n:,} rows"
 
 
 def _levels(design: Design) -> str:
@@ -118,7 +121,7 @@ def model_text(
     head = [
         f"Model: {formula}",
         f"Family: {family.name} ({family.link} link)",
-        f"Data: {design.n_rows:,} rows{'' if design.by_level else f', {_count(design)}'}",
+        f"Data: {_rows(design)}{'' if design.by_level else f', {_count(design)}'}",
         *(f"Note: {note}" for note in notes(design)),
         *(_group_text(group) for group in design.groups),
     ]

@@ -2,6 +2,7 @@
 
 import json
 import platform
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -62,6 +63,7 @@ def fit_tree(model: "Model", drawn: Draws, limit: int, seed: int) -> xr.DataTree
             "resolved": json.dumps(archive.priors_to_dict(model.resolved)),
             "centred": json.dumps(model.forms_asked),
             "dropped": json.dumps([design.dropped.n, design.dropped.by_column]),
+            "reading": json.dumps(asdict(design.reading) if design.reading else None),
             "engine": model.engine_asked,
             "seed": seed,
             "interrupted": int(drawn.interrupted),

@@ -43,7 +43,7 @@ class Grouped(Protocol):
 # --- columns --------------------------------------------------------------------------------
 
 
-def check_columns(X: Matrix, where: str) -> None:
+def check_columns(X: Matrix, where: str, rows: int | None = None) -> None:
     """Raise DataError at zero, constant or exactly collinear columns, naming them.
 
     Parameters
@@ -52,8 +52,11 @@ def check_columns(X: Matrix, where: str) -> None:
         The columns with numeric predictors centred, so that a far origin hides nothing.
     where : str
         What they belong to, for messages.
+    rows : int, optional
+        How many rows those of X stand for, where these are others.
     """
     columns, (n, p) = X.columns, X.shape
+    n = n if rows is None else rows
     if not columns:
         return
     _check_constant(columns, where)

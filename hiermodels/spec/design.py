@@ -192,14 +192,14 @@ class Design:
     def rows_in_words(self) -> str:
         """How many rows there are, and for how many others they stand."""
         if isinstance(self.whole, Counted):
-            return f"{self.n:,} distinct rows that stand for {self.whole.n:,}"
+            return f"{self.whole.n:,} rows used, held as {self.n:,} distinct ones"
         if isinstance(self.whole, Whole):
             return f"{len(self.y):,} rows that have the cross-products of {self.n:,}"
         return f"{self.n:,} rows used"
 
     def __repr__(self) -> str:
         """Return what was read, what was left out, and what the formula's columns are."""
-        lines = [f"Design of {self.formula}, {self.rows_in_words}"]
+        lines = [f"Design of {self.formula.text}, {self.rows_in_words}"]
         lines += [f"{text}." for text in (str(self.reading or ""), str(self.dropped)) if text]
         if self.response_levels:
             lines.append(f"Response {self.response}: {few(self.response_levels)}")

@@ -280,7 +280,7 @@ def _check_moments(
                 f"There are {len(columns)} coefficients in {where} and {n} rows; at least as many "
                 "rows are needed. Leave predictors out."
             )
-        check_columns(given(columns, centred), where)
+        check_columns(given(columns, centred), where, n)
 
 
 def _members(members: Members, owner: Ints) -> Members:
