@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Kind = Literal["loo", "logo", "kfold"]
 #: Rows that were counted together are written out for ArviZ up to so many.
-MOST_POINTS: Final = 20_000_000
+MOST_POINTS: Final = 10_000_000
 _TITLES: Final = {
     "loo": "Leave-one-row-out cross-validation",
     "logo": "Leave-one-group-out cross-validation",
@@ -158,33 +158,33 @@ class CrossValidation:
         FitError
             Rows were counted together and are more than can be written out one by one.
         """
-        if self.n > MOST_POINTS:
+        if "count" in self.pointwise and self.n > MOST_POINTS:
             raise FitError(
                 f"ArviZ takes a number for each of {self.n:,} rows, and at most {MOST_POINTS:,} "
                 "are written out; elpd, se and p of this result are those of all rows."
             )
-        dim = OBS if self.unit == "row" else self.unit
-        table = self.pointwise.iloc[np.repeat(np.arange(len(self.pointwise)), self.counts)]
-        coords = {dim: np.arange(len(table)) if self.unit == "row" else table.index.to_numpy()}
-        elpd = xr.DataArray(table["elpd"].to_numpy(), dims=[dim], coords=coords)
+        dim, table, counts = OBS if self.unit == "row" else self.unit, self.pointwise, self.counts
+        coords = {dim: np.arange(self.n) if self.unit == "row" else table.index.to_numpy()}
+
+        def by_row(values: npt.ArrayLike) -> xr.DataArray:
+            return xr.DataArray(np.repeat(np.asarray(values), counts), dims=[dim], coords=coords)
+
         common: dict[str, Any] = {
             "elpd": self.elpd,
             "se": self.se,
             "p": self.p,
             "n_samples": self.n_draws,
-            "n_data_points": len(table),
+            "n_data_points": self.n,
             "scale": "log",
             "warning": bool(len(self.high_k)),
-            "elpd_i": elpd,
+            "elpd_i": by_row(table["elpd"]),
         }
         if self.kind == "kfold":
             common |= {"good_k": None, "pareto_k": None}
             return ELPDDataLOOKFold(**common, n_folds=int(table["fold"].nunique()))
         # a refit needs no weights, so that its k counts against nothing
         k = np.where(table["refitted"], 0.0, np.nan_to_num(table["pareto_k"].to_numpy()))
-        return ELPDDataLOO(
-            **common, good_k=self.good_k, pareto_k=xr.DataArray(k, dims=[dim], coords=coords)
-        )
+        return ELPDDataLOO(**common, good_k=self.good_k, pareto_k=by_row(k))
 
     def __repr__(self) -> str:
         """Return elpd, its standard error, p, and whether they may be trusted."""

@@ -13,6 +13,7 @@ from scipy import optimize
 from hiermodels.engines.laplace import LaplaceLikelihood, maximise_approximation
 from hiermodels.engines.laplace_problem import LaplaceProblem, laplace_problem
 from hiermodels.engines.quadrature import QuadratureLikelihood
+from hiermodels.engines.response_derivatives import Response
 from hiermodels.errors import EngineError, FitError
 from hiermodels.fitting import estimate_tables as tables
 from hiermodels.fitting.components import bar_functions
@@ -24,7 +25,10 @@ from hiermodels.fitting.intervals import (
     drawn_effects,
     profile_intervals,
 )
-from hiermodels.spec.counted import counts_alone
+from hiermodels.spec.counted import counts_alone, row_places, single_rows
+from hiermodels.spec.design import Design
+from hiermodels.spec.priors import ResolvedPriors
+from hiermodels.spec.subset import subset_priors
 
 Array = NDArray[np.float64]
 RESIDUALS: Final = ("response", "pearson", "deviance")
@@ -183,17 +187,18 @@ class GeneralisedEstimate(Estimate):
     ) -> pd.DataFrame:
         design, problem, x = self.model.design, self.problem, self.optimum.x
         check_bootstrap(design, draws)
+        single, priors, response, places = self._single_rows()
         generator = np.random.default_rng(seed)
-        population = problem.offset + problem.X @ problem.coefficients(x)
+        population = (problem.offset + problem.X @ problem.coefficients(x))[places]
         found, failed = [], 0
         for _ in range(draws):
             eta = population
-            for term, effects in drawn_effects(design, problem.blocks, x, generator):
+            for term, effects in drawn_effects(single, problem.blocks, x, generator):
                 eta = eta + np.einsum("nq,nq->n", term.z_centred, effects[term.index])
-            mu = problem.response.inverse_link(eta)
-            y = problem.response.simulate(mu, problem.phi(x), generator)
+            mu = response.inverse_link(eta)
+            y = response.simulate(mu, problem.phi(x), generator)
             try:
-                again = laplace_problem(design, self.model.family, self.priors, y)
+                again = laplace_problem(single, self.model.family, priors, y)
                 best = maximise_approximation(again, make_likelihood(again, self.nodes))
             except EngineError:
                 failed += 1
@@ -208,6 +213,18 @@ class GeneralisedEstimate(Estimate):
             found.append([self._functions[name](moved) for name in names])
         estimates = [self._functions[name](x) for name in names]
         return bootstrap_table(names, estimates, found, prob, failed)
+
+    def _single_rows(self) -> tuple[Design, ResolvedPriors, Response, NDArray[np.intp]]:
+        """Return what has a row for each of those counted together, and which each one is."""
+        design, family = self.model.design, self.model.family
+        if not counts_alone(design):
+            return design, self.priors, self.problem.response, np.arange(design.n)
+        places = row_places(design, design.n_rows, np.random.default_rng(0))
+        single = single_rows(design, places)
+        response = Response(
+            family.name, family.link, single.y, single.trials, None, single.precision
+        )
+        return single, subset_priors(self.priors, places), response, places
 
     # --- rows
 
@@ -248,9 +265,10 @@ class GeneralisedEstimate(Estimate):
         else:
             gap = response.saturated(phi) - response.derivatives(self.eta, phi).value
             values = np.sign(left) * np.sqrt(2.0 * np.maximum(gap, 0.0))
-        if counts_alone(self.model.design):
+        counts = self.model.design.weights
+        if counts is not None and counts_alone(self.model.design):
             # of one of the rows that were counted together, not of all
-            values = values / np.sqrt(self.model.design.weights)
+            values = values / np.sqrt(counts)
         return pd.Series(values, index=plain.index, name="residual")
 
     def summary(self, prob: float = 0.95) -> pd.DataFrame:

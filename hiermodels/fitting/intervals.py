@@ -15,6 +15,7 @@ from hiermodels.engines.profiling import evaluate, maximise_likelihood, residual
 from hiermodels.errors import EngineError, FitError
 from hiermodels.fitting.components import component_functions
 from hiermodels.fitting.draws import check_prob, tails
+from hiermodels.spec.counted import counts_alone
 from hiermodels.spec.design import Design, Term
 from hiermodels.spec.priors import ResolvedPriors
 
@@ -251,6 +252,9 @@ def _end(profile: _Profile, line: _Line, estimate: float, sign: float, level: fl
     return line.back(float(optimize.brentq(excess, inside, outside, xtol=1e-6, rtol=1e-8)))
 
 
+# Of rows that were counted together: each is simulated.
+_MOST_ROWS: Final = 1_000_000
+
 # --- parametric bootstrap -------------------------------------------------------------------
 
 
@@ -360,7 +364,13 @@ def bootstrap_table(
 
 def check_bootstrap(design: Design, draws: int) -> None:
     """Raise FitError where no responses can be simulated, or too few are asked for."""
-    if design.weights is not None:
+    if counts_alone(design):
+        if design.n_rows > _MOST_ROWS:
+            raise FitError(
+                f"a bootstrap simulates each of {design.n_rows:,} rows that were counted together, "
+                f"and takes at most {_MOST_ROWS:,}. Use method='profile'."
+            )
+    elif design.weights is not None:
         raise FitError(
             "weights() multiplies log likelihoods, which names no distribution to simulate from. "
             "Use method='profile', or precision() where variances are meant."

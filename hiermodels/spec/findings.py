@@ -26,6 +26,8 @@ from hiermodels.spec.whole import Counted, Whole
 
 MOST_NUMBERS: Final = 20_000_000
 """With more numbers than this in the model matrices, rows are not looked at."""
+MOST_COUNTED: Final = 2_000_000
+"""The same of rows that were counted together, which take memory to be looked at one by one."""
 
 
 def find_in_design(design: Design, family: Family) -> Findings:
@@ -75,7 +77,7 @@ def find_in_design(design: Design, family: Family) -> Findings:
 
 def single_where_few(design: Design) -> Design:
     """Return a design with a row for each row counted, where these are not too many."""
-    if not isinstance(design.whole, Counted) or _numbers(design) > MOST_NUMBERS:
+    if not isinstance(design.whole, Counted) or _numbers(design) > MOST_COUNTED:
         return design
     return all_rows(design)
 

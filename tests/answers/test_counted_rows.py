@@ -229,6 +229,16 @@ def test_criteria_count_all_rows(narrow):
         assert np.allclose(np.sort(single), np.sort(theirs.residuals(kind)), atol=1e-5)
 
 
+def test_the_bootstrap_simulates_each_row(narrow):
+    options = {"method": "bootstrap", "draws": 12, "seed": 1}
+    ours, theirs = (hm.mle(fit.model).intervals(**options) for fit in reversed(narrow))
+    assert ours.attrs["failed"] == theirs.attrs["failed"] == 0
+    assert np.allclose(ours["estimate"], theirs["estimate"], rtol=1e-4)
+    # were all rows that agree one draw, intervals would be the wider by the root of their number
+    widths = [np.log(found["ci_high"] - found["ci_low"]) for found in (ours, theirs)]
+    assert np.abs(widths[0] - widths[1]).max() < np.log(2.5)
+
+
 def test_predictions_of_the_source_need_no_numbers_of_rows(wide, tmp_path):
     files = [hm.predict_to(fit, rows(), tmp_path / f"{k}.parquet") for k, fit in enumerate(wide)]
     left, right = map(pd.read_parquet, files)
