@@ -202,7 +202,7 @@ def pooling_draws(fit: Fitted, group: Group) -> Floats:
     fit : Fit
     group : Group
     """
-    return _factors(fit, group, draw_positions(fit))[0]
+    return _factors(fit, group, _information(fit, group, draw_positions(fit)))[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +224,7 @@ def _summarise(fit: Fitted, group: Group, ends: tuple[float, float]) -> _Summary
     information = _information(fit, group, draws)
     if information.of is not None and len(draws) * size > _MOST_KEPT:
         return _by_kind(fit, group, information, information.of, ends)
-    found, matrix = _factors(fit, group, draws)
+    found, matrix = _factors(fit, group, information)
     low, high = np.quantile(found, ends, axis=0)
     kept = found if found.size <= _MOST_KEPT else None
     return _Summary(found.mean(axis=0), low, high, matrix, kept)
@@ -262,12 +262,11 @@ def _by_kind(
     return _Summary(values[0], values[1], values[2], raw, None)
 
 
-def _factors(fit: Fitted, group: Group, draws: Indices) -> tuple[Floats, Floats]:
+def _factors(fit: Fitted, group: Group, information: Information) -> tuple[Floats, Floats]:
     """Return draws of the pooling factors (S, J, q), and the mean pooling matrix (J, q, q)."""
-    back = centring(fit.model.design, group)
+    back, draws = centring(fit.model.design, group), information.draws
     found = np.empty((len(draws), len(group.levels), len(group.coefs)))
     matrix = np.zeros((len(group.levels), len(group.coefs), len(group.coefs)))
-    information = _information(fit, group, draws)
     roots = covariance_roots(fit, group, draws)
     for rows, own in information.blocks():
         for sds, root, levels in roots:

@@ -30,7 +30,8 @@ class Fit:
     model : Model
     idata : xarray.DataTree
         Groups ``posterior``, ``sample_stats``, ``group_effects`` (``r_<g>_mean`` and
-        ``r_<g>_sd``), ``observed_data``, ``constant_data``; ArviZ reads it as it is.
+        ``r_<g>_sd``; without draws of the effects also ``coef_<g>_sd``, of population coefficient
+        plus effect), ``observed_data``, ``constant_data``; ArviZ reads it as it is.
 
     Notes
     -----
@@ -118,7 +119,9 @@ class Fit:
         Returns
         -------
         pandas.DataFrame
-            Columns group, effect, level, mean, sd, ci_low, ci_high; link scale.
+            Columns group, effect, level, mean, sd, ci_low, ci_high; link scale. Where draws of the
+            effects were not kept, the interval is the normal one of mean and sd, and
+            ``attrs["normal_interval"]`` names the groups.
 
         Raises
         ------

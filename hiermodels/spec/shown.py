@@ -86,8 +86,8 @@ def few(names: Sequence[str]) -> str:
 
     Examples
     --------
-    >>> few(["a", "b"]), few([f"h{k}" for k in range(400)])[-20:]
-    ('a, b', ' h11, ... (400 in all)')
+    >>> few(["a", "b"]), few([f"h{k}" for k in range(400)])[-21:]
+    ('a, b', 'h11, ... (400 in all)')
     """
     if len(names) <= _NAMES:
         return ", ".join(names)

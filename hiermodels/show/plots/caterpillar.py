@@ -111,9 +111,9 @@ def _one_effect(table: pd.DataFrame, group: str, effect: str | None) -> pd.DataF
     """Return the rows of one factor and effect."""
     mine = table[table["group"] == group]
     if mine.empty:
-        known = ", ".join(dict.fromkeys(str(g) for g in table["group"]))
+        known = ", ".join(map(str, table["group"].unique()))
         raise FitError(f"got group {group!r}; the table has {known}")
-    effects = list(dict.fromkeys(str(e) for e in mine["effect"]))
+    effects = [str(e) for e in mine["effect"].unique()]
     chosen = effects[0] if effect is None else effect
     if chosen not in effects:
         raise FitError(f"got effect {effect!r}; {group} has {', '.join(effects)}")

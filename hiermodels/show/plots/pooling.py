@@ -68,12 +68,12 @@ def plot_pooling(
         No groups, or none of this name.
     """
     found = fit if isinstance(fit, Pooling) else measure_pooling(fit, group=group)
-    groups = list(dict.fromkeys(found.table["group"]))
+    groups = list(found.table["group"].unique())
     chosen = groups[0] if group is None else group
     if chosen not in groups:
         raise FitError(f"got group {group!r}; the groups are {', '.join(groups)}")
     table = found.table[found.table["group"] == chosen]
-    effects = list(dict.fromkeys(table["effect"]))
+    effects = list(table["effect"].unique())
     shown = effects[: max(1, min(max_effects, len(_MARKS)))]
     ax = axes(ax, 5.6, 4.2)
     parts = [distinct_points(table[table["effect"] == effect]) for effect in shown]
