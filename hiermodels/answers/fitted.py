@@ -17,8 +17,6 @@ from hiermodels.fitting.tables import GroupLabels, coef, group_labels
 from hiermodels.spec.design import Design, Group
 from hiermodels.spec.families import Family
 from hiermodels.spec.priors import ResolvedPriors
-from hiermodels.spec.rowless import need_rows
-from hiermodels.spec.whole import Counted
 
 Floats = npt.NDArray[np.float64]
 
@@ -63,25 +61,6 @@ class Fitted(Protocol):
     @property
     def idata(self) -> xr.DataTree:
         """The draws, by groups of ArviZ's names."""
-
-
-def need_each_row(fit: Fitted, function: str, instead: str = "") -> None:
-    """Raise FitError where rows were not kept or counted, and a function looks at each by itself.
-
-    Parameters
-    ----------
-    fit : Fit
-    function, instead : str
-        As :func:`hiermodels.spec.rowless.need_rows` takes them.
-    """
-    design = fit.model.design
-    need_rows(design, function, instead)
-    if isinstance(design.whole, Counted):
-        raise FitError(
-            f"{function} looks at rows one by one, and the {design.whole.n:,} rows of this model "
-            f"were counted together as {design.n:,} distinct ones. Hold the rows: "
-            "hm.Model(formula, source, memory='64 GB')."
-        )
 
 
 def drawn(fit: Fitted) -> xr.DataTree:
