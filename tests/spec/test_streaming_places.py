@@ -362,7 +362,7 @@ def no_tables():
     return made
 
 
-@pytest.mark.parametrize(("data", "message"), no_tables(), ids=str)
+@pytest.mark.parametrize(("data", "message"), no_tables(), ids=lambda own: type(own).__name__)
 def test_what_is_no_table(data, message):
     """The error says what is allowed."""
     with pytest.raises(DataError, match=message):
