@@ -7,6 +7,7 @@ import pandas as pd
 
 from hiermodels.engines.choice import Choice
 from hiermodels.spec.additions import Censoring, Truncation
+from hiermodels.spec.counted import counted_column
 from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family
 from hiermodels.spec.predictors import Group, Predictor
@@ -47,7 +48,9 @@ def notes(design: Design) -> list[str]:
 def _rows(design: Design) -> str:
     """Return how many rows there are, and how many stand for them."""
     if isinstance(design.whole, Counted):
-        return f"{design.whole.n:,} rows ({design.n:,} distinct)"
+        column = counted_column(design)
+        counted = "" if column is None else f", counted in {column}"
+        return f"{design.whole.n:,} rows ({design.n:,} distinct{counted})"
     return f"{design.n:,} rows"
 
 

@@ -257,8 +257,7 @@ def test_factors_keep_the_order_of_their_levels(formula, family):
 
 def test_the_model_in_print_says_how_many_rows_there_are(wide):
     text = repr(wide[1].model)
-    assert "Data: 600 rows" in text
-    assert "counted together; n_rows is how many they are" in text
+    assert "Data: 600 rows (60 distinct, counted in n_rows)" in text
     assert "precision()" not in text
 
 
