@@ -24,7 +24,7 @@ from hiermodels.answers.predicting import (
     zero_notes,
 )
 from hiermodels.engines.responses import CATEGORICAL
-from hiermodels.errors import FitError
+from hiermodels.errors import DataError, FitError
 from hiermodels.spec.names import OBS
 from hiermodels.spec.rowless import need_rows
 from hiermodels.spec.whole import Counted
@@ -200,6 +200,12 @@ def _frame(
         design = fit.model.design
         frame = make_grid(design, newdata)
         return frame, named_groups(design, list(frame.columns))
+    if newdata is not None and not isinstance(newdata, pd.DataFrame):
+        raise DataError(
+            f"newdata is a pandas DataFrame or a mapping of values; got {type(newdata).__name__}. "
+            "Of a source hm.predict_to(fit, source, file) writes predictions of every row, and "
+            "hm.comparisons() and hm.slopes() average over it."
+        )
     return newdata, "all"
 
 

@@ -258,6 +258,8 @@ def test_averages_over_discrete_sources(logit):
     for fit in (held, counted):
         same(hm.comparisons(fit, newdata=table), hm.comparisons(held))
         same(hm.slopes(fit, newdata=table, by="g"), hm.slopes(held, by="g"))
+    line = {"kind": "linear", "by": "h"}
+    same(hm.comparisons(counted, "x", table, **line), hm.comparisons(held, "x", rows, **line))
     many = standin.stand_in(LOGIT, rows, family="bernoulli", draws=150)
     assert hm.comparisons(many, "x", table).draws.size == 400
     assert hm.comparisons(many, "x", table, draws=600).draws.size == 600
@@ -314,6 +316,10 @@ def test_averages_over_subpopulations_and_memberships():
     for options in ({"by": "k"}, {"by": True, "comparison": "ratioavg"}):
         found = hm.comparisons(rowless, newdata=table, **options)
         same(found, hm.comparisons(held, newdata=rows, **options))
+    new = rows.assign(g=np.where(np.arange(300) % 5 == 0, rows["g"] + 50, rows["g"]))
+    drawn = {"by": True, "new_levels": "draw", "seed": 3}
+    found = hm.comparisons(rowless, "x", pa.Table.from_pandas(new), **drawn)
+    same(found, hm.comparisons(held, "x", new, **drawn))
     # a bar's predictor that is also averaged over
     same(hm.slopes(rowless, "x", table, by="a"), hm.slopes(held, "x", rows, by="a"))
 
@@ -335,6 +341,8 @@ def test_what_averages_over_sources_refuse(linear, parquet, tmp_path):
     rows, _, rowless = linear
     with pytest.raises(hm.FitError, match=r"got by=False.*hm\.predict_to"):
         hm.comparisons(rowless, "x", parquet, by=False)
+    with pytest.raises(hm.DataError, match=r"got str\. Of a source hm\.predict_to"):
+        hm.predict(rowless, parquet)
     with pytest.raises(hm.FitError, match=r"got by=\['q'\]; allowed are True and columns"):
         hm.comparisons(rowless, "x", parquet, by="q")
     with pytest.raises(hm.DataError, match="has no column 'cyl', which the fit's formula needs"):
