@@ -112,7 +112,7 @@ def _from_matrices(
             yield rows, np.einsum("sm,umab->suab", weights[rows], kept)
 
     def of(kinds: Indices) -> Floats:
-        return np.einsum("sm,umab->suab", weights, kept[kinds])
+        return np.asarray(np.einsum("sm,umab->suab", weights, kept[kinds]))
 
     return Information(draws, which.ravel().astype(np.intp), blocks, of)
 
