@@ -7,9 +7,18 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from hiermodels.answers.fitted import Fitted, dataset, find_group, population_draws
+from hiermodels.answers.fitted import (
+    Fitted,
+    dataset,
+    effect_means,
+    find_group,
+    labels,
+    population_draws,
+)
+from hiermodels.answers.normal_ranks import normal_ranks
 from hiermodels.errors import FitError
 from hiermodels.fitting.draws import draws_of, tails
+from hiermodels.fitting.effects import ranef
 from hiermodels.spec.design import Group
 from hiermodels.spec.names import effect_name
 
@@ -17,9 +26,15 @@ Floats = npt.NDArray[np.float64]
 
 #: The probability of every rank is kept for at most so many levels.
 MOST_LEVELS = 2000
+#: Without draws of the effects ranks come from their means and sds where levels are so many.
+FEWEST_LEVELS = 1000
 _NOTE = (
     "Ranks of noisy groups are noisy: read the intervals, not the order. Partial pooling shrinks "
     "the effects, but the first of many near-equal groups is first by chance."
+)
+_NORMAL = (
+    "The draws of the effects were not kept: these are ranks of independent normal effects with "
+    "their exact means and sds."
 )
 
 
@@ -92,10 +107,14 @@ def rank_levels(
     Raises
     ------
     FitError
-        No such grouping or effect, or the draws of the effects were left out.
+        No such grouping or effect, or the draws of the effects were left out and levels are fewer
+        than 1,000.
 
     Notes
     -----
+    Without draws of the effects, being beyond ``memory``, 1,000 levels and more are ranked as
+    independent normal effects with their exact posterior means and sds, and the result says so.
+
     Laird and Louis (1989), https://doi.org/10.3102/10769986014001029: expected ranks are the
     posterior means of ranks, which are less spread out than ranks of means.
 
@@ -110,27 +129,46 @@ def rank_levels(
     low, high = tails(prob)
     _, found = find_group(fit, group)
     k = _position(found, effect)
+    name = found.coefs[k]
+    names, population = population_draws(fit)
+    centre = population[:, names.index(name)].mean() if name in names else 0.0
+    kept = effect_name(found.name) in dataset(fit, "posterior")
+    if not kept and len(found.levels) >= FEWEST_LEVELS:
+        mean, sd = _moments(fit, found, k)
+        sign = -1.0 if largest_first else 1.0
+        four = normal_ranks(sign * mean, sd, (low, high))
+        table = _table(found, centre + mean, four, prob)
+        note = f"{_NORMAL} {_NOTE}"
+        return Ranks(table, None, found.name, name, largest_first, note)
     values = _effects(fit, found)[:, :, k]
     order = np.argsort(-values if largest_first else values, axis=1, kind="stable")
     ranks = np.empty_like(order)
     np.put_along_axis(ranks, order, np.arange(1, values.shape[1] + 1)[None, :], axis=1)
-    names, population = population_draws(fit)
-    name = found.coefs[k]
-    centre = population[:, names.index(name)].mean() if name in names else 0.0
     ends = np.quantile(ranks, (low, high), axis=0)
+    four = (ranks.mean(axis=0), ends[0], ends[1], np.mean(ranks == 1, axis=0))
+    table = _table(found, centre + values.mean(axis=0), four, prob)
+    return Ranks(table, _probabilities(ranks, found), found.name, name, largest_first, _NOTE)
+
+
+def _table(
+    group: Group, mean: Floats, ranks: tuple[Floats, Floats, Floats, Floats], prob: float
+) -> pd.DataFrame:
+    """Return one row a level, the smallest expected rank first."""
+    names = ("expected_rank", "rank_low", "rank_high", "prob_best")
     table = pd.DataFrame(
-        {
-            "level": list(found.levels),
-            "n": found.n_rows,
-            "mean": centre + values.mean(axis=0),
-            "expected_rank": ranks.mean(axis=0),
-            "rank_low": ends[0],
-            "rank_high": ends[1],
-            "prob_best": np.mean(ranks == 1, axis=0),
-        }
+        {"level": list(group.levels), "n": group.n_rows, "mean": mean}
+        | dict(zip(names, ranks, strict=True))
     ).sort_values("expected_rank", kind="stable", ignore_index=True)
     table.attrs["prob"] = prob
-    return Ranks(table, _probabilities(ranks, found), found.name, name, largest_first, _NOTE)
+    return table
+
+
+def _moments(fit: Fitted, group: Group, k: int) -> tuple[Floats, Floats]:
+    """Return the exact posterior means and sds (J,) of one effect."""
+    (own,) = (label for label in labels(fit) if label.name == group.name)
+    table = ranef(dataset(fit, "posterior"), dataset(fit, "group_effects"), [own])
+    sd = table["sd"].to_numpy()[table["effect"] == group.coefs[k]]
+    return effect_means(fit, group)[:, k], np.asarray(sd, dtype=np.float64)
 
 
 def _position(group: Group, effect: str | None) -> int:

@@ -95,9 +95,14 @@ def _check_products(small: RowlessDesign, large: RowlessDesign) -> None:
         raise _differ(f"the responses differ ({small.response} and {large.response})")
     for name in ("weights", "precision", "se"):
         additions = [own.formula.additions.get(name) for own in (small, large)]
-        labels = [None if own is None else own.expression.label for own in additions]
-        if labels[0] != labels[1]:
+        known = [
+            None if own is None else (own.expression.label, own.with_sigma) for own in additions
+        ]
+        if known[0] != known[1]:
             raise FitError(f"the estimates differ in {name}(), so neither is nested in the other.")
+    offsets = [sorted(own.label for own in design.formula.offsets) for design in (small, large)]
+    if offsets[0] != offsets[1]:
+        raise FitError("the estimates have different offsets, so neither is nested in the other.")
     one, two = _known(small), _known(large)
     common = [name for name in one if name in two]
     first, second = (

@@ -159,6 +159,8 @@ REFUSED = [
     ("y ~ I(x**2) + (1 | g)", "y ~ x + (x | g)", None, "columns that the other has not"),
     ("log(y + 50) ~ x + (1 | g)", "y ~ x + (x | g)", None, "the responses differ"),
     ("y | weights(w) ~ x + (1 | g)", "y ~ x + (x | g)", None, r"differ in weights\(\)"),
+    ("y | se(s) ~ x + (1 | g)", "y | se(s, sigma=True) ~ x + (x | g)", None, r"differ in se\(\)"),
+    ("y ~ x + (1 | g)", "y ~ x + offset(o) + (x | g)", None, "have different offsets"),
     ("y ~ x + (1 | g)", "y ~ x + o + (1 | g)", lambda r: r.drop(index=3), "use 244 and 243 rows"),
     ("y ~ x + (1 | g)", "y ~ x + o + (1 | g)", lambda r: r.assign(y=2 * r["y"]), "of y differ"),
     ("y ~ x + (1 | g)", "y ~ x + o + (1 | g)", lambda r: r.assign(x=r["x"] ** 1.1), "of x differ"),

@@ -266,6 +266,8 @@ def test_data_beyond_memory_must_be_given_again(drawn_fit, tmp_path):
     again = load(path, data=frame())
     pd.testing.assert_frame_equal(again.summary(), fit.summary())
     pd.testing.assert_frame_equal(again.ranef(), fit.ranef())
+    assert fit.coef()["sd"].notna().all()
+    pd.testing.assert_frame_equal(again.coef(), fit.coef())
     for data, words in (
         (frame().head(30), "30 complete rows, where the fit used 40"),
         (frame().assign(y=1.5 * frame()["y"]), "another response y"),
