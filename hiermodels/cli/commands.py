@@ -141,11 +141,12 @@ def fit_file(
     with output_folder(out) as staging:
         say(f"Reading {data} ...")
         frame: Any = data
+        options: dict[str, Any] = {"memory": memory}
         if is_small_file(data):
-            frame = read_table(data)
+            frame, options = read_table(data), {}
             say(f"{len(frame):,} rows, {len(frame.columns)} columns.")
         sampling = {"draws": draws, "tune": tune, "chains": chains, "cores": cores, "seed": seed}
-        options = {"family": family, "priors": priors or None, "engine": engine, "memory": memory}
+        options |= {"family": family, "priors": priors or None, "engine": engine}
         fit = _fit(frame, formula, options, sampling)
         write_fit(fit, staging)
     say(f"Written to {out}: report.html, fit.nc and the tables as CSV.")

@@ -97,6 +97,8 @@ def test_lines_without_points_and_with_points_given(streamed):
     points = group_points(fit, ["0", "1", "2", "3"], "x", data=some)
     assert len(points) == 50
     assert np.array_equal(np.sort(points["y"]), np.sort(some["z"]))
+    far = some.assign(x=some["x"] + 3.0)
+    assert group_lines(fit, data=far)["x"].max() == far["x"].max()
     drawn = hm.plot_groups(fit, data=some)
     shown = [line for ax in drawn.axes for line in ax.lines if line.get_marker() == "o"]
     assert sum(len(line.get_xdata()) for line in shown) == 50
