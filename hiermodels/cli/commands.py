@@ -187,15 +187,15 @@ def fit_study(
 
 @app.command("lint")
 def lint_file(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="A CSV or Parquet file.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="As of fit.")],
     formula: Annotated[
         str, typer.Argument(metavar="FORMULA", help="For instance 'y ~ x + (x | g)'.")
     ],
     family: Annotated[str, typer.Option(help="As of fit.")] = "gaussian",
 ) -> int:
     """Look FORMULA and the table DATA over, without a fit, for what is worth a second thought."""
-    frame = read_table(data)
-    say(str(hm.lint(formula, frame, family)))
+    source: Any = read_table(data) if is_small_file(data) else data
+    say(str(hm.lint(formula, source, family)))
     return 0
 
 
