@@ -77,6 +77,12 @@ def test_the_axis_is_chosen_alike(streamed):
     assert ours == theirs == "x"
 
 
+def test_a_number_that_is_a_factor_is_held_at_its_first_value():
+    theirs, ours = (group_lines(fit) for fit in fits("z ~ C(x) + v + (1 | g)", "gaussian", "1 KB"))
+    assert np.allclose(numbers(ours), numbers(theirs), rtol=1e-9)
+    assert ours.attrs["held"] == theirs.attrs["held"] == {"x": "0.0 (reference)"}
+
+
 def test_of_functions_of_a_predictor_alone_the_mean_is_that_of_a_sample():
     _, fit = fits("z ~ x + exp(w / 10) + (1 | g)", "gaussian", "1 KB")
     held = group_lines(fit, "x").attrs["held"]["w"]
