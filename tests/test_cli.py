@@ -402,3 +402,13 @@ def test_a_study_that_cannot_be_fitted_is_one_line(tmp_path, capsys, monkeypatch
     assert "HIERMODELS_DATA is not set" in line
     assert "m-clark/mixed-models-with-R" in line
     assert not (tmp_path / "out").exists()
+
+
+def test_memory_reaches_the_model_of_several_files(stand_in, data, tmp_path):
+    """A pattern of files beyond memory is read in passes; one small file is a frame."""
+    words = ["y ~ x + (1 | g)", "--out", str(tmp_path / "out"), "--memory", "1 KB"]
+    assert cli.main(["fit", str(data.with_name("*.csv")), *words]) == 0
+    assert stand_in.options["memory"] == "1 KB"
+    assert stand_in.data == str(data.with_name("*.csv"))
+    assert cli.main(["fit", str(data), *words]) == 0
+    assert "memory" not in stand_in.options

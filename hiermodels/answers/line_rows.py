@@ -197,21 +197,23 @@ def _held_by_sums(
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """Return what :func:`held_rows` returns, from sums over the rows of each level."""
     sample, levels = _sample(design), len(group.levels)
+    numbers = numeric_predictors(design, group)
     frame = pd.DataFrame(index=pd.RangeIndex(levels))
     said: dict[str, str] = {}
     for name, kind in design.encoding.levels.items():
-        if kind is None:
+        if kind is None and name in numbers:
             own = None if name == x else _own_number(design, group, name)
             mean = _mean(design, name)
             frame[name] = mean if own is None else own
             text = f"mean, {mean:.4g}"
         else:
-            codes = _own_labels(design, group, name, kind.labels)
+            known = sorted(sample[name].unique()) if kind is None else kind.labels
+            codes = _own_labels(design, group, name, known)
             own = None if codes is None else codes.astype(np.float64)
             chosen = np.zeros(levels, dtype=np.intp) if codes is None else codes
-            labels = np.asarray(kind.labels, dtype=object)[chosen]
+            labels = np.asarray(known, dtype=object)[chosen]
             frame[name] = pd.Series(labels).astype(sample[name].dtype)
-            text = f"{kind.labels[0]} (reference)"
+            text = f"{known[0]} (reference)"
         if name != x:
             said[name] = text if own is None else "each group's own value"
     return frame, said
@@ -277,9 +279,12 @@ def _own_number(design: RowlessDesign, group: Group, name: str) -> Floats | None
 
 
 def _own_labels(
-    design: RowlessDesign, group: Group, name: str, labels: Sequence[str]
+    design: RowlessDesign, group: Group, name: str, labels: Sequence[object]
 ) -> Ints | None:
-    """Return which level of a factor each level has; None where that varies or is not known."""
+    """Return which level of a factor each level of a grouping has, None where it varies.
+
+    None also where the columns are not those of the factor alone, or a level is not among these.
+    """
     factors = {
         label: False
         for key, own in design.encoding.factors.items()

@@ -96,6 +96,7 @@ def group_lines(
     grid: int = 50,
     prob: float = 0.95,
     max_groups: int = 12,
+    data: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Return the three lines of each group along one predictor, on the response scale.
 
@@ -116,6 +117,8 @@ def group_lines(
         Probability of the equal-tailed band around partial pooling.
     max_groups : int
         How many levels to choose where ``groups`` is not given.
+    data : pandas.DataFrame, optional
+        Rows that the lines are to reach over besides those of the fit.
 
     Returns
     -------
@@ -141,7 +144,7 @@ def group_lines(
     x = line_predictor(design, x, g)
     picked = _check_levels(g, groups, _ordering(fit, g, x), max_groups)
     frame, held = held_rows(design, g, x)
-    values = _x_values(design, g, x, picked, grid)
+    values = _x_values(design, g, x, picked, grid, data)
     rows = frame.iloc[np.repeat(picked, grid)].reset_index(drop=True)
     if x is not None:
         rows[x] = values
@@ -175,13 +178,20 @@ def group_lines(
 
 
 def _x_values(
-    design: Design, group: Group, x: str | None, picked: Sequence[int], grid: int
+    design: Design,
+    group: Group,
+    x: str | None,
+    picked: Sequence[int],
+    grid: int,
+    data: pd.DataFrame | None,
 ) -> Floats:
     """Return the grid of every picked level in turn, (len(picked) * grid,)."""
     if x is None:
         ends = np.asarray(group.n_rows)[list(picked)]
         return np.concatenate([np.linspace(1, max(int(n), 2), grid) for n in ends])
     column = seen_values(design, x)
+    if data is not None:
+        column = np.append(column, needed_column(data, x).to_numpy(dtype=np.float64))
     return np.tile(np.linspace(column.min(), column.max(), grid), len(picked))
 
 

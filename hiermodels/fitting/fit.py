@@ -185,7 +185,8 @@ class Fit:
         pandas.DataFrame
             Columns mean, sd, ci_low, ci_high on the response scale (for a binomial family the
             expected number of successes, for an ordinal one the mean of the categories numbered
-            from 1; before truncation), indexed as the data.
+            from 1; before truncation), indexed as the data. Of rows that were counted together
+            there is one line for all that agree; ``model.design.data`` says how many they are.
 
         Notes
         -----

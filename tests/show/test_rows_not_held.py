@@ -55,7 +55,7 @@ def streamed():
 
 @pytest.fixture(scope="module")
 def counted():
-    return fits("y ~ x + (1 | g)", "bernoulli", "20 KB")
+    return fits("y ~ x + h + (1 | g)", "bernoulli", "60 KB")
 
 
 def numbers(frame):
@@ -75,6 +75,12 @@ def test_lines_from_sums_are_those_of_the_rows(streamed, x):
 def test_the_axis_is_chosen_alike(streamed):
     theirs, ours = (group_lines(fit).attrs["x"] for fit in streamed)
     assert ours == theirs == "x"
+
+
+def test_a_number_that_is_a_factor_is_held_at_its_first_value():
+    theirs, ours = (group_lines(fit) for fit in fits("z ~ C(x) + v + (1 | g)", "gaussian", "1 KB"))
+    assert np.allclose(numbers(ours), numbers(theirs), rtol=1e-9)
+    assert ours.attrs["held"] == theirs.attrs["held"] == {"x": "0.0 (reference)"}
 
 
 def test_of_functions_of_a_predictor_alone_the_mean_is_that_of_a_sample():
@@ -97,6 +103,8 @@ def test_lines_without_points_and_with_points_given(streamed):
     points = group_points(fit, ["0", "1", "2", "3"], "x", data=some)
     assert len(points) == 50
     assert np.array_equal(np.sort(points["y"]), np.sort(some["z"]))
+    far = some.assign(x=some["x"] + 3.0)
+    assert group_lines(fit, data=far)["x"].max() == far["x"].max()
     drawn = hm.plot_groups(fit, data=some)
     shown = [line for ax in drawn.axes for line in ax.lines if line.get_marker() == "o"]
     assert sum(len(line.get_xdata()) for line in shown) == 50
@@ -110,7 +118,8 @@ def test_rows_given_need_the_columns(streamed):
 def test_points_say_how_many_rows_they_are(counted):
     theirs, ours = (group_points(fit, ["0", "1", "2", "3"], "x") for fit in counted)
     assert ours["n"].sum() == len(theirs) == N
-    assert len(ours) == len(theirs.drop_duplicates())
+    # rows that differ in h alone are one point
+    assert len(ours) == len(theirs.drop_duplicates()) < counted[1].model.design.n
     left, right = (group_lines(fit) for fit in counted)
     assert np.allclose(numbers(left), numbers(right), rtol=1e-9)
     figure = hm.plot_groups(counted[1])
@@ -132,6 +141,9 @@ def test_prior_predictions_of_rows_that_are_given(streamed):
     theirs, ours = (hm.prior_predictive(f.model, 20, seed=1, data=some) for f in streamed)
     assert np.allclose(ours.simulated, theirs.simulated, rtol=1e-9)
     assert np.array_equal(ours.observed, some["z"])
+    every = hm.prior_predictive(streamed[1].model, 20, seed=1, data=rows())
+    own = hm.prior_predictive(streamed[0].model, 20, seed=1)
+    assert np.allclose(every.simulated, own.simulated, rtol=1e-9)
     assert len(hm.plot_prior_predictive(ours).axes) == 1
     with pytest.raises(hm.FitError, match=r"prior_predictive\(model, data=frame\)"):
         hm.prior_predictive(streamed[1].model)

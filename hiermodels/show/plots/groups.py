@@ -89,7 +89,7 @@ def plot_groups(
         )
     drawn(fit)
     _check_family(fit)
-    lines = group_lines(fit, x, groups, group=group, max_groups=max_panels)
+    lines = group_lines(fit, x, groups, group=group, max_groups=max_panels, data=data)
     levels = list(dict.fromkeys(str(v) for v in lines["level"]))
     along, factor = lines.attrs["x"], str(lines.attrs["group"])
     points = group_points(fit, levels, along, factor, data)
