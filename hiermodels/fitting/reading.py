@@ -66,7 +66,7 @@ def read_design(
         seconds = (time.perf_counter() - started,)
         reading = Reading(stream.description, len(frame), stream.n_parts, seconds, 0)
         return replace(design, reading=reading)
-    with _reports(progress) as report:
+    with _reports(progress, *stream.counts) as report:
         if has_products(family):
             return stream_design(formula, stream, family, report, covariances)
         return _collapsed(formula, stream, family, covariances, memory // _COPIES, report)
@@ -98,8 +98,8 @@ def _is_plain(data: Any) -> bool:
 
 
 @contextmanager
-def _reports(wanted: bool) -> Iterator[Report | None]:
-    """Yield what the passes report to: a line on the terminal with rows and time."""
+def _reports(wanted: bool, unit: str, total: int | None) -> Iterator[Report | None]:
+    """Yield what the passes report to: a line on the terminal with what was read and time."""
     console = Console(stderr=True)
     if not wanted or not console.is_terminal:
         yield None
@@ -107,18 +107,19 @@ def _reports(wanted: bool) -> Iterator[Report | None]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:,} rows"),
+        TextColumn(f"{{task.completed:,}} {unit}"),
         TimeElapsedColumn(),
     )
-    total: int | None = None
     with Progress(*columns, console=console, transient=True) as bar:
         tasks: dict[str, Any] = {}
 
         def report(name: str, rows: int) -> None:
             nonlocal total
             if name not in tasks:
-                if tasks:
+                if tasks and total is None:
+                    # as many as the pass before
                     total = int(bar.tasks[-1].completed)
+                    bar.update(bar.tasks[-1].id, total=total)
                 tasks[name] = bar.add_task(f"Reading: {name}", total=total)
             bar.advance(tasks[name], rows)
 
