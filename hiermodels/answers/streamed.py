@@ -24,11 +24,11 @@ from hiermodels.spec.coding import evaluate
 from hiermodels.spec.formula import ModelFormula
 from hiermodels.spec.frame import as_predictor, is_boolean
 from hiermodels.spec.functions import as_boolean_factor
+from hiermodels.spec.kept_rows import complete
 from hiermodels.spec.opening import open_stream
 from hiermodels.spec.responses import as_response
 from hiermodels.spec.streaming import schema_of
 from hiermodels.spec.streams import Chunk, Stream, summarise_named
-from hiermodels.spec.survey import complete
 
 Floats = npt.NDArray[np.float64]
 What = Literal["expected", "residual", "log_likelihood"]

@@ -11,9 +11,9 @@ from hiermodels.errors import DataError
 from hiermodels.spec.column_kinds import kind_of, plain_type
 from hiermodels.spec.families import Family
 from hiermodels.spec.formula import ModelFormula, parse_formula
+from hiermodels.spec.kept_rows import complete
 from hiermodels.spec.streamable import check_collapsible
 from hiermodels.spec.streams import Chunk, Report, Stream
-from hiermodels.spec.survey import complete
 
 _COUNT = "n_rows"
 

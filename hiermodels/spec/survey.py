@@ -1,6 +1,6 @@
 """The first pass over a source: levels, missing values, and what functions learn of all rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
@@ -26,6 +26,7 @@ from hiermodels.spec.column_kinds import (
 from hiermodels.spec.expressions import Expression, unknown_column
 from hiermodels.spec.formula import ModelFormula
 from hiermodels.spec.frame import as_groups, as_predictor
+from hiermodels.spec.kept_rows import complete, row_index
 from hiermodels.spec.recorders import Seen, add_seen, has_state, record
 from hiermodels.spec.streams import Chunk
 
@@ -155,23 +156,6 @@ class Survey:
     seen: dict[str, dict[str, Seen]] = field(default_factory=dict)
 
 
-def complete(table: pa.Table, columns: Sequence[str]) -> tuple[pa.Table, dict[str, int]]:
-    """Return the rows without a missing value, and missing values by column."""
-    missing: dict[str, int] = {}
-    whole = None
-    for name in columns:
-        column = table.column(name)
-        floating = pa.types.is_floating(column.type)
-        if not floating and column.null_count == 0:
-            continue
-        gaps = pc.is_null(column, nan_is_null=floating)
-        count = pc.sum(gaps).as_py() or 0
-        if count:
-            missing[name] = count
-            whole = gaps if whole is None else pc.or_(whole, gaps)
-    return (table if whole is None else table.filter(pc.invert(whole))), missing
-
-
 def survey_chunk(plan: Plan, chunk: Chunk) -> Survey:
     """Return what a chunk says; a pure function."""
     kept, missing = complete(chunk.table, plan.columns)
@@ -208,8 +192,7 @@ def _check_finite(kept: pa.Table, plan: Plan, chunk: Chunk) -> None:
     for name in plan.columns:
         column = kept.column(name)
         if pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column)).as_py():
-            index = pd.RangeIndex(chunk.first, chunk.first + len(kept))
-            check_finite(column.to_numpy(), name, index)
+            check_finite(column.to_numpy(), name, row_index(chunk, kept, plan.columns))
 
 
 def _plain(table: pa.Table) -> pa.Table:

@@ -443,3 +443,39 @@ def test_chunks_count_rows_within_their_file(frame, tmp_path, monkeypatch):
     source = write(tmp_path, frame[:20], bad)
     with pytest.raises(DataError, match=r"In '.*b\.parquet': x is inf at row 30 "):
         Model("y ~ x", source, memory="1 KB")
+
+
+@pytest.mark.parametrize("formula", ["log(y) ~ x", "y ~ log(x) + h", "y ~ h + offset(log(x))"])
+def test_the_row_where_an_expression_is_not_finite(formula, frame, tmp_path, monkeypatch):
+    """It is the row's number in its file, also where rows before it are left out."""
+    monkeypatch.setattr(streams, "CHUNK", 15)
+    rows = frame.assign(y=frame["y"] + 10.0)
+    rows.loc[[21, 24, 37], "h"] = None
+    rows.loc[40, ["x", "y"]] = -1.0
+    source = write(tmp_path, rows[:20], rows[20:])
+    with pytest.raises(DataError, match=r"In '.*b\.parquet': log\(.\) is nan at row 20 \(1 row"):
+        Model(formula, source, memory="1 KB")
+
+
+def test_designs_say_what_was_read(frame, tmp_path):
+    """Held, counted or kept as products: rows, gaps and the source; loaded fits say the same."""
+    rows = frame.assign(s=frame["x"] > 3.0)
+    rows.loc[5, "h"] = None
+    source = write(tmp_path, rows)
+    kinds = (("y ~ h", "gaussian", "1 GB", "and held"), ("y ~ h", "gaussian", "1 KB", "none of"),
+             ("s ~ h", "bernoulli", "1 KB", "59 rows used, held as 6 distinct ones"))  # fmt: skip
+    for formula, family, memory, words in kinds:
+        model = Model(formula, source, family, memory=memory, lint=False)
+        text = repr(model.design)
+        assert words in text
+        assert "60 rows of 1 Parquet file" in text
+        assert "1 row dropped with missing values in h (1)." in text
+        assert "Coefficients: Intercept, h[T.b], h[T.c]" in text
+    assert "Data: 59 rows (6 distinct)" in str(model)
+    assert "weights() multiplies" not in str(model)
+
+
+def test_combinations_without_rows(frame):
+    """Columns that make up another one are named, not the few rows that stand for all."""
+    with pytest.raises(DataError, match=r"'poly\(x, 2\)\[1\]' in .* exact combination of 'x'"):
+        Model("y ~ x + poly(x, 2)", table_of(frame), memory="1 KB")
