@@ -5,18 +5,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from operator import add
 from typing import Any, Final
 
 import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from hiermodels.errors import DataError
 from hiermodels.spec.collapsing import collapse
 from hiermodels.spec.design import Design, build_design
 from hiermodels.spec.families import Family
 from hiermodels.spec.formula import ModelFormula
 from hiermodels.spec.frame import Dropped
 from hiermodels.spec.grouping import Covariances
+from hiermodels.spec.kept_rows import check_expressions
 from hiermodels.spec.opening import frame_within, is_list_of_paths, open_stream
 from hiermodels.spec.reading import Reading
 from hiermodels.spec.streamable import has_products
@@ -84,7 +87,13 @@ def _collapsed(
     started = time.perf_counter()
     each = None if report is None else partial(report, "distinct rows")
     weighted, frame, count, missing, read = collapse(formula, stream, family, limit, each)
-    design = build_design(weighted, frame, family, covariances, count)
+    try:
+        design = build_design(weighted, frame, family, covariances, count)
+    except DataError:
+        # of a distinct row; a number that is not finite has a row of its own in the source
+        columns = tuple(dict.fromkeys(formula.columns))
+        stream.fold(partial(check_expressions, formula, columns), add, columns)
+        raise
     seconds = (time.perf_counter() - started,)
     kept = int(frame[count].sum())
     reading = Reading(stream.description, read, stream.n_parts, seconds, len(frame), "distinct row")

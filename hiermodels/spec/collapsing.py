@@ -1,7 +1,6 @@
 """Rows that agree in every column, counted together: a source beyond memory as a weighted frame."""
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,8 +13,11 @@ from hiermodels.spec.formula import ModelFormula, parse_formula
 from hiermodels.spec.kept_rows import complete
 from hiermodels.spec.streamable import check_collapsible
 from hiermodels.spec.streams import Chunk, Report, Stream
+from hiermodels.spec.survey import Order, join_orders, no_row_left
 
 _COUNT = "n_rows"
+# distinct rows, missing values by column, rows read, and the orders of factors' levels
+_Found = tuple[pa.Table, dict[str, int], int, dict[str, Order]]
 
 
 def collapse(
@@ -59,20 +61,23 @@ def collapse(
     summarise = partial(_distinct, keys, column, count)
     add = partial(_joined, keys, column, count, limit, stream.description)
     found = stream.fold(summarise, add, tuple(dict.fromkeys(formula.columns)), report)
-    if found is None or not len(found[0]):
-        raise DataError("No row without a missing value is left; a model needs some.")
-    table, missing, read = found
+    if found is None or not found[2]:
+        raise DataError("The source has no rows; a model needs some.")
+    if not len(found[0]):
+        raise no_row_left(found[2], found[1])
+    table, missing, read, orders = found
     frame = table.to_pandas(ignore_metadata=True)
     # the sums over threads come in any order
     frame = frame.sort_values(list(keys), ignore_index=True)
+    for name, (levels, agree, ordered) in orders.items():
+        if agree and pa.types.is_dictionary(stream.schema.field(name).type):
+            frame[name] = pd.Categorical(frame[name], list(levels), ordered=ordered)
     if column is None:
         formula = _weighted(formula, count)
     return formula, frame, count, missing, read
 
 
-def _distinct(
-    keys: tuple[str, ...], weight: str | None, count: str, chunk: Chunk
-) -> tuple[pa.Table, dict[str, int], int]:
+def _distinct(keys: tuple[str, ...], weight: str | None, count: str, chunk: Chunk) -> _Found:
     """Return a chunk's distinct complete rows with their numbers; a pure function."""
     names = (*keys, weight) if weight else keys
     kept, missing = complete(chunk.table, names)
@@ -84,7 +89,18 @@ def _distinct(
     ]
     ones = pa.array(np.ones(len(kept), dtype=np.int64))
     table = pa.table([*columns, ones], names=[*names, count])
-    return _grouped(table, keys, weight, count), missing, len(chunk.table)
+    return _grouped(table, keys, weight, count), missing, len(chunk.table), _orders(kept, keys)
+
+
+def _orders(kept: pa.Table, keys: tuple[str, ...]) -> dict[str, Order]:
+    """Return the levels of factors in the order of their dictionaries."""
+    found: dict[str, Order] = {}
+    for name in keys:
+        column = kept.column(name)
+        if pa.types.is_dictionary(column.type) and len(column):
+            levels = column.unify_dictionaries().chunk(0).dictionary.to_pylist()
+            found[name] = (tuple(levels), True, bool(column.type.ordered))
+    return found
 
 
 def _grouped(table: pa.Table, keys: tuple[str, ...], weight: str | None, count: str) -> pa.Table:
@@ -96,8 +112,14 @@ def _grouped(table: pa.Table, keys: tuple[str, ...], weight: str | None, count: 
 
 
 def _joined(
-    keys: tuple[str, ...], weight: str | None, count: str, limit: int, source: str, a: Any, b: Any
-) -> tuple[pa.Table, dict[str, int], int]:
+    keys: tuple[str, ...],
+    weight: str | None,
+    count: str,
+    limit: int,
+    source: str,
+    a: _Found,
+    b: _Found,
+) -> _Found:
     """Return the distinct rows of both; a pure function."""
     table = pa.concat_tables([a[0], b[0]], promote_options="permissive")
     table = _grouped(table, keys, weight, count)
@@ -109,7 +131,10 @@ def _joined(
             "hm.Model(formula, source, memory='64 GB')."
         )
     missing = {n: a[1].get(n, 0) + b[1].get(n, 0) for n in {**a[1], **b[1]}}
-    return table, missing, a[2] + b[2]
+    orders = dict(a[3])
+    for name, order in b[3].items():
+        orders[name] = join_orders(orders[name], order) if name in orders else order
+    return table, missing, a[2] + b[2], orders
 
 
 def _weighted(formula: ModelFormula, count: str) -> ModelFormula:

@@ -47,7 +47,7 @@ def _gaps(table: pa.Table, columns: Sequence[str]) -> Iterator[tuple[str, Any]]:
 
 
 def check_expressions(formula: ModelFormula, columns: Sequence[str], chunk: Chunk) -> int:
-    """Return the number of complete rows of a chunk whose computed values are all finite.
+    """Return the number of complete rows of a chunk, whose numbers are all finite.
 
     Parameters
     ----------
@@ -59,10 +59,13 @@ def check_expressions(formula: ModelFormula, columns: Sequence[str], chunk: Chun
     Raises
     ------
     DataError
-        An expression of numbers is not finite; the message names the row.
+        A number, or an expression of numbers, is not finite; the message names the row.
     """
     kept, _ = complete(chunk.table, columns)
     index = row_index(chunk, kept, columns)
+    for name in columns:
+        if pa.types.is_floating(kept.schema.field(name).type):
+            check_finite(kept.column(name).to_numpy().astype(np.float64), name, index)
     for own in (formula.response, *formula.offsets, *formula.factors.values()):
         if len(kept) and not own.plain and _of_numbers(own, kept) and not has_state(own):
             values = {

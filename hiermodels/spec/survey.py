@@ -31,6 +31,8 @@ from hiermodels.spec.recorders import Seen, add_seen, has_state, record
 from hiermodels.spec.streams import Chunk
 
 Ints = NDArray[np.intp]
+Order = tuple[tuple[Any, ...], bool, bool]
+"""A factor's levels in order, whether all dictionaries agree with it, and whether it is ordered."""
 _SAMPLE: Final = 64
 _LARGEST_SAMPLE: Final = 4096
 # Whole numbers are levels' places where they spread over at most so many times their number.
@@ -151,7 +153,7 @@ class Survey:
     kept: int
     missing: dict[str, int]
     distinct: dict[str, pa.Array]
-    orders: dict[str, tuple[tuple[Any, ...], bool, bool]]
+    orders: dict[str, Order]
     sample: pa.Table
     seen: dict[str, dict[str, Seen]] = field(default_factory=dict)
 
@@ -250,9 +252,7 @@ def _union(a: pa.Array, b: pa.Array, name: str) -> pa.Array:
     return a if not len(new) else pa.concat_arrays([a, new])
 
 
-def join_orders(
-    a: tuple[tuple[Any, ...], bool, bool], b: tuple[tuple[Any, ...], bool, bool]
-) -> tuple[tuple[Any, ...], bool, bool]:
+def join_orders(a: Order, b: Order) -> Order:
     """Return levels in an order that both agree with, where there is one."""
     if a[0] == b[0]:
         return a[0], a[1] and b[1], a[2] and b[2]
@@ -372,9 +372,14 @@ def check_kept(survey: Survey | None, plan: Plan) -> Survey:
     if survey is None or not survey.read:
         raise DataError("The source has no rows; a model needs some.")
     if not survey.kept:
-        columns = ", ".join(f"{name} ({count})" for name, count in survey.missing.items())
-        raise DataError(
-            f"No row is left: every one of the {survey.read:,} rows has a missing value. "
-            f"Missing by column: {columns}. Leave those columns out or fill them in."
-        )
+        raise no_row_left(survey.read, survey.missing)
     return survey
+
+
+def no_row_left(rows: int, missing: Mapping[str, int]) -> DataError:
+    """Return the error for rows of which none is complete."""
+    columns = ", ".join(f"{name} ({count})" for name, count in missing.items())
+    return DataError(
+        f"No row is left: every one of the {rows:,} rows has a missing value. "
+        f"Missing by column: {columns}. Leave those columns out or fill them in."
+    )

@@ -479,3 +479,32 @@ def test_combinations_without_rows(frame):
     """Columns that make up another one are named, not the few rows that stand for all."""
     with pytest.raises(DataError, match=r"'poly\(x, 2\)\[1\]' in .* exact combination of 'x'"):
         Model("y ~ x + poly(x, 2)", table_of(frame), memory="1 KB")
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_counted_rows_keep_the_order_of_levels(ordered, frame, tmp_path):
+    """Categories are those of the frame, as predictors and as an ordered response."""
+    kind = pd.CategoricalDtype(["c", "a", "b"], ordered=ordered)
+    rows = pd.concat([frame.assign(h=frame["h"].astype(kind), s=frame["x"] > 3.0)] * 100)
+    source = write(tmp_path, rows[:20], rows[20:])
+    family, formula = ("cumulative", "h ~ s") if ordered else ("bernoulli", "s ~ h")
+    held, counted = (
+        Model(formula, source, family, memory=memory, lint=False).design
+        for memory in ("1 GB", "10 KB")
+    )
+    assert counted.coefs == held.coefs
+    assert counted.response_levels == held.response_levels
+    np.testing.assert_allclose(counted.whole.counts @ counted.X, held.X.sum(axis=0), rtol=1e-12)
+
+
+def test_errors_about_counted_rows(frame, tmp_path):
+    """They name the row of the source, not one of those that were counted."""
+    rows = pd.concat([frame.assign(x=np.arange(60) % 4 + 1, y=np.arange(60) % 3)] * 100)
+    source = write(tmp_path, rows[:20], rows[20:])
+    with pytest.raises(DataError, match=r"In '.*a\.parquet': log\(x - 4\) is nan at row 0 \("):
+        Model("y ~ log(x - 4)", source, "poisson", memory="30 KB")
+    source = write(tmp_path, rows[:20], rows[20:].assign(x=np.inf))
+    with pytest.raises(DataError, match=r"In '.*b\.parquet': x is inf at row 0 \("):
+        Model("y ~ x", source, "poisson", memory="30 KB")
+    with pytest.raises(DataError, match=r"every one of the 6,000 rows .*: h \(6000\)"):
+        Model("y ~ h", write(tmp_path, *[rows.assign(h=None)[:3000]] * 2), "poisson", memory=1000)
