@@ -62,6 +62,8 @@ def open_stream(data: object) -> Stream:
     home, kind = type(data).__module__.partition(".")[0], type(data).__name__
     if home == "polars" and kind in ("DataFrame", "LazyFrame"):
         return _polars_stream(data)
+    if home == "narwhals" and kind == "LazyFrame":
+        return open_stream(data.to_native())  # type: ignore[attr-defined]
     if home in ("dask", "dask_expr") and hasattr(data, "to_delayed") and kind == "DataFrame":
         return DaskStream(data)
     if home in ("duckdb", "_duckdb"):

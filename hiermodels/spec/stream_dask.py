@@ -12,11 +12,13 @@ from typing import Any, Final
 import pyarrow as pa
 
 from hiermodels.errors import DataError, HierModelsError
+from hiermodels.spec.column_kinds import FACTOR, NOTHING, NUMBERS, TEXT, WHOLE, kind_of
 from hiermodels.spec.dask_files import files_of
 from hiermodels.spec.streams import Chunk, Report, Stream, Sums, sliced, summarise_named
 
 _FAN: Final = 8
 _SHOWN: Final = 3
+_ALIKE: Final = ((NUMBERS, WHOLE), (TEXT, FACTOR))
 _CLUSTERS: Final = (None, "distributed", "dask.distributed")
 
 
@@ -58,7 +60,14 @@ class DaskStream(Stream):
 
     def partitions(self, columns: Sequence[str]) -> list[Any]:
         """Return the partitions, each to be computed; Dask may have joined small ones."""
-        return list(self.frame[list(columns)].to_delayed())
+        try:
+            return list(self.frame[list(columns)].to_delayed())
+        except Exception as error:  # whatever a user's graph raises, named and handed on
+            detail = " ".join(str(error).split()).rstrip(".")
+            raise DataError(
+                f"Dask cannot take the columns {', '.join(map(repr, columns))} of the DataFrame: "
+                f"{type(error).__name__}: {detail}. Give frame.persist(), or write it to Parquet."
+            ) from error
 
     def chunks(self, columns: Sequence[str]) -> Iterator[Chunk]:
         """Yield the rows in chunks, partition by partition."""
@@ -68,7 +77,7 @@ class DaskStream(Stream):
                 frame = part.compute()
             except Exception as error:  # whatever a user's graph raises, named and handed on
                 raise _failed(parts, k, error) from error
-            yield from sliced(as_table(frame), f"partition {k}")
+            yield from sliced(as_table(frame, self.schema, _place(k)), _place(k))
 
     def fold[Summary](
         self,
@@ -85,7 +94,7 @@ class DaskStream(Stream):
         client = _client() if cluster and report is not None else None
         topic = None if client is None else f"hiermodels-{uuid.uuid4().hex}"
         leaves = parts = [
-            dask.delayed(partition_sum)(summarise, add, part, _place(k), topic)
+            dask.delayed(partition_sum)(summarise, add, part, self.schema, _place(k), topic)
             for k, part in enumerate(partitions)
         ]
         while len(parts) > 1:
@@ -108,12 +117,13 @@ def partition_sum(
     summarise: Callable[[Chunk], Any],
     add: Callable[[Any, Any], Any],
     frame: Any,
+    declared: pa.Schema,
     where: str,
     topic: str | None = None,
 ) -> Any:
     """Return one partition's summary; where a topic is given, tell it when that is done."""
     sums: Sums[Any] = Sums(add)
-    table = as_table(frame)
+    table = as_table(frame, declared, where)
     for chunk in sliced(table, where) if table.num_rows else [Chunk(table, where)]:
         sums.put(summarise_named(summarise, chunk))
     if topic is not None:
@@ -127,9 +137,24 @@ def add_all(add: Callable[[Any, Any], Any], parts: Sequence[Any]) -> Any:
     return reduce(add, parts)
 
 
-def as_table(frame: Any) -> pa.Table:
-    """Return a pandas partition as an Arrow table."""
-    return pa.Table.from_pandas(frame, preserve_index=False)
+def as_table(frame: Any, declared: pa.Schema, where: str) -> pa.Table:
+    """Return a pandas partition as an Arrow table.
+
+    Raises
+    ------
+    DataError
+        A column is of another kind than the frame declares.
+    """
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    for own in table.schema:
+        kinds = {kind_of(own.type), kind_of(declared.field(own.name).type)} - {NOTHING}
+        if len(kinds) > 1 and not any(kinds <= set(like) for like in _ALIKE):
+            raise DataError(
+                f"In {where}: the column {own.name!r} holds {kind_of(own.type)}, and the Dask "
+                f"DataFrame declares {kind_of(declared.field(own.name).type)}. Give it with "
+                "frame.astype, or mend its meta."
+            )
+    return table
 
 
 # --- progress -------------------------------------------------------------------------------

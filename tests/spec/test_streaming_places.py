@@ -10,6 +10,7 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
+from hiermodels.engines.marginal import MarginalDensity
 from hiermodels.errors import DataError, HierModelsError
 from hiermodels.fitting.model import Model
 from hiermodels.spec import csv_files, streaming, streams
@@ -508,3 +509,41 @@ def test_errors_about_counted_rows(frame, tmp_path):
         Model("y ~ x", source, "poisson", memory="30 KB")
     with pytest.raises(DataError, match=r"every one of the 6,000 rows .*: h \(6000\)"):
         Model("y ~ h", write(tmp_path, *[rows.assign(h=None)[:3000]] * 2), "poisson", memory=1000)
+
+
+def test_files_of_series(frame, tmp_path):
+    """Series that go on in a file where their names are stored otherwise."""
+    rows = frame.sort_values("g", ignore_index=True).assign(t=np.arange(60))
+    rows["g"] = rows["g"].astype(str)
+    rows = rows.sort_values("g", ignore_index=True)
+    source = write(tmp_path, rows[:23].astype({"g": "category"}), rows[23:])
+    streamed = Model("y ~ x + ar(t, g)", source, memory="1 KB")
+    truth = Model("y ~ x + ar(t, g)", rows)
+    ours, theirs = MarginalDensity(streamed.marginal), MarginalDensity(truth.marginal)
+    point = np.full(theirs.ndim, 0.1)
+    assert ours(point)[0] == pytest.approx(theirs(point)[0], rel=1e-10)
+
+
+def test_one_file_by_two_names(frame, tmp_path):
+    """Its rows would count twice."""
+    source = write(tmp_path, frame)
+    os.symlink(tmp_path / "a.parquet", tmp_path / "z.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet' is named twice, as '.*z\.parquet' too"):
+        open_stream(source)
+    with pytest.raises(DataError, match="path of the data is empty"):
+        open_stream(" ")
+
+
+def test_partitions_that_are_not_as_declared(frame):
+    """The partition and its column are named."""
+    dask = pytest.importorskip("dask.dataframe")
+
+    def spoil(part):
+        return part.assign(x=part["x"].astype(str)) if part.index.min() > 20 else part
+
+    source = dask.from_pandas(frame, npartitions=3).map_partitions(spoil, meta=frame.iloc[:0])
+    for memory in ("1 GB", "1 KB"):
+        with pytest.raises(
+            DataError, match=r"In partition 2: the column 'x' holds text, and .*num"
+        ):
+            Model("y ~ x + (1 | g)", source, memory=memory)
