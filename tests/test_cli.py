@@ -6,6 +6,7 @@ import sys
 import warnings
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -404,11 +405,63 @@ def test_a_study_that_cannot_be_fitted_is_one_line(tmp_path, capsys, monkeypatch
     assert not (tmp_path / "out").exists()
 
 
-def test_memory_reaches_the_model_of_several_files(stand_in, data, tmp_path):
-    """A pattern of files beyond memory is read in passes; one small file is a frame."""
-    words = ["y ~ x + (1 | g)", "--out", str(tmp_path / "out"), "--memory", "1 KB"]
-    assert cli.main(["fit", str(data.with_name("*.csv")), *words]) == 0
-    assert stand_in.options["memory"] == "1 KB"
-    assert stand_in.data == str(data.with_name("*.csv"))
-    assert cli.main(["fit", str(data), *words]) == 0
-    assert "memory" not in stand_in.options
+@pytest.fixture
+def trips(tmp_path, monkeypatch):
+    """Work in a folder that has a folder of two files."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"x": rng.normal(size=120), "g": np.arange(120) % 6})
+    frame["y"] = frame["x"] + frame["g"] % 3 + rng.normal(size=120)
+    (tmp_path / "trips").mkdir()
+    frame[:50].to_parquet(tmp_path / "trips" / "a.parquet")
+    frame[50:].to_parquet(tmp_path / "trips" / "b.parquet")
+    return frame
+
+
+def test_a_source_beyond_memory(trips, tmp_path, capsys):
+    words = "--memory 1KB --draws 250 --tune 300 --chains 2 --cores 1 --seed 1 --out out"
+    assert cli.main(["fit", "trips/*.parquet", "y ~ x + (1 | g)", *words.split()]) == 0
+    assert names(tmp_path / "out") == FILES
+    printed = capsys.readouterr()
+    assert "120 rows of 2 Parquet files ('trips/*.parquet') read in 2 passes" in printed.out
+    fit = hm.load(tmp_path / "out" / "fit.nc")
+    assert "120 rows of 2 Parquet files" in repr(fit.model.design)
+    table = pd.read_csv(tmp_path / "out" / "fixef.csv", index_col="coefficient")
+    pd.testing.assert_frame_equal(table, fit.fixef(), rtol=1e-12, check_index_type=False)
+
+
+def test_memory_reaches_the_model_with_the_source(stand_in, data, tmp_path):
+    words = ["fit", str(data), "y ~ x", "--memory", "4GB", "--out", str(tmp_path / "out")]
+    assert cli.main(words) == 0
+    assert stand_in.options["memory"] == "4GB"
+    assert stand_in.data == str(data)
+
+
+def test_a_source_is_looked_over(trips, capsys):
+    for more in ([], ["--memory", "1KB"]):
+        assert cli.main(["lint", "trips", "y ~ x + (1 | g)", *more]) == 0
+        printed = capsys.readouterr()
+        assert "120 rows of 2 Parquet files ('trips')" in printed.err
+        assert "No findings" in printed.out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trips", "y ~ z"], "The data have no column 'z'"),
+        (["trips", "y ~ x", "--out", "trips/out"], "lies in the folder of the data"),
+        (["trips/c*.parquet", "y ~ x"], "no file matches 'trips/c*.parquet'"),
+        (["trips/a.parquet", "trips/b.parquet", "y ~ x"], "belongs in quotes: 'trips/*.parquet'"),
+        (["s3://trips/*.parquet", "y ~ x"], "is an address"),
+        (["trips", "y ~ x", "--memory", "much"], "memory must be a size"),
+        (
+            ["trips", "y ~ x", "--memory", "1KB", "--family", "poisson"],
+            "or hold the rows: --memory",
+        ),
+        (["duckdb:///none.db?table=t", "y ~ x"], "there is no file 'none.db'"),
+    ],
+)
+def test_sources_that_cannot_be_fitted(words, message, trips, tmp_path, capsys):
+    assert message in error_line(["fit", *words], capsys)
+    assert names(tmp_path) == {"trips"}
+    assert names(tmp_path / "trips") == {"a.parquet", "b.parquet"}

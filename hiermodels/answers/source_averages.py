@@ -24,8 +24,8 @@ from hiermodels.answers.source_rows import Chosen, chosen_columns, distinct_rows
 from hiermodels.errors import DataError, FitError
 from hiermodels.spec.design import Design, group_structures
 from hiermodels.spec.functions import level_label
+from hiermodels.spec.kept_rows import complete
 from hiermodels.spec.streams import Chunk, Stream, summarise_named
-from hiermodels.spec.survey import complete
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -32,11 +32,11 @@ from hiermodels.fitting.fit import Fit
 from hiermodels.spec.collapsing import formula_of_rows
 from hiermodels.spec.design import Design
 from hiermodels.spec.frame import is_interval, upper_ends
+from hiermodels.spec.kept_rows import complete
 from hiermodels.spec.opening import open_stream
 from hiermodels.spec.rowless import RowlessDesign
 from hiermodels.spec.streaming import schema_of
 from hiermodels.spec.streams import Chunk, Stream, summarise_named
-from hiermodels.spec.survey import complete
 
 Floats = npt.NDArray[np.float64]
 What = Literal["expected", "residual", "log_likelihood"]

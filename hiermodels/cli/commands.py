@@ -14,7 +14,7 @@ from hiermodels.cli.console import fail, is_terminal, messages, print_table, say
 from hiermodels.cli.folders import check_apart, output_folder, tables_of, write_fit
 from hiermodels.cli.prior_words import parse_priors
 from hiermodels.errors import HierModelsError
-from hiermodels.spec.opening import is_small_file
+from hiermodels.spec.opening import check_place, is_small_file
 from hiermodels.spec.sources import read_table
 
 if TYPE_CHECKING:
@@ -262,6 +262,7 @@ def _model_of(
 
 def _rows_of(data: str, memory: str | None = None) -> Any:
     """Return a small file as a data frame, a source as it is."""
+    check_place(data)
     if memory is not None or not is_small_file(data):
         return data
     frame = read_table(data)

@@ -47,10 +47,10 @@ class Model:
         parameters follow, on their links: ``["y ~ x + (x | g)", "shape ~ z + (1 | g)"]``.
     data : pandas.DataFrame or source
         Rows with a missing value in a column in use are left out, counted and reported. A source
-        is a path, folder or pattern of Parquet or CSV files, ``"duckdb:///file.db?table=t"`` or
-        a DuckDB relation, an Arrow dataset or table, a Polars frame (lazy or not), or a Dask
-        DataFrame. Beyond ``memory`` its rows are read in two passes and never held; Gaussian
-        models then keep their cross-products, which give the same answers.
+        is a path, folder or pattern of Parquet or CSV files or a list of these,
+        ``"duckdb:///file.db?table=t"`` or a DuckDB relation, an Arrow dataset or table, a Polars
+        frame (lazy or not), or a Dask DataFrame. Beyond ``memory`` its rows are read in two passes
+        and never held; Gaussian models then keep their cross-products, which give the same answers.
     family : str or Family
         ``"gaussian"``, ``"t"``, ``"bernoulli"``, ``"binomial"``, ``"beta_binomial"``,
         ``"poisson"``, ``"negativebinomial"``, ``"gamma"``, ``"beta"``, ``"cumulative"``,

@@ -5,18 +5,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from operator import add
 from typing import Any, Final
 
 import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from hiermodels.errors import DataError
 from hiermodels.spec.collapsing import collapse
 from hiermodels.spec.design import Design, build_design
 from hiermodels.spec.families import Family
 from hiermodels.spec.formula import ModelFormula
 from hiermodels.spec.frame import Dropped
 from hiermodels.spec.grouping import Covariances
+from hiermodels.spec.kept_rows import check_expressions
 from hiermodels.spec.opening import frame_within, is_list_of_paths, open_stream
 from hiermodels.spec.reading import Reading
 from hiermodels.spec.streamable import has_products
@@ -66,7 +69,7 @@ def read_design(
         seconds = (time.perf_counter() - started,)
         reading = Reading(stream.description, len(frame), stream.n_parts, seconds, 0)
         return replace(design, reading=reading)
-    with _reports(progress) as report:
+    with _reports(progress, *stream.counts) as report:
         if has_products(family):
             return stream_design(formula, stream, family, report, covariances)
         return _collapsed(formula, stream, family, covariances, memory // _COPIES, report)
@@ -84,7 +87,13 @@ def _collapsed(
     started = time.perf_counter()
     each = None if report is None else partial(report, "distinct rows")
     weighted, frame, count, missing, read = collapse(formula, stream, family, limit, each)
-    design = build_design(weighted, frame, family, covariances, count)
+    try:
+        design = build_design(weighted, frame, family, covariances, count)
+    except DataError:
+        # of a distinct row; a number that is not finite has a row of its own in the source
+        columns = tuple(dict.fromkeys(formula.columns))
+        stream.fold(partial(check_expressions, formula, columns), add, columns)
+        raise
     seconds = (time.perf_counter() - started,)
     kept = int(frame[count].sum())
     reading = Reading(stream.description, read, stream.n_parts, seconds, len(frame), "distinct row")
@@ -98,8 +107,8 @@ def _is_plain(data: Any) -> bool:
 
 
 @contextmanager
-def _reports(wanted: bool) -> Iterator[Report | None]:
-    """Yield what the passes report to: a line on the terminal with rows and time."""
+def _reports(wanted: bool, unit: str, total: int | None) -> Iterator[Report | None]:
+    """Yield what the passes report to: a line on the terminal with what was read and time."""
     console = Console(stderr=True)
     if not wanted or not console.is_terminal:
         yield None
@@ -107,18 +116,19 @@ def _reports(wanted: bool) -> Iterator[Report | None]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:,} rows"),
+        TextColumn(f"{{task.completed:,}} {unit}"),
         TimeElapsedColumn(),
     )
-    total: int | None = None
     with Progress(*columns, console=console, transient=True) as bar:
         tasks: dict[str, Any] = {}
 
         def report(name: str, rows: int) -> None:
             nonlocal total
             if name not in tasks:
-                if tasks:
+                if tasks and total is None:
+                    # as many as the pass before
                     total = int(bar.tasks[-1].completed)
+                    bar.update(bar.tasks[-1].id, total=total)
                 tasks[name] = bar.add_task(f"Reading: {name}", total=total)
             bar.advance(tasks[name], rows)
 

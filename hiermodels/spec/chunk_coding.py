@@ -17,6 +17,7 @@ from hiermodels.spec.encoding import Encoding, Levels
 from hiermodels.spec.families import Family
 from hiermodels.spec.formula import ModelFormula
 from hiermodels.spec.frame import as_predictor
+from hiermodels.spec.kept_rows import complete, row_index
 from hiermodels.spec.matrices import Column
 from hiermodels.spec.memberships import fill_memberships, weights_of
 from hiermodels.spec.predictor_coding import offset_of
@@ -24,7 +25,7 @@ from hiermodels.spec.recorders import learnt
 from hiermodels.spec.responses import as_response
 from hiermodels.spec.shown import Brief
 from hiermodels.spec.streams import Chunk
-from hiermodels.spec.survey import Coding, Plan, Survey, complete, find_coding
+from hiermodels.spec.survey import Coding, Plan, Survey, find_coding
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -301,7 +302,7 @@ def code_chunk(coder: Coder, chunk: Chunk) -> Coded | None:
     n = len(kept)
     if not n:
         return None
-    index = pd.RangeIndex(chunk.first, chunk.first + n)
+    index = row_index(chunk, kept, coder.plan.columns)
     frame = evaluated(coder, kept, index)
     columns = np.empty((n, coder.width), order="F")
     y = _response(coder.formula, coder.family, frame, index)

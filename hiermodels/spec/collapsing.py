@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,15 +12,16 @@ from hiermodels.errors import DataError
 from hiermodels.spec.column_kinds import kind_of, plain_type
 from hiermodels.spec.families import Family
 from hiermodels.spec.formula import ModelFormula, parse_formula
+from hiermodels.spec.kept_rows import complete
 from hiermodels.spec.streamable import check_collapsible
 from hiermodels.spec.streams import Chunk, Report, Stream
-from hiermodels.spec.survey import complete, join_orders
+from hiermodels.spec.survey import Order, join_orders, no_row_left
 from hiermodels.spec.whole import Counted, Stands
-
-Orders = dict[str, tuple[tuple[Any, ...], bool, bool]]
 
 Array = NDArray[np.float64]
 _COUNTS = tuple(f"n_rows{'_' * k}" for k in range(9))
+# distinct rows, missing values by column, rows read, and the orders of factors' levels
+_Found = tuple[pa.Table, dict[str, int], int, dict[str, Order]]
 
 
 def collapse(
@@ -65,15 +65,17 @@ def collapse(
     summarise = partial(_distinct, keys, column, count)
     add = partial(_joined, keys, column, count, limit, stream.description)
     found = stream.fold(summarise, add, tuple(dict.fromkeys(formula.columns)), report)
-    if found is None or not len(found[0]):
-        raise DataError("No row without a missing value is left; a model needs some.")
+    if found is None or not found[2]:
+        raise DataError("The source has no rows; a model needs some.")
+    if not len(found[0]):
+        raise no_row_left(found[2], found[1])
     table, missing, read, orders = found
     frame = table.to_pandas(ignore_metadata=True)
-    for name, (levels, agree, ordered) in orders.items():
-        if agree:
-            frame[name] = pd.Categorical(frame[name], categories=list(levels), ordered=ordered)
     # the sums over threads come in any order
     frame = frame.sort_values(list(keys), ignore_index=True)
+    for name, (levels, agree, ordered) in orders.items():
+        if agree and pa.types.is_dictionary(stream.schema.field(name).type):
+            frame[name] = pd.Categorical(frame[name], list(levels), ordered=ordered)
     if column is None:
         formula = _weighted(formula, count)
     return formula, frame, count, missing, read
@@ -101,9 +103,7 @@ def formula_of_rows(formula: ModelFormula, weights: Array | None, whole: Stands)
     return replace(formula, additions=others)
 
 
-def _distinct(
-    keys: tuple[str, ...], weight: str | None, count: str, chunk: Chunk
-) -> tuple[pa.Table, dict[str, int], int, Orders]:
+def _distinct(keys: tuple[str, ...], weight: str | None, count: str, chunk: Chunk) -> _Found:
     """Return a chunk's distinct complete rows with their numbers; a pure function."""
     names = (*keys, weight) if weight else keys
     kept, missing = complete(chunk.table, names)
@@ -115,20 +115,17 @@ def _distinct(
     ]
     ones = pa.array(np.ones(len(kept), dtype=np.int64))
     table = pa.table([*columns, ones], names=[*names, count])
-    found = _grouped(table, keys, weight, count)
-    return found, missing, len(chunk.table), _orders(kept, keys) if len(kept) else {}
+    return _grouped(table, keys, weight, count), missing, len(chunk.table), _orders(kept, keys)
 
 
-def _orders(kept: pa.Table, keys: tuple[str, ...]) -> Orders:
+def _orders(kept: pa.Table, keys: tuple[str, ...]) -> dict[str, Order]:
     """Return the levels of factors in the order of their dictionaries."""
-    found: Orders = {}
+    found: dict[str, Order] = {}
     for name in keys:
         column = kept.column(name)
-        if not pa.types.is_dictionary(column.type):
-            continue
-        for chunk in column.unify_dictionaries().chunks[:1]:
-            levels = tuple(chunk.dictionary.to_pylist())
-            found[name] = (levels, True, bool(column.type.ordered))
+        if pa.types.is_dictionary(column.type) and len(column):
+            levels = column.unify_dictionaries().chunk(0).dictionary.to_pylist()
+            found[name] = (tuple(levels), True, bool(column.type.ordered))
     return found
 
 
@@ -141,8 +138,14 @@ def _grouped(table: pa.Table, keys: tuple[str, ...], weight: str | None, count: 
 
 
 def _joined(
-    keys: tuple[str, ...], weight: str | None, count: str, limit: int, source: str, a: Any, b: Any
-) -> tuple[pa.Table, dict[str, int], int, Orders]:
+    keys: tuple[str, ...],
+    weight: str | None,
+    count: str,
+    limit: int,
+    source: str,
+    a: _Found,
+    b: _Found,
+) -> _Found:
     """Return the distinct rows of both; a pure function."""
     table = pa.concat_tables([a[0], b[0]], promote_options="permissive")
     table = _grouped(table, keys, weight, count)

@@ -67,6 +67,8 @@ def find_files(source: str) -> tuple[SourceFile, ...]:
     """
     place = _local(source)
     path = Path(place)
+    if not place.strip():
+        raise DataError("The path of the data is empty; give a file, a folder or a pattern.")
     if path.is_dir():
         root, found = path, list(_inside(place))
         if not found:

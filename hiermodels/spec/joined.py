@@ -9,9 +9,7 @@ import pyarrow.compute as pc
 
 from hiermodels.errors import DataError
 from hiermodels.spec.column_kinds import common_type, kind_of, plain_type
-from hiermodels.spec.survey import join_orders
-
-Order = tuple[tuple[Any, ...], bool, bool]
+from hiermodels.spec.survey import Order, join_orders
 
 
 def join_parts(parts: Sequence[pa.Table]) -> pa.Table:

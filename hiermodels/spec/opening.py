@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.dataset as pa_dataset
 
 from hiermodels.errors import DataError
+from hiermodels.spec.file_names import find_files
 from hiermodels.spec.joined import join_parts
 from hiermodels.spec.stream_dask import DaskStream
 from hiermodels.spec.stream_files import open_files, open_list
@@ -61,6 +62,8 @@ def open_stream(data: object) -> Stream:
     home, kind = type(data).__module__.partition(".")[0], type(data).__name__
     if home == "polars" and kind in ("DataFrame", "LazyFrame"):
         return _polars_stream(data)
+    if home == "narwhals" and kind == "LazyFrame":
+        return open_stream(data.to_native())  # type: ignore[attr-defined]
     if home in ("dask", "dask_expr") and hasattr(data, "to_delayed") and kind == "DataFrame":
         return DaskStream(data)
     if home in ("duckdb", "_duckdb"):
@@ -110,6 +113,12 @@ def need(module: str) -> Any:
             f"This source needs {module}, which is not installed: "
             f"pip install 'hiermodels[{module}]'."
         ) from error
+
+
+def check_place(source: str) -> None:
+    """Raise DataError where a path, folder or pattern names no file that can be read."""
+    if not source.startswith(_URL):
+        find_files(source)
 
 
 def is_small_file(source: str, limit: int = 100_000_000) -> bool:

@@ -17,13 +17,14 @@ from hiermodels.spec.cell_keys import part_keys
 from hiermodels.spec.chunk_coding import Coded, Coder, code_chunk, evaluated
 from hiermodels.spec.chunk_products import Products, add_products, nothing, triangles
 from hiermodels.spec.column_kinds import NUMBERS, WHOLE
+from hiermodels.spec.kept_rows import complete, row_index
 from hiermodels.spec.residual_terms import ResidualTerm
 from hiermodels.spec.series import constant_weight, times
 from hiermodels.spec.series_components import Part, Series, means, neighbours, pairs
 from hiermodels.spec.series_stream import SeriesStream
 from hiermodels.spec.stream_dask import DaskStream
 from hiermodels.spec.streams import Chunk, Stream
-from hiermodels.spec.survey import Coding, Survey, complete, find_coding, variance_columns
+from hiermodels.spec.survey import Coding, Survey, find_coding, variance_columns
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -217,7 +218,7 @@ def _times(
 ) -> Ints:
     """Return the time of each row, the occasion's number under ``unstr``."""
     term = series.term
-    index = pd.RangeIndex(chunk.first, chunk.first + len(kept))
+    index = row_index(chunk, kept, series.coder.plan.columns)
     if term.time is None:
         return np.arange(len(kept), dtype=np.int64)
     if series.occasions is not None:

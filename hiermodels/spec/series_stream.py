@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from hiermodels.spec.joined import join_parts
 from hiermodels.spec.streams import Chunk, Stream
 
 
@@ -52,7 +53,7 @@ class SeriesStream(Stream):
         for chunk in self.inner.chunks(columns):
             table, where = chunk.table, chunk.where
             if held is not None:
-                table = pa.concat_tables([held, table], promote_options="permissive")
+                table = join_parts([held, table])
             cut = _last_start(table, self.series)
             if cut:
                 yield Chunk(table.slice(0, cut).unify_dictionaries(), where, first)

@@ -37,7 +37,7 @@ def open_files(source: str) -> "FileStream":
     Raises
     ------
     DataError
-        Where there is no file, or they are of two kinds.
+        Where there is no file, they are of two kinds, or one is named twice.
     """
     return _stream(find_files(source), repr(source))
 
@@ -48,19 +48,24 @@ def open_list(sources: Sequence[str]) -> "FileStream":
     Raises
     ------
     DataError
-        Where one names no file, they are of two kinds, or name one file twice.
+        As of each.
     """
     files = [file for source in sources for file in find_files(source)]
-    paths = [os.path.realpath(file.path) for file in files]
-    twice = next((path for path in paths if paths.count(path) > 1), None)
-    if twice is not None:
-        raise DataError(f"The file {twice!r} is named twice; its rows would count twice.")
     if len({file.csv for file in files}) > 1:
         raise DataError("CSV and Parquet files are named; give those of one kind.")
     return _stream(tuple(files), f"{sources[0]!r}, ..." if len(sources) > 1 else repr(sources[0]))
 
 
 def _stream(files: tuple[SourceFile, ...], name: str) -> "FileStream":
+    places: set[str] = set()
+    for file in files:
+        place = os.path.realpath(file.path)
+        if place in places:
+            raise DataError(
+                f"The file {place!r} is named twice, as {file.path!r} too; its rows would count "
+                "twice."
+            )
+        places.add(place)
     word = "CSV" if files[0].csv else "Parquet"
     text = f"{len(files):,} {word} file{'s' * (len(files) != 1)} ({name})"
     return FileStream(text, files, files[0].csv)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from functools import partial
+from operator import add
 
 import pyarrow as pa
 
@@ -15,6 +16,7 @@ from hiermodels.spec.families import Family
 from hiermodels.spec.formula import ModelFormula
 from hiermodels.spec.frame import Dropped
 from hiermodels.spec.grouping import Covariances, check_covariances
+from hiermodels.spec.kept_rows import check_expressions
 from hiermodels.spec.names import check_group_names
 from hiermodels.spec.reading import Reading
 from hiermodels.spec.rowless_design import build_rowless
@@ -65,7 +67,12 @@ def stream_design(
     first = None if progress is None else partial(progress, "levels and spreads")
     found = stream.fold(partial(survey_chunk, plan), add_surveys, plan.columns, first)
     survey = check_kept(found, plan)
-    coder = make_coder(formula, family, plan, survey)
+    try:
+        coder = make_coder(formula, family, plan, survey)
+    except DataError:
+        # of a sample; all rows are looked at for one that can be named
+        stream.fold(partial(check_expressions, formula, plan.columns), add, plan.columns)
+        raise
     between = time.perf_counter()
     second = None if progress is None else partial(progress, "cross-products")
     series = None if formula.residual is None else make_series(coder, survey)

@@ -64,6 +64,11 @@ class Stream(ABC):
     def n_parts(self) -> int:
         """Number of files or partitions."""
 
+    @property
+    def counts(self) -> tuple[str, int | None]:
+        """What a report counts, and how many there are where that is known beforehand."""
+        return "rows", None
+
     @abstractmethod
     def chunks(self, columns: Sequence[str]) -> Iterator[Chunk]:
         """Yield the rows in chunks, these columns only.
@@ -93,7 +98,7 @@ class Stream(ABC):
             Pure functions; ``add`` is associative.
         columns : sequence of str
         report : callable, optional
-            Is given the number of rows of every chunk.
+            Is given how much of :attr:`counts` was read: rows, chunk by chunk.
         """
         sums = Sums(add)
         for chunk in self.chunks(columns):

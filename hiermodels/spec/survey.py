@@ -1,6 +1,6 @@
 """The first pass over a source: levels, missing values, and what functions learn of all rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
@@ -26,10 +26,13 @@ from hiermodels.spec.column_kinds import (
 from hiermodels.spec.expressions import Expression, unknown_column
 from hiermodels.spec.formula import ModelFormula
 from hiermodels.spec.frame import as_groups, as_predictor
+from hiermodels.spec.kept_rows import complete, row_index
 from hiermodels.spec.recorders import Seen, add_seen, record, recorded_factors
 from hiermodels.spec.streams import Chunk
 
 Ints = NDArray[np.intp]
+Order = tuple[tuple[Any, ...], bool, bool]
+"""A factor's levels in order, whether all dictionaries agree with it, and whether it is ordered."""
 _SAMPLE: Final = 64
 _LARGEST_SAMPLE: Final = 4096
 # Whole numbers are levels' places where they spread over at most so many times their number.
@@ -150,26 +153,9 @@ class Survey:
     kept: int
     missing: dict[str, int]
     distinct: dict[str, pa.Array]
-    orders: dict[str, tuple[tuple[Any, ...], bool, bool]]
+    orders: dict[str, Order]
     sample: pa.Table
     seen: dict[str, dict[str, Seen]] = field(default_factory=dict)
-
-
-def complete(table: pa.Table, columns: Sequence[str]) -> tuple[pa.Table, dict[str, int]]:
-    """Return the rows without a missing value, and missing values by column."""
-    missing: dict[str, int] = {}
-    whole = None
-    for name in columns:
-        column = table.column(name)
-        floating = pa.types.is_floating(column.type)
-        if not floating and column.null_count == 0:
-            continue
-        gaps = pc.is_null(column, nan_is_null=floating)
-        count = pc.sum(gaps).as_py() or 0
-        if count:
-            missing[name] = count
-            whole = gaps if whole is None else pc.or_(whole, gaps)
-    return (table if whole is None else table.filter(pc.invert(whole))), missing
 
 
 def survey_chunk(plan: Plan, chunk: Chunk) -> Survey:
@@ -208,8 +194,7 @@ def _check_finite(kept: pa.Table, plan: Plan, chunk: Chunk) -> None:
     for name in plan.columns:
         column = kept.column(name)
         if pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column)).as_py():
-            index = pd.RangeIndex(chunk.first, chunk.first + len(kept))
-            check_finite(column.to_numpy(), name, index)
+            check_finite(column.to_numpy(), name, row_index(chunk, kept, plan.columns))
 
 
 def _plain(table: pa.Table) -> pa.Table:
@@ -267,16 +252,8 @@ def _union(a: pa.Array, b: pa.Array, name: str) -> pa.Array:
     return a if not len(new) else pa.concat_arrays([a, new])
 
 
-def join_orders(
-    a: tuple[tuple[Any, ...], bool, bool], b: tuple[tuple[Any, ...], bool, bool]
-) -> tuple[tuple[Any, ...], bool, bool]:
-    """Return levels in an order that both agree with, where there is one.
-
-    Parameters
-    ----------
-    a, b : tuple
-        Levels, whether these agree in order with all parts so far, and whether they are ordered.
-    """
+def join_orders(a: Order, b: Order) -> Order:
+    """Return levels in an order that both agree with, where there is one."""
     if a[0] == b[0]:
         return a[0], a[1] and b[1], a[2] and b[2]
     long, short = (a, b) if len(a[0]) >= len(b[0]) else (b, a)
@@ -395,9 +372,14 @@ def check_kept(survey: Survey | None, plan: Plan) -> Survey:
     if survey is None or not survey.read:
         raise DataError("The source has no rows; a model needs some.")
     if not survey.kept:
-        columns = ", ".join(f"{name} ({count})" for name, count in survey.missing.items())
-        raise DataError(
-            f"No row is left: every one of the {survey.read:,} rows has a missing value. "
-            f"Missing by column: {columns}. Leave those columns out or fill them in."
-        )
+        raise no_row_left(survey.read, survey.missing)
     return survey
+
+
+def no_row_left(rows: int, missing: Mapping[str, int]) -> DataError:
+    """Return the error for rows of which none is complete."""
+    columns = ", ".join(f"{name} ({count})" for name, count in missing.items())
+    return DataError(
+        f"No row is left: every one of the {rows:,} rows has a missing value. "
+        f"Missing by column: {columns}. Leave those columns out or fill them in."
+    )

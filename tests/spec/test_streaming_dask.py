@@ -11,7 +11,12 @@ import pytest
 
 from hiermodels.engines.marginal_packing import MarginalDensity
 from hiermodels.fitting.model import Model
+from hiermodels.spec.families import as_family
+from hiermodels.spec.formula import parse_formula
+from hiermodels.spec.opening import open_stream
+from hiermodels.spec.streaming import stream_design
 
+dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 frames = pytest.importorskip("dask.dataframe")
 
@@ -63,3 +68,43 @@ def test_a_worker_is_killed_in_the_second_pass(tmp_path):
     assert MarginalDensity(model.marginal)(point)[0] == pytest.approx(
         MarginalDensity(held.marginal)(point)[0], rel=1e-10
     )
+
+
+def read(source, told):
+    """Read a source in passes, noting what is reported."""
+    return stream_design(
+        parse_formula("y ~ x + (1 | g)"),
+        open_stream(source),
+        as_family("gaussian", None),
+        lambda name, count: told.append((name, count)),
+    )
+
+
+WANTED = [("levels and spreads", 1)] * 6 + [("cross-products", 1)] * 6
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "synchronous"])
+def test_progress_counts_partitions(scheduler):
+    """Each partition is told of when it is done, in both passes."""
+    source = frames.from_pandas(make_frame(600), npartitions=6)
+    told = []
+    with dask.config.set(scheduler=scheduler):
+        assert open_stream(source).counts == ("partitions", 6)
+        assert read(source, told).n == 600
+    assert told == WANTED
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # what a cluster says when it ends
+def test_progress_on_a_cluster():
+    """Workers tell the client; a scheduler that is asked for goes before the cluster."""
+    source = frames.from_pandas(make_frame(600), npartitions=6)
+    cluster = distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None)
+    with cluster, distributed.Client(cluster):
+        told = []
+        assert read(source, told).n == 600
+        assert told == WANTED
+        told = []
+        with dask.config.set(scheduler="threads"):
+            assert read(source, told).n == 600
+        assert told == WANTED

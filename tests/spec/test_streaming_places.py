@@ -10,6 +10,7 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
+from hiermodels.engines.marginal import MarginalDensity
 from hiermodels.errors import DataError, HierModelsError
 from hiermodels.fitting.model import Model
 from hiermodels.spec import csv_files, streaming, streams
@@ -443,3 +444,106 @@ def test_chunks_count_rows_within_their_file(frame, tmp_path, monkeypatch):
     source = write(tmp_path, frame[:20], bad)
     with pytest.raises(DataError, match=r"In '.*b\.parquet': x is inf at row 30 "):
         Model("y ~ x", source, memory="1 KB")
+
+
+@pytest.mark.parametrize("formula", ["log(y) ~ x", "y ~ log(x) + h", "y ~ h + offset(log(x))"])
+def test_the_row_where_an_expression_is_not_finite(formula, frame, tmp_path, monkeypatch):
+    """It is the row's number in its file, also where rows before it are left out."""
+    monkeypatch.setattr(streams, "CHUNK", 15)
+    rows = frame.assign(y=frame["y"] + 10.0)
+    rows.loc[[21, 24, 37], "h"] = None
+    rows.loc[40, ["x", "y"]] = -1.0
+    source = write(tmp_path, rows[:20], rows[20:])
+    with pytest.raises(DataError, match=r"In '.*b\.parquet': log\(.\) is nan at row 20 \(1 row"):
+        Model(formula, source, memory="1 KB")
+
+
+def test_designs_say_what_was_read(frame, tmp_path):
+    """Held, counted or kept as products: rows, gaps and the source; loaded fits say the same."""
+    rows = frame.assign(s=frame["x"] > 3.0)
+    rows.loc[5, "h"] = None
+    source = write(tmp_path, rows)
+    kinds = (("y ~ h", "gaussian", "1 GB", "and held"), ("y ~ h", "gaussian", "1 KB", "none of"),
+             ("s ~ h", "bernoulli", "1 KB", "59 rows used, held as 6 distinct ones"))  # fmt: skip
+    for formula, family, memory, words in kinds:
+        model = Model(formula, source, family, memory=memory, lint=False)
+        text = repr(model.design)
+        assert words in text
+        assert "60 rows of 1 Parquet file" in text
+        assert "1 row dropped with missing values in h (1)." in text
+        assert "Coefficients: Intercept, h[T.b], h[T.c]" in text
+    assert "Data: 59 rows (6 distinct)" in str(model)
+    assert "weights() multiplies" not in str(model)
+
+
+def test_combinations_without_rows(frame):
+    """Columns that make up another one are named, not the few rows that stand for all."""
+    with pytest.raises(DataError, match=r"'poly\(x, 2\)\[1\]' in .* exact combination of 'x'"):
+        Model("y ~ x + poly(x, 2)", table_of(frame), memory="1 KB")
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_counted_rows_keep_the_order_of_levels(ordered, frame, tmp_path):
+    """Categories are those of the frame, as predictors and as an ordered response."""
+    kind = pd.CategoricalDtype(["c", "a", "b"], ordered=ordered)
+    rows = pd.concat([frame.assign(h=frame["h"].astype(kind), s=frame["x"] > 3.0)] * 100)
+    source = write(tmp_path, rows[:20], rows[20:])
+    family, formula = ("cumulative", "h ~ s") if ordered else ("bernoulli", "s ~ h")
+    held, counted = (
+        Model(formula, source, family, memory=memory, lint=False).design
+        for memory in ("1 GB", "10 KB")
+    )
+    assert counted.coefs == held.coefs
+    assert counted.response_levels == held.response_levels
+    np.testing.assert_allclose(counted.whole.counts @ counted.X, held.X.sum(axis=0), rtol=1e-12)
+
+
+def test_errors_about_counted_rows(frame, tmp_path):
+    """They name the row of the source, not one of those that were counted."""
+    rows = pd.concat([frame.assign(x=np.arange(60) % 4 + 1, y=np.arange(60) % 3)] * 100)
+    source = write(tmp_path, rows[:20], rows[20:])
+    with pytest.raises(DataError, match=r"In '.*a\.parquet': log\(x - 4\) is nan at row 0 \("):
+        Model("y ~ log(x - 4)", source, "poisson", memory="30 KB")
+    source = write(tmp_path, rows[:20], rows[20:].assign(x=np.inf))
+    with pytest.raises(DataError, match=r"In '.*b\.parquet': x is inf at row 0 \("):
+        Model("y ~ x", source, "poisson", memory="30 KB")
+    with pytest.raises(DataError, match=r"every one of the 6,000 rows .*: h \(6000\)"):
+        Model("y ~ h", write(tmp_path, *[rows.assign(h=None)[:3000]] * 2), "poisson", memory=1000)
+
+
+def test_files_of_series(frame, tmp_path):
+    """Series that go on in a file where their names are stored otherwise."""
+    rows = frame.sort_values("g", ignore_index=True).assign(t=np.arange(60))
+    rows["g"] = rows["g"].astype(str)
+    rows = rows.sort_values("g", ignore_index=True)
+    source = write(tmp_path, rows[:23].astype({"g": "category"}), rows[23:])
+    streamed = Model("y ~ x + ar(t, g)", source, memory="1 KB")
+    truth = Model("y ~ x + ar(t, g)", rows)
+    ours, theirs = MarginalDensity(streamed.marginal), MarginalDensity(truth.marginal)
+    point = np.full(theirs.ndim, 0.1)
+    assert ours(point)[0] == pytest.approx(theirs(point)[0], rel=1e-10)
+
+
+def test_one_file_by_two_names(frame, tmp_path):
+    """Its rows would count twice."""
+    source = write(tmp_path, frame)
+    os.symlink(tmp_path / "a.parquet", tmp_path / "z.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet' is named twice, as '.*z\.parquet' too"):
+        open_stream(source)
+    with pytest.raises(DataError, match="path of the data is empty"):
+        open_stream(" ")
+
+
+def test_partitions_that_are_not_as_declared(frame):
+    """The partition and its column are named."""
+    dask = pytest.importorskip("dask.dataframe")
+
+    def spoil(part):
+        return part.assign(x=part["x"].astype(str)) if part.index.min() > 20 else part
+
+    source = dask.from_pandas(frame, npartitions=3).map_partitions(spoil, meta=frame.iloc[:0])
+    for memory in ("1 GB", "1 KB"):
+        with pytest.raises(
+            DataError, match=r"In partition 2: the column 'x' holds text, and .*num"
+        ):
+            Model("y ~ x + (1 | g)", source, memory=memory)
