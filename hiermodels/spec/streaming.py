@@ -16,6 +16,7 @@ from hiermodels.spec.formula import ModelFormula
 from hiermodels.spec.frame import Dropped
 from hiermodels.spec.grouping import Covariances, check_covariances
 from hiermodels.spec.names import check_group_names
+from hiermodels.spec.quantiles import find_quantiles, wanted_quantiles
 from hiermodels.spec.reading import Reading
 from hiermodels.spec.rowless_design import build_rowless
 from hiermodels.spec.series_products import fold_series, make_series
@@ -65,6 +66,13 @@ def stream_design(
     first = None if progress is None else partial(progress, "levels and spreads")
     found = stream.fold(partial(survey_chunk, plan), add_surveys, plan.columns, first)
     survey = check_kept(found, plan)
+    seconds = [time.perf_counter() - started]
+    if wanted_quantiles(survey):
+        third = None if progress is None else partial(progress, "quantiles")
+        counted = time.perf_counter()
+        survey = find_quantiles(plan, survey, stream, third)
+        half = (time.perf_counter() - counted) / 2.0
+        seconds += [half, half]
     coder = make_coder(formula, family, plan, survey)
     between = time.perf_counter()
     second = None if progress is None else partial(progress, "cross-products")
@@ -77,9 +85,11 @@ def stream_design(
         raise DataError(
             f"{stream.description} changed between two passes. Fit again when nothing writes to it."
         )
-    seconds = (between - started, time.perf_counter() - between)
+    seconds.append(time.perf_counter() - between)
     dropped = Dropped(survey.read - survey.kept, _in_order(survey.missing, plan.columns))
-    reading = Reading(stream.description, survey.read, stream.n_parts, seconds, len(products.keys))
+    reading = Reading(
+        stream.description, survey.read, stream.n_parts, tuple(seconds), len(products.keys)
+    )
     return build_rowless(coder, products, dropped, reading, series, known)
 
 

@@ -144,6 +144,7 @@ VARIANCES = [
     ["y ~ x + z", "sigma ~ d"],
     ["y ~ scale(x) + (1 | g)", "sigma ~ scale(d) + poly(s, 2) + C(v)"],
     ["y | se(s, sigma=True) ~ x + (1 | g)", "sigma ~ 0 + center(d)"],
+    ["y ~ bs(x, df=4) + (1 | g)", "sigma ~ bs(d, df=4)"],
 ]
 
 
@@ -176,8 +177,8 @@ def test_too_many_variances(frame):
         Model(["y ~ x + (1 | g)", "sigma ~ d"], table, memory="1 KB")
     with pytest.raises(EngineError, match="distinct values"):
         Model("y | se(w + 1, sigma=True) ~ x + (1 | g)", table, memory="1 KB")
-    with pytest.raises(FormulaError, match="knots at quantiles of all rows"):
-        Model(["y ~ x + (1 | g)", "sigma ~ bs(s, df=5)"], table, memory="1 KB")
+    with pytest.raises(FormulaError, match="knots at quantiles of distinct values"):
+        Model(["y ~ x + (1 | g)", "sigma ~ cr(s, df=3)"], table, memory="1 KB")
 
 
 def test_what_structures_may_not_hold(frame):
