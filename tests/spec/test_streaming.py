@@ -467,7 +467,7 @@ def test_what_series_may_not_hold(monkeypatch):
         model("y | se(w, sigma=True) ~ x + ar(t, j)")
     with pytest.raises(FormulaError, match="se\\(s\\) replaces sigma"):
         model(["y | se(w) ~ x + ar(t, j)", "sigma ~ 0 + h"])
-    with pytest.raises(EngineError, match="needs the marginal engine, which cannot .* Student"):
+    with pytest.raises(EngineError, match=r"needs the marginal engine, which cannot .* Student"):
         model('y ~ x + ar(t, j) + (1 | gr(m, dist="student"))')
     monkeypatch.setattr(series_residual, "MAX_BASES", 20)
     with pytest.raises(EngineError, match=r"needs 2\d matrices, more than the 20 .*strata\. Round"):
