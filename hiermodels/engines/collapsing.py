@@ -51,7 +51,7 @@ def collapse(problem: ConditionalProblem) -> ConditionalProblem:
         return problem
     weights = np.ones(len(group)) if problem.weights is None else problem.weights
     total = np.bincount(group, weights=weights, minlength=len(first))
-    short = take_rows(problem, first)
+    short = _take_rows(problem, first)
     if problem.family in _BINARY:
         return _merge_trials(problem, short, group, weights)
     if problem.family == "poisson":
@@ -191,7 +191,7 @@ def _exact_groups(columns: list[NDArray[np.generic]]) -> NDArray[np.intp]:
 # --- some rows of a problem -----------------------------------------------------------------------
 
 
-def take_rows(problem: ConditionalProblem, rows: NDArray[np.intp]) -> ConditionalProblem:
+def _take_rows(problem: ConditionalProblem, rows: NDArray[np.intp]) -> ConditionalProblem:
     """Return a problem of some of the rows."""
 
     def take(values: Floats | None) -> Floats | None:

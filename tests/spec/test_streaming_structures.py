@@ -235,6 +235,7 @@ CONDITIONAL = [
     ['y ~ x + (1 | gr(g, dist="student"))', "sigma ~ d"],
     ['y ~ offset(z) + (1 | gr(g, dist="student", by=h))', "sigma ~ 0 + c"],
     'y | weights(s) ~ x + (1 | gr(g, dist="student")) + (1 | c)',
+    ["y | weights(w) ~ x + (1 | g)", "sigma ~ c"],
     'y | precision(s) ~ x + (1 | gr(g, dist="student"))',
     'y | se(s) ~ x + (1 | gr(g, dist="student"))',
     ['y | se(s, sigma=True) ~ x + (1 | gr(g, dist="student"))', "sigma ~ d"],
