@@ -143,7 +143,7 @@ def _bar_columns(bars: tuple[BarBlock, ...]) -> Iterator[NDArray[np.generic]]:
             yield bar.index
         else:
             yield from bar.members.T
-            yield from bar.member_weights.T
+            yield from bar.member_weights.reshape(len(bar.z), -1).T
         yield from bar.z.T
 
 

@@ -18,7 +18,6 @@ from hiermodels.engines.supported import supports
 from hiermodels.errors import EngineError
 from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family
-from hiermodels.spec.grouping import StandingMembers
 from hiermodels.spec.priors import ResolvedPriors
 from hiermodels.spec.residual import Residual
 from hiermodels.spec.whole import Whole
@@ -36,9 +35,6 @@ def not_conditional(design: Design, family: Family, priors: ResolvedPriors) -> s
     residual = design.residual
     if residual is not None and residual.term is not None:
         return f"{residual.term} correlates rows"
-    for term in design.terms:
-        if isinstance(term.members, StandingMembers):
-            return f"the bar by {term.group} has weights of memberships that multiply slopes"
     if (reason := kernels_unavailable()) is not None:
         return reason
     forms = (False,) * len(design.terms)

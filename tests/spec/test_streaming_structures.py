@@ -240,6 +240,7 @@ CONDITIONAL = [
     'y | se(s) ~ x + (1 | gr(g, dist="student"))',
     ['y | se(s, sigma=True) ~ x + (1 | gr(g, dist="student"))', "sigma ~ d"],
     'y ~ x + (1 | gr(g, dist="student")) + (1 | mm(a, f, weights=cbind(w, s)))',
+    'y ~ x + (x | gr(g, dist="student")) + (x + z | mm(a, f, weights=cbind(w, s)))',
 ]
 
 
@@ -295,22 +296,20 @@ def test_which_engine_is_taken(frame, monkeypatch):
 
     formula = "y ~ x + (1 | g) + (1 | f)"
     assert model(formula).engine == "marginal"
-    weighted = "y ~ x + (x | mm(a, f, weights=cbind(w, s)))"
-    with pytest.raises(EngineError, match=r"not kept: the bar by .* multiply slopes\. Leave"):
-        model(weighted, engine="conditional")
-    with pytest.raises(EngineError, match=r"multiply slopes; and .*has Student effects"):
-        model(weighted + ' + (1 | gr(g, dist="student"))')
     shrunk = {"priors": {"b": "R2D2M2()"}}
+    with pytest.raises(EngineError, match=r"not kept: the kernel has no prior R2D2M2.* Leave"):
+        model("y ~ x + z + (1 | g)", engine="conditional", **shrunk)
     with pytest.raises(EngineError, match=r"no prior R2D2M2.*Student effects"):
         model('y ~ x + z + (1 | gr(g, dist="student"))', **shrunk)
     monkeypatch.setattr(choice, "_MORE_GRADIENTS", 1e-9)
     assert Model(formula, frame).engine == "conditional"
     assert model(formula).engine == "conditional"
-    assert model("y ~ x + z + (1 | g) + (1 | f)", **shrunk).engine == "marginal"
-    assert "all that is kept" in str(model(weighted))
+    made = model("y ~ x + z + (1 | g) + (1 | f)", **shrunk)
+    assert made.engine == "marginal"
+    assert "no prior R2D2M2 of a coefficient, and cross-products are all" in str(made)
     monkeypatch.setattr(choice, "_MOST_OPERATIONS", 1.0)
     with pytest.raises(EngineError, match=r"would take .* GB and about .*memory='64 GB'"):
-        model(weighted)
+        model("y ~ x + z + (1 | g) + (1 | f)", **shrunk)
 
 
 @pytest.mark.parametrize(
