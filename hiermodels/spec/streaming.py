@@ -1,4 +1,4 @@
-"""A formula met a source beyond memory: two passes, and a design without rows."""
+"""A formula met a source beyond memory: two passes or four, and a design without rows."""
 
 import time
 from collections.abc import Callable
@@ -35,6 +35,8 @@ def stream_design(
     covariances: Covariances | None = None,
 ) -> Design:
     """Read a source in two passes and return its design without rows.
+
+    Knots at quantiles of all rows take two passes more.
 
     Parameters
     ----------
