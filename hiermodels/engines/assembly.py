@@ -8,6 +8,7 @@ from hiermodels.errors import EngineError
 from hiermodels.spec.design import Design
 from hiermodels.spec.distributions import Prior
 from hiermodels.spec.families import Family
+from hiermodels.spec.grouping import StandingMembers
 from hiermodels.spec.predictors import Predictor, Term
 from hiermodels.spec.priors import ParameterPriors, ResolvedPriors, TermPriors
 from hiermodels.spec.residual import Residual
@@ -82,7 +83,7 @@ def _bars(
     """Return the bars of one linear predictor."""
     return tuple(
         BarBlock(
-            z=np.ascontiguousarray(own.z),
+            z=np.ascontiguousarray(_columns(term, own)),
             index=term.index,
             n_levels=len(term.levels),
             sd_priors=tuple(_row(prior) for prior in own.sd),
@@ -93,10 +94,23 @@ def _bars(
             cov=term.cov,
             nu_prior=None if own.nu is None else _row(own.nu),
             members=None if term.members is None else term.members.index,
-            member_weights=None if term.members is None else term.members.weights,
+            member_weights=_member_weights(term, own),
         )
         for term, own, form, shift in zip(terms, priors, centred, shifts, strict=True)
     )
+
+
+def _columns(term: Term, own: TermPriors) -> Array:
+    """Return a bar's columns (n, q): ones where each membership has columns of its own."""
+    return np.ones(own.z.shape) if isinstance(term.members, StandingMembers) else own.z
+
+
+def _member_weights(term: Term, own: TermPriors) -> Array | None:
+    """Return what memberships count (n, M), or what each of their effects does (n, M, q)."""
+    members = term.members
+    if isinstance(members, StandingMembers):
+        return np.asarray(members.columns + members.raw @ (own.T - term.T))
+    return None if members is None else members.weights
 
 
 def _parameters(design: Design, priors: ResolvedPriors) -> tuple[ParameterBlock, ...]:

@@ -92,6 +92,7 @@ class BarBlock:
         with Sigma as scale matrix. None: normal.
     members, member_weights
         Multi-membership, (n, M) both: a row's effect is the weighted sum of those of its M levels.
+        Weights that differ by effect are (n, M, q).
 
     Examples
     --------

@@ -1,6 +1,6 @@
 """Which engine computes a posterior: what each can do, what it would cost, and why it is taken."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -18,6 +18,7 @@ from hiermodels.spec.gram_tree import find_chain
 from hiermodels.spec.priors import ResolvedPriors
 from hiermodels.spec.whole import Whole
 
+_CORRELATED: Final = "the residual structure needs it"
 ENGINES: Final = ("auto", "marginal", "conditional")
 
 # An effective draw takes about so many more gradients where group effects are coordinates:
@@ -83,17 +84,16 @@ def choose_engine(design: Design, family: Family, priors: ResolvedPriors, engine
         if why_not is not None:
             raise EngineError(f"The marginal engine cannot run this model: {why_not}.")
         return Choice("marginal", "asked for")
-    if standing:
-        return _of_products(design, family, priors, why_not)
-    only_marginal = design.residual is not None and not design.residual.independent
-    if not only_marginal:
-        why_not = why_not or _too_many_rows(design, priors)
-    elif why_not is not None:
+    correlated = design.residual is not None and not design.residual.independent
+    if correlated and why_not is not None:
         raise EngineError(
             f"This residual structure needs the marginal engine, which cannot run it: {why_not}."
         )
-    else:
-        return Choice("marginal", "the residual structure needs it")
+    if standing:
+        return _of_products(design, family, priors, why_not)
+    if correlated:
+        return Choice("marginal", _CORRELATED)
+    why_not = why_not or _too_many_rows(design, priors)
     if why_not is not None:
         return Choice("conditional", why_not)
     return _cheaper(design, priors)
@@ -111,7 +111,8 @@ def _of_products(
     """
     wanted = _cheaper(design, priors) if why_not is None else Choice("conditional", why_not)
     if wanted.engine == "marginal":
-        return wanted
+        correlated = design.residual is not None and not design.residual.independent
+        return replace(wanted, reason=_CORRELATED) if correlated else wanted
     unfit = not_conditional(design, family, priors)
     if unfit is None:
         return wanted

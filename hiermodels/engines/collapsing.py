@@ -51,7 +51,7 @@ def collapse(problem: ConditionalProblem) -> ConditionalProblem:
         return problem
     weights = np.ones(len(group)) if problem.weights is None else problem.weights
     total = np.bincount(group, weights=weights, minlength=len(first))
-    short = take_rows(problem, first)
+    short = _take_rows(problem, first)
     if problem.family in _BINARY:
         return _merge_trials(problem, short, group, weights)
     if problem.family == "poisson":
@@ -143,7 +143,7 @@ def _bar_columns(bars: tuple[BarBlock, ...]) -> Iterator[NDArray[np.generic]]:
             yield bar.index
         else:
             yield from bar.members.T
-            yield from bar.member_weights.T
+            yield from bar.member_weights.reshape(len(bar.z), -1).T
         yield from bar.z.T
 
 
@@ -191,7 +191,7 @@ def _exact_groups(columns: list[NDArray[np.generic]]) -> NDArray[np.intp]:
 # --- some rows of a problem -----------------------------------------------------------------------
 
 
-def take_rows(problem: ConditionalProblem, rows: NDArray[np.intp]) -> ConditionalProblem:
+def _take_rows(problem: ConditionalProblem, rows: NDArray[np.intp]) -> ConditionalProblem:
     """Return a problem of some of the rows."""
 
     def take(values: Floats | None) -> Floats | None:

@@ -250,7 +250,8 @@ def _pack_bar(
     weights = np.ones(members.shape) if bar.member_weights is None else bar.member_weights
     positions = places[members.T] * bar.q + first
     # By membership, by effect: the rows.
-    z = weights.T[:, None, :] * bar.z.T[None, :, :]
+    by_effect = weights if weights.ndim == 3 else weights[:, :, None]
+    z = by_effect.transpose(1, 2, 0) * bar.z.T[None, :, :]
     records = []
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     for k, (start, size) in enumerate(zip(starts, sizes, strict=True)):

@@ -1,8 +1,8 @@
 """Conditional problems of rows that stand for others: the log likelihood of all of them.
 
 A Gaussian log likelihood is a sum of squares, which rows with the same cross-products have, and a
-sum of logarithms of sds, of which every row of the data has one. A row of zeros, whose square is
-zero under all coefficients and effects, brings those that are missing, by its weight.
+sum of logarithms of sds, of which every row of the data has one. A row that counts w times, with
+its columns divided by the root of w, has the squares that it had, and w logarithms.
 """
 
 from dataclasses import replace
@@ -11,15 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hiermodels.engines.assembly import conditional_problem
-from hiermodels.engines.blocks import BarBlock, Floats
-from hiermodels.engines.collapsing import take_rows
+from hiermodels.engines.blocks import Floats
 from hiermodels.engines.native import kernels_unavailable
 from hiermodels.engines.problem import ConditionalProblem
 from hiermodels.engines.supported import supports
 from hiermodels.errors import EngineError
 from hiermodels.spec.design import Design
 from hiermodels.spec.families import Family
-from hiermodels.spec.grouping import StandingMembers
 from hiermodels.spec.priors import ResolvedPriors
 from hiermodels.spec.residual import Residual
 from hiermodels.spec.whole import Whole
@@ -37,9 +35,6 @@ def not_conditional(design: Design, family: Family, priors: ResolvedPriors) -> s
     residual = design.residual
     if residual is not None and residual.term is not None:
         return f"{residual.term} correlates rows"
-    for term in design.terms:
-        if isinstance(term.members, StandingMembers):
-            return f"the bar by {term.group} has weights of memberships that multiply slopes"
     if (reason := kernels_unavailable()) is not None:
         return reason
     forms = (False,) * len(design.terms)
@@ -60,7 +55,7 @@ def for_all_rows(problem: ConditionalProblem, design: Design) -> ConditionalProb
     Returns
     -------
     ConditionalProblem
-        With a row of zeros for every residual variance, weighted by the rows not yet counted.
+        Its rows count as many as they stand for, alike where they share a residual variance.
 
     Raises
     ------
@@ -72,43 +67,29 @@ def for_all_rows(problem: ConditionalProblem, design: Design) -> ConditionalProb
         return problem
     if residual is None or residual.found is None:
         raise EngineError("Rows that stand for others have the likelihood of a Gaussian model.")
-    n = len(problem.y)
-    classes, counts = _classes(residual, n)
-    # any row of the class has its sd
-    kinds, first, met = np.unique(classes, return_index=True, return_counts=True)
-    longer = take_rows(problem, np.concatenate([np.arange(n), first]))
-    se = longer.se
-    if residual.sigma is None:
-        # known errors are in the products: sds of 1 are left
-        se = np.ones(len(longer.y))
-    bars = tuple(_without_columns(bar, n) for bar in longer.bars)
+    weights = _counts(residual, len(problem.y))
+    # rows that count nothing have no columns either
+    root = np.sqrt(np.where(weights > 0, weights, 1.0))
+    # without a sigma known errors are in the products, and sds of 1 are left
+    se = problem.se if residual.sigma is not None else np.ones(len(problem.y))
     return replace(
-        longer,
-        y=_zero(longer.y, n),
-        X=_zero(longer.X, n),
-        offset=_zero(longer.offset, n),
+        problem,
+        y=problem.y / root,
+        X=problem.X / root[:, None],
+        offset=problem.offset / root,
         se=se,
-        weights=np.concatenate([np.ones(n), counts[kinds] - met]),
-        bars=bars,
-        constant=longer.constant - 0.5 * residual.constant,
+        weights=weights,
+        bars=tuple(replace(bar, z=bar.z / root[:, None]) for bar in problem.bars),
+        constant=problem.constant - 0.5 * residual.constant,
     )
 
 
-def _classes(residual: Residual, n: int) -> tuple[NDArray[np.intp], Floats]:
-    """Return the residual variance of each row by number, and the weighted rows of each."""
+def _counts(residual: Residual, n: int) -> Floats:
+    """Return how many logarithms of its sd each row brings (n,)."""
     found = residual.found
-    if found is None or found.classes is None:
-        return np.zeros(n, dtype=np.intp), np.array([residual.total_weight])
-    return found.classes, found.counts
-
-
-def _zero(values: Floats, n: int) -> Floats:
-    """Return rows of which those after n are zero."""
-    out = np.array(values, dtype=np.float64)
-    out[n:] = 0.0
-    return out
-
-
-def _without_columns(bar: BarBlock, n: int) -> BarBlock:
-    """Return a bar whose rows after n see no effect."""
-    return replace(bar, z=_zero(bar.z, n))
+    classes: NDArray[np.intp] = np.zeros(n, dtype=np.intp)
+    counts = np.array([residual.total_weight])
+    if found is not None and found.classes is not None:
+        classes, counts = found.classes, found.counts
+    rows = np.bincount(classes, minlength=len(counts))
+    return np.asarray((counts / np.maximum(rows, 1))[classes])

@@ -182,7 +182,7 @@ def _wrong_bar(bar: BarBlock) -> Iterator[str]:
     if (bar.members is None) != (bar.member_weights is None) or (
         bar.members is not None
         and bar.member_weights is not None
-        and bar.members.shape != bar.member_weights.shape
+        and bar.member_weights.shape not in (bar.members.shape, (*bar.members.shape, bar.q))
     ):
         yield "memberships and their weights have different shapes"
     if bar.cov is not None:

@@ -16,7 +16,8 @@ class Reading:
     parts : int
         Files or partitions.
     seconds : tuple of float
-        Of each pass: levels and spreads first, then cross-products.
+        Of each pass: levels and spreads first, then quantiles where knots are such, then
+        cross-products.
     cells : int
         Combinations of groups for which cross-products are kept, or distinct rows; 0 where all
         rows are held.

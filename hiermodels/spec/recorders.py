@@ -21,6 +21,10 @@ from hiermodels.spec.functions import STATEFUL, as_boolean_factor, level_label, 
 Array = NDArray[np.float64]
 _NODES: Final = (*STATEFUL, "C")
 _MOST_DEGREES: Final = 5
+# The arguments of bs() in order; cr() begins with the same two.
+_SPLINE: Final = (
+    "df", "knots", "degree", "include_intercept", "lower_bound", "upper_bound", "extrapolation",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Seen:
     low, high : float
     levels : tuple
         Of ``C``: the distinct values, sorted, or a factor's levels in order.
+    quantiles : tuple of float
+        Of ``bs`` with degrees of freedom: its inner knots, found by passes of their own.
     """
 
     name: str
@@ -51,6 +57,7 @@ class Seen:
     low: float = math.inf
     high: float = -math.inf
     levels: tuple[Any, ...] = ()
+    quantiles: tuple[float, ...] = ()
 
 
 def has_state(expression: Expression) -> bool:
@@ -97,8 +104,27 @@ def learns(expression: Expression) -> bool:
 
 def record(expression: Expression, columns: Mapping[str, "pd.Series[Any]"]) -> dict[str, Seen]:
     """Return what every such call of an expression meets in some rows, by the call's text."""
+    return _record(expression, columns, _look)
+
+
+def given_values(
+    expression: Expression, columns: Mapping[str, "pd.Series[Any]"]
+) -> dict[str, Array]:
+    """Return the numbers that every such call of an expression is given, by the call's text."""
+    return _record(expression, columns, _numbers)
+
+
+def _numbers(name: str, data: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Array:
+    """Return what a call was given as numbers; nothing for factors."""
+    return np.zeros(0) if name == "C" else np.asarray(data, dtype=np.float64)
+
+
+def _record(
+    expression: Expression, columns: Mapping[str, "pd.Series[Any]"], look: Callable[..., Any]
+) -> dict[str, Any]:
+    """Return what a function makes of what every such call meets, by the call's text."""
     names = dict(namespace())
-    names |= {name: stateful_transform(partial_recorder(name)) for name in _NODES}
+    names |= {name: stateful_transform(partial_recorder(name, look)) for name in _NODES}
     for i, column in enumerate(expression.columns):
         names[code_name(i)] = columns[column]
     state: dict[str, Any] = {}
@@ -107,11 +133,11 @@ def record(expression: Expression, columns: Mapping[str, "pd.Series[Any]"]) -> d
     return {text: own["seen"] for text, own in state.items()}
 
 
-def partial_recorder(name: str) -> Callable[..., Any]:
+def partial_recorder(name: str, look: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that keeps what it is given, in place of the one of that name."""
 
     def recorder(data: Any, *args: Any, _state: dict[str, Any], **kwargs: Any) -> Any:
-        _state["seen"] = _look(name, data, args, kwargs)
+        _state["seen"] = look(name, data, args, kwargs)
         return data
 
     return recorder
@@ -246,20 +272,40 @@ def _poly_state(seen: Seen, label: str) -> dict[str, Any]:
     return {"alpha": alpha, "norms2": {k: np.float64(v * sd ** (2 * k)) for k, v in norms.items()}}
 
 
+def spline_options(seen: Seen) -> dict[str, Any]:
+    """Return what a spline was given besides its numbers, by name."""
+    return dict(zip(_SPLINE, seen.args, strict=False)) | seen.kwargs
+
+
+def n_quantiles(seen: Seen) -> int:
+    """Return how many inner knots a call of ``bs`` puts at quantiles of all rows."""
+    own = spline_options(seen)
+    if seen.name != "bs" or not own.get("df") or own.get("extrapolation", "raise") != "raise":
+        return 0
+    return max(int(own["df"] - own.get("degree", 3) - bool(own.get("include_intercept"))), 0)
+
+
 def _spline_state(seen: Seen, label: str) -> dict[str, Any]:
-    """Return the state of a spline whose knots are given."""
-    given = dict(zip(("df", "knots"), seen.args, strict=False)) | seen.kwargs
-    if given.get("df") is not None or (seen.name == "cr" and given.get("knots") is None):
+    """Return the state of a spline whose knots are given, or were found."""
+    own = spline_options(seen)
+    free = own.get("df") is not None or (seen.name == "cr" and own.get("knots") is None)
+    if free and seen.quantiles:
+        own |= {"df": None, "knots": list(seen.quantiles)}
+    elif free and (seen.name == "cr" or own.get("extrapolation", "raise") != "raise"):
         raise FormulaError(
-            f"{label} puts its knots at quantiles of all rows, which a source that is read in "
-            f"passes does not give. Give the knots: {seen.name}(x, knots=[...])."
+            f"{label} puts its knots at quantiles of distinct values, or of some of the rows, "
+            f"which a source that is read in passes does not give. Give the knots: "
+            f"{seen.name}(x, knots=[...])."
         )
-    if "constraints" in given:
+    if "constraints" in own:
         raise FormulaError(
             f"{label} centres its columns over all rows at once, which a source that is read in "
             "passes does not give. Leave constraints out."
         )
     state: dict[str, Any] = {}
     ends = np.array([seen.low, seen.high])
-    TRANSFORMS[seen.name](ends, *seen.args, _state=state, **seen.kwargs)
+    try:
+        TRANSFORMS[seen.name](ends, **own, _state=state)
+    except ValueError as error:
+        raise FormulaError(f"{label} cannot be computed: {error}") from error
     return state

@@ -1,4 +1,4 @@
-"""A formula met a source beyond memory: two passes, and a design without rows."""
+"""A formula met a source beyond memory: two passes or four, and a design without rows."""
 
 import time
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from hiermodels.spec.frame import Dropped
 from hiermodels.spec.grouping import Covariances, check_covariances
 from hiermodels.spec.kept_rows import check_expressions
 from hiermodels.spec.names import check_group_names
+from hiermodels.spec.quantiles import find_quantiles, wanted_quantiles
 from hiermodels.spec.reading import Reading
 from hiermodels.spec.rowless_design import build_rowless
 from hiermodels.spec.series_products import fold_series, make_series
@@ -36,6 +37,8 @@ def stream_design(
     covariances: Covariances | None = None,
 ) -> Design:
     """Read a source in two passes and return its design without rows.
+
+    Knots at quantiles of all rows take two passes more.
 
     Parameters
     ----------
@@ -67,6 +70,13 @@ def stream_design(
     first = None if progress is None else partial(progress, "levels and spreads")
     found = stream.fold(partial(survey_chunk, plan), add_surveys, plan.columns, first)
     survey = check_kept(found, plan)
+    seconds = [time.perf_counter() - started]
+    if wanted_quantiles(survey):
+        third = None if progress is None else partial(progress, "quantiles")
+        counted = time.perf_counter()
+        survey = find_quantiles(plan, survey, stream, third)
+        half = (time.perf_counter() - counted) / 2.0
+        seconds += [half, half]
     try:
         coder = make_coder(formula, family, plan, survey)
     except DataError:
@@ -84,9 +94,11 @@ def stream_design(
         raise DataError(
             f"{stream.description} changed between two passes. Fit again when nothing writes to it."
         )
-    seconds = (between - started, time.perf_counter() - between)
+    seconds.append(time.perf_counter() - between)
     dropped = Dropped(survey.read - survey.kept, _in_order(survey.missing, plan.columns))
-    reading = Reading(stream.description, survey.read, stream.n_parts, seconds, len(products.keys))
+    reading = Reading(
+        stream.description, survey.read, stream.n_parts, tuple(seconds), len(products.keys)
+    )
     return build_rowless(coder, products, dropped, reading, series, known)
 
 

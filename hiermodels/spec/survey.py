@@ -181,7 +181,7 @@ def survey_chunk(plan: Plan, chunk: Chunk) -> Survey:
     seen = {}
     if plan.recorded and len(kept):
         columns = {
-            name: _series(kept.column(name), plan.kinds[name], name)
+            name: predictor_column(kept.column(name), plan.kinds[name], name)
             for own in plan.recorded.values()
             for name in own.columns
         }
@@ -210,7 +210,7 @@ def _plain(table: pa.Table) -> pa.Table:
     return pa.table(columns, names=table.column_names)
 
 
-def _series(column: Any, kind: str, name: str) -> "pd.Series[Any]":
+def predictor_column(column: Any, kind: str, name: str) -> "pd.Series[Any]":
     """Return a column as a predictor that functions of all rows are given."""
     return as_predictor(column.to_pandas().rename(name), name)
 

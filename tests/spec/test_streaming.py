@@ -21,7 +21,7 @@ from hiermodels.errors import (
 )
 from hiermodels.fitting.estimation import mle
 from hiermodels.fitting.model import Model
-from hiermodels.spec import findings, series_residual, streams
+from hiermodels.spec import findings, series_residual, streams, survey
 from hiermodels.spec.rowless import RowlessDesign, product_rows
 from hiermodels.spec.standing_rows import rows_of
 from hiermodels.spec.whole import Counted
@@ -215,6 +215,7 @@ FORMULAS = [
     "y ~ scale(x) + center(z) + (scale(x) | g)",
     "y ~ poly(x, 3) + (1 | g)",
     "y ~ bs(z, knots=[-0.5, 0.5]) + (1 | g)",
+    "y ~ bs(z, df=6) + bs(log(i + 1.0), df=4, degree=2) + (bs(z, df=4) | c)",
     "y ~ x + z",
     ["y ~ x + (1 | g)", "sigma ~ 0 + h"],
     ["y ~ x + (1 | g)", "sigma ~ C(i)"],
@@ -226,6 +227,19 @@ def test_every_formula(formula, frame):
     """Every kind of term has the frame's products."""
     table = pa.Table.from_pandas(frame, preserve_index=False)
     assert_same(Model(formula, table, memory="1 KB"), Model(formula, frame))
+
+
+@pytest.mark.parametrize("make", [as_dask, write_files, as_table])
+def test_knots_at_quantiles(make, frame, tmp_path, monkeypatch):
+    """Two passes more give the quantiles of all rows, ties and parts without a row among them."""
+    monkeypatch.setattr(survey, "_LARGEST_SAMPLE", 30)
+    formula = "y ~ bs(z, df=9) + bs(i, df=5, include_intercept=True) - 1"
+    streamed, held = Model(formula, make(frame, tmp_path), memory="1 KB"), Model(formula, frame)
+    assert len(streamed.design.reading.seconds) == 4
+    for label, own in held.design.encoding.states.items():
+        (ours,), (theirs,) = streamed.design.encoding.states[label].values(), own.values()
+        # one rounding of the interpolation
+        np.testing.assert_allclose(ours["knots"], theirs["knots"], rtol=1e-14, atol=1e-15)
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])
@@ -440,6 +454,8 @@ def test_what_series_may_not_hold(monkeypatch):
         model("y | se(w, sigma=True) ~ x + ar(t, j)")
     with pytest.raises(FormulaError, match="se\\(s\\) replaces sigma"):
         model(["y | se(w) ~ x + ar(t, j)", "sigma ~ 0 + h"])
+    with pytest.raises(EngineError, match=r"needs the marginal engine, which cannot .* Student"):
+        model('y ~ x + ar(t, j) + (1 | gr(m, dist="student"))')
     monkeypatch.setattr(series_residual, "MAX_BASES", 20)
     with pytest.raises(EngineError, match=r"needs 2\d matrices, more than the 20 .*strata\. Round"):
         model(["y ~ x + ar(t, j)", "sigma ~ d"])
@@ -686,7 +702,11 @@ def test_errors_of_the_data(frame):
     with pytest.raises(DataError, match="in every row; there is"):
         model("y ~ x", y=2.0)
     with pytest.raises(FormulaError, match="quantiles"):
-        model("y ~ bs(z, df=5)")
+        model("y ~ cr(z, df=5)")
+    with pytest.raises(FormulaError, match=r"cannot be computed: .*`df` must be greater than 3"):
+        model("y ~ bs(z, df=2)")
+    with pytest.raises(DataError, match=r"log\(z\).* finite"):
+        model("y ~ bs(log(z), df=5) + (1 | g)")
     with pytest.raises(DataError, match="needs numbers"):
         model("h ~ x")
 

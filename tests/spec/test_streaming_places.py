@@ -10,7 +10,7 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
-from hiermodels.engines.marginal import MarginalDensity
+from hiermodels.engines.marginal_packing import MarginalDensity
 from hiermodels.errors import DataError, HierModelsError
 from hiermodels.fitting.model import Model
 from hiermodels.spec import csv_files, streaming, streams

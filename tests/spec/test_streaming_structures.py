@@ -144,6 +144,7 @@ VARIANCES = [
     ["y ~ x + z", "sigma ~ d"],
     ["y ~ scale(x) + (1 | g)", "sigma ~ scale(d) + poly(s, 2) + C(v)"],
     ["y | se(s, sigma=True) ~ x + (1 | g)", "sigma ~ 0 + center(d)"],
+    ["y ~ bs(x, df=4) + (1 | g)", "sigma ~ bs(d, df=4)"],
 ]
 
 
@@ -176,8 +177,8 @@ def test_too_many_variances(frame):
         Model(["y ~ x + (1 | g)", "sigma ~ d"], table, memory="1 KB")
     with pytest.raises(EngineError, match="distinct values"):
         Model("y | se(w + 1, sigma=True) ~ x + (1 | g)", table, memory="1 KB")
-    with pytest.raises(FormulaError, match="knots at quantiles of all rows"):
-        Model(["y ~ x + (1 | g)", "sigma ~ bs(s, df=5)"], table, memory="1 KB")
+    with pytest.raises(FormulaError, match="knots at quantiles of distinct values"):
+        Model(["y ~ x + (1 | g)", "sigma ~ cr(s, df=3)"], table, memory="1 KB")
 
 
 def test_what_structures_may_not_hold(frame):
@@ -234,10 +235,12 @@ CONDITIONAL = [
     ['y ~ x + (1 | gr(g, dist="student"))', "sigma ~ d"],
     ['y ~ offset(z) + (1 | gr(g, dist="student", by=h))', "sigma ~ 0 + c"],
     'y | weights(s) ~ x + (1 | gr(g, dist="student")) + (1 | c)',
+    ["y | weights(w) ~ x + (1 | g)", "sigma ~ c"],
     'y | precision(s) ~ x + (1 | gr(g, dist="student"))',
     'y | se(s) ~ x + (1 | gr(g, dist="student"))',
     ['y | se(s, sigma=True) ~ x + (1 | gr(g, dist="student"))', "sigma ~ d"],
     'y ~ x + (1 | gr(g, dist="student")) + (1 | mm(a, f, weights=cbind(w, s)))',
+    'y ~ x + (x | gr(g, dist="student")) + (x + z | mm(a, f, weights=cbind(w, s)))',
 ]
 
 
@@ -293,22 +296,20 @@ def test_which_engine_is_taken(frame, monkeypatch):
 
     formula = "y ~ x + (1 | g) + (1 | f)"
     assert model(formula).engine == "marginal"
-    weighted = "y ~ x + (x | mm(a, f, weights=cbind(w, s)))"
-    with pytest.raises(EngineError, match=r"not kept: the bar by .* multiply slopes\. Leave"):
-        model(weighted, engine="conditional")
-    with pytest.raises(EngineError, match=r"multiply slopes; and .*has Student effects"):
-        model(weighted + ' + (1 | gr(g, dist="student"))')
     shrunk = {"priors": {"b": "R2D2M2()"}}
+    with pytest.raises(EngineError, match=r"not kept: the kernel has no prior R2D2M2.* Leave"):
+        model("y ~ x + z + (1 | g)", engine="conditional", **shrunk)
     with pytest.raises(EngineError, match=r"no prior R2D2M2.*Student effects"):
         model('y ~ x + z + (1 | gr(g, dist="student"))', **shrunk)
     monkeypatch.setattr(choice, "_MORE_GRADIENTS", 1e-9)
     assert Model(formula, frame).engine == "conditional"
     assert model(formula).engine == "conditional"
-    assert model("y ~ x + z + (1 | g) + (1 | f)", **shrunk).engine == "marginal"
-    assert "all that is kept" in str(model(weighted))
+    made = model("y ~ x + z + (1 | g) + (1 | f)", **shrunk)
+    assert made.engine == "marginal"
+    assert "no prior R2D2M2 of a coefficient, and cross-products are all" in str(made)
     monkeypatch.setattr(choice, "_MOST_OPERATIONS", 1.0)
     with pytest.raises(EngineError, match=r"would take .* GB and about .*memory='64 GB'"):
-        model(weighted)
+        model("y ~ x + z + (1 | g) + (1 | f)", **shrunk)
 
 
 @pytest.mark.parametrize(
