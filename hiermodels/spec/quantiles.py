@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from hiermodels.errors import DataError
 from hiermodels.spec.coding import check_finite
+from hiermodels.spec.kept_rows import complete
 from hiermodels.spec.recorders import Seen, given_values, n_quantiles
 from hiermodels.spec.streams import Chunk, Stream
-from hiermodels.spec.survey import Plan, Survey, complete, predictor_column
+from hiermodels.spec.survey import Plan, Survey, predictor_column
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.intp]

@@ -167,8 +167,7 @@ class Residual:
             return f"{structure}, sds known"
         labels = few(self.sigma.labels)
         sds = {"one": "one sd", "strata": f"a sd for each of {labels}"}
-        own = "log sd by a linear predictor of its own"
-        sds |= {"linear": f"log sd by {labels}", "modelled": own}
+        sds |= {"linear": f"log sd by {labels}", "modelled": "log sd by a formula of its own"}
         return f"{structure}, {sds[self.sigma.kind]}"
 
     def __repr__(self) -> str:
