@@ -26,6 +26,14 @@ _COMPARE = (ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 _MAX_EXPONENT = 100
 _MAX_SIZE = 100
 _SIZES = ("degree", "df")
+# What stands here for functions of R that are often written in such formulas.
+_OF_R = {
+    "factor": "Write C(x), as in C(occasion).",
+    "ordered": "Make the column an ordered categorical beforehand.",
+    "relevel": "Write C(h, Treatment('b')).",
+    "cbind": "Counts of successes go with their trials: s | trials(n) ~ x.",
+    "ns": "Write cr(x, df=3) for a natural spline.",
+}
 # Strings and backticked names, which the scanner in tokens.py pairs in the same way.
 _LITERAL = re.compile(r"(\"[^\"]*\"|'[^']*'|`[^`]*`)")
 _NAME = re.compile(
@@ -123,6 +131,8 @@ def _invalid(error: Exception, text: str) -> str:
     reason = error.msg if isinstance(error, SyntaxError) else str(error)
     reserved = [word for word in re.findall(r"\w+", text) if keyword.iskeyword(word)]
     hint = f" A column called {reserved[0]} is written in backticks." if reserved else ""
+    if "as.factor(" in text:
+        hint = f" {_OF_R['factor']}"
     return f"This is no valid expression ({reason.split(';')[0].rstrip('.')}).{hint}"
 
 
@@ -289,6 +299,8 @@ def _check_option(function: str, keyword_: str, node: ast.expr) -> None:
                 _check_option("", "", argument)
         case ast.Name() | ast.Attribute() if function == "C":
             _check_coding(node)
+        case ast.Name(id="TRUE" | "FALSE" as value):
+            raise FormulaError(f"{value} is R's: write {value.capitalize()}.")
         case _:
             raise FormulaError(
                 f"After the first argument {function or 'a coding'}() takes numbers, text and "
@@ -314,6 +326,7 @@ def unknown_function(name: str) -> str:
     """Return the message for a function that is not in the list."""
     close = difflib.get_close_matches(name, FUNCTIONS, n=1)
     hint = f" Did you mean {close[0]}()?" if close else " Compute the column beforehand."
+    hint = f" {_OF_R[name]}" if name in _OF_R else hint
     return f"The function {name}() is not known. Allowed are {', '.join(FUNCTIONS)}.{hint}"
 
 
