@@ -3,7 +3,6 @@
 import os
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -15,16 +14,18 @@ import pyarrow.parquet as pq
 from scipy.special import logsumexp
 
 from hiermodels.answers.fitted import Fitted, drawn
-from hiermodels.answers.given_rows import given_response
 from hiermodels.answers.new_levels import NewLevels
 from hiermodels.answers.predicted import check_interval
 from hiermodels.answers.prediction import chosen_draws, fresh_seed, posterior_of, predict
 from hiermodels.engines.responses import log_likelihood, parameter_names
 from hiermodels.errors import DataError, FitError
 from hiermodels.spec.additions import read_additions
-from hiermodels.spec.counted import counted_column
+from hiermodels.spec.coding import evaluate
 from hiermodels.spec.formula import ModelFormula
+from hiermodels.spec.frame import as_predictor, is_boolean
+from hiermodels.spec.functions import as_boolean_factor
 from hiermodels.spec.opening import open_stream
+from hiermodels.spec.responses import as_response
 from hiermodels.spec.streaming import schema_of
 from hiermodels.spec.streams import Chunk, Stream, summarise_named
 from hiermodels.spec.survey import complete
@@ -131,11 +132,7 @@ class _Maker:
         response = "residual" in wanted or "log_likelihood" in wanted
         left = {} if response else dict.fromkeys(formula.response.columns)
         right = _right_columns(formula)
-        counted = counted_column(fit.model.design)
-        self.columns = tuple(
-            c for c in formula.columns if (c not in left or c in right) and c != counted
-        )
-        self.counted = counted is not None
+        self.columns = tuple(c for c in formula.columns if c not in left or c in right)
 
     def table(self, chunk: Chunk) -> pa.Table:
         """Return the columns to write of a chunk's complete rows."""
@@ -187,7 +184,17 @@ class _Maker:
 
     def _response(self, frame: pd.DataFrame) -> Floats:
         """Return the response (m,)."""
-        return given_response(self.fit.model, frame)
+        columns = {
+            name: as_boolean_factor(frame[name])
+            if is_boolean(frame[name])
+            else as_predictor(frame[name], name)
+            for name in self.formula.response.columns
+        }
+        values = evaluate(self.formula.response, columns, {})
+        if isinstance(getattr(values, "dtype", None), pd.CategoricalDtype):
+            family = self.fit.model.family
+            return as_response(values, self.formula.response.label, family, None, frame.index).y
+        return np.asarray(values, dtype=np.float64)
 
     def _densities(self, frame: pd.DataFrame) -> Floats:
         """Return log densities given coefficients and group effects (S, m)."""
@@ -197,12 +204,7 @@ class _Maker:
                 "log_likelihood is streamed for rows that are independent, with parameters that "
                 "are one value; take what=('expected', 'residual')."
             )
-        formula = self.formula
-        if self.counted:
-            # the weights were numbers of rows, and these are single ones
-            without = {k: v for k, v in formula.additions.items() if k != "weights"}
-            formula = replace(formula, additions=without)
-        additions = read_additions(formula, model.family, frame)
+        additions = read_additions(self.formula, model.family, frame)
         posterior = posterior_of(self.fit)
         take, _ = chosen_draws(posterior, self.draws)
         found: dict[str, Floats] = {}
