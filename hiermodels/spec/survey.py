@@ -270,13 +270,7 @@ def _union(a: pa.Array, b: pa.Array, name: str) -> pa.Array:
 def join_orders(
     a: tuple[tuple[Any, ...], bool, bool], b: tuple[tuple[Any, ...], bool, bool]
 ) -> tuple[tuple[Any, ...], bool, bool]:
-    """Return levels in an order that both agree with, where there is one.
-
-    Parameters
-    ----------
-    a, b : tuple
-        Levels, whether these agree in order with all parts so far, and whether they are ordered.
-    """
+    """Return levels in an order that both agree with, where there is one."""
     if a[0] == b[0]:
         return a[0], a[1] and b[1], a[2] and b[2]
     long, short = (a, b) if len(a[0]) >= len(b[0]) else (b, a)
