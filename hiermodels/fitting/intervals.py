@@ -252,9 +252,6 @@ def _end(profile: _Profile, line: _Line, estimate: float, sign: float, level: fl
     return line.back(float(optimize.brentq(excess, inside, outside, xtol=1e-6, rtol=1e-8)))
 
 
-# Of rows that were counted together: each is simulated.
-_MOST_ROWS: Final = 1_000_000
-
 # --- parametric bootstrap -------------------------------------------------------------------
 
 
@@ -364,13 +361,11 @@ def bootstrap_table(
 
 def check_bootstrap(design: Design, draws: int) -> None:
     """Raise FitError where no responses can be simulated, or too few are asked for."""
-    if counts_alone(design):
-        if design.n_rows > _MOST_ROWS:
-            raise FitError(
-                f"a bootstrap simulates each of {design.n_rows:,} rows that were counted together, "
-                f"and takes at most {_MOST_ROWS:,}. Use method='profile'."
-            )
-    elif design.weights is not None:
+    single = counts_alone(design)
+    if single and design.n_rows > 1_000_000:
+        text = "a bootstrap simulates at most 1,000,000 rows that were counted together, not "
+        raise FitError(f"{text}{design.n_rows:,}. Use method='profile'.")
+    if design.weights is not None and not single:
         raise FitError(
             "weights() multiplies log likelihoods, which names no distribution to simulate from. "
             "Use method='profile', or precision() where variances are meant."

@@ -239,13 +239,6 @@ def test_the_bootstrap_simulates_each_row(narrow):
     assert np.abs(widths[0] - widths[1]).max() < np.log(2.5)
 
 
-def test_predictions_of_the_source_need_no_numbers_of_rows(wide, tmp_path):
-    files = [hm.predict_to(fit, rows(), tmp_path / f"{k}.parquet") for k, fit in enumerate(wide)]
-    left, right = map(pd.read_parquet, files)
-    pd.testing.assert_frame_equal(left.drop(columns="log_likelihood"),
-                                  right.drop(columns="log_likelihood"), rtol=1e-12)  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("formula", "family"), [(WIDE, "bernoulli"), ("o ~ x + (1 | g)", "cumulative")]
 )
