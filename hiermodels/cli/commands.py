@@ -144,7 +144,10 @@ def fit_file(
         sampling = {"draws": draws, "tune": tune, "chains": chains, "cores": cores, "seed": seed}
         options = {"family": family, "priors": priors or None, "engine": engine}
         options |= {} if memory is None else {"memory": memory}
-        fit = _fit(_rows_of(data, memory), formula, options, sampling)
+        rows = _rows_of(data, memory)
+        if not isinstance(rows, str):
+            say(f"{len(rows):,} rows, {len(rows.columns)} columns.")
+        fit = _fit(rows, formula, options, sampling)
         write_fit(fit, staging)
     say(f"Written to {out}: report.html, fit.nc and the tables as CSV.")
     return INTERRUPTED if fit.interrupted else 0
@@ -265,9 +268,7 @@ def _rows_of(data: str, memory: str | None = None) -> Any:
     check_place(data)
     if memory is not None or not is_small_file(data):
         return data
-    frame = read_table(data)
-    say(f"{len(frame):,} rows, {len(frame.columns)} columns.")
-    return frame
+    return read_table(data)
 
 
 def _fit(
