@@ -472,7 +472,7 @@ def test_designs_say_what_was_read(frame, tmp_path):
         assert "60 rows of 1 Parquet file" in text
         assert "1 row dropped with missing values in h (1)." in text
         assert "Coefficients: Intercept, h[T.b], h[T.c]" in text
-    assert "Data: 59 rows (6 distinct)" in str(model)
+    assert "Data: 59 rows (6 distinct, counted in n_rows)" in str(model)
     assert "weights() multiplies" not in str(model)
 
 
