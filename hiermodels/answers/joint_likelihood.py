@@ -53,16 +53,16 @@ def joint_log_likelihood(model: Model, posterior: xr.Dataset, take: Ints) -> Flo
     (3,)
     """
     design, residual = model.design, model.design.residual
+    if residual is not None and residual.correlation_name and "weights" in design.formula.additions:
+        raise FitError(
+            f"weights() multiplies log likelihoods, which under {residual.term} are not those of "
+            "single rows. Use precision() where variances are meant, or leave weights() out."
+        )
     if isinstance(design, RowlessDesign):
         return log_likelihood_of_products(model, posterior, take)
     if residual is None or residual.correlation_name is None:
         rows = np.arange(design.n)
         return np.asarray(row_densities(model, posterior, rows, take).sum(axis=1))
-    if design.weights is not None:
-        raise FitError(
-            f"weights() multiplies log likelihoods, which under {residual.term} are not those of "
-            "single rows. Use precision() where variances are meant, or leave weights() out."
-        )
     return _joined(design, residual, posterior, take)
 
 

@@ -20,7 +20,6 @@ from hiermodels.answers.fitted import (
     population_draws,
     population_means,
 )
-from hiermodels.answers.given_rows import given_response
 from hiermodels.answers.line_rows import (
     held_rows,
     line_predictor,
@@ -32,6 +31,7 @@ from hiermodels.answers.line_rows import (
     varies,
 )
 from hiermodels.answers.product_rows import with_product_rows
+from hiermodels.answers.row_responses import given_response
 from hiermodels.answers.rows import needed_column, new_rows
 from hiermodels.answers.shrinkage import choose, complete_estimates, own_estimates
 from hiermodels.errors import FitError

@@ -108,9 +108,10 @@ def linear_draws(
         z = np.concatenate([coded.z[k] for k in group.terms], axis=1)
         for member in range(levels.index.shape[1]):
             at = levels.index[:, member]
-            share = 1.0 if levels.weights is None else levels.weights[:, member]
+            share = 1.0 if levels.weights is None else levels.weights[:, [member]]
+            own = z * share if levels.columns is None else levels.columns[:, member]
             for k in range(z.shape[1]):
-                eta += drawn[:, at, k] * (z[:, k] * share)
+                eta += drawn[:, at, k] * own[:, k]
     return np.asarray(eta)
 
 

@@ -13,9 +13,9 @@ import xarray as xr
 from hiermodels.answers.counted_rows import on_single_rows
 from hiermodels.answers.drawn_priors import prior_draws
 from hiermodels.answers.fitted import find_group
-from hiermodels.answers.given_rows import given_response
 from hiermodels.answers.lines import held_rows_of, line_predictor
 from hiermodels.answers.prediction import predict
+from hiermodels.answers.row_responses import given_response
 from hiermodels.engines.responses import PARAMETERS
 from hiermodels.errors import FitError
 from hiermodels.fitting.fit import Fit

@@ -24,6 +24,7 @@ from hiermodels.engines.coefficient_moments import (
     coefficient_moments,
     moved_effects,
 )
+from hiermodels.engines.integrable import unsupported
 from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.model import Model
 from hiermodels.fitting.points import marginal_points
@@ -31,7 +32,7 @@ from hiermodels.spec.distributions import JOINT, Prior
 from hiermodels.spec.names import effect_name
 from hiermodels.spec.prior_functions import prior_support
 from hiermodels.spec.priors import ResolvedPriors, TermPriors
-from hiermodels.spec.rowless import RowlessDesign
+from hiermodels.spec.rowless import RowlessDesign, product_rows
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -201,9 +202,11 @@ def _integrable(model: Model) -> bool:
     """Whether coefficients can be integrated out at a cost that is bearable."""
     if not isinstance(model.design, RowlessDesign):
         return is_exact(model)
-    # no other engine runs on cross-products; where they are summed anew none are kept
+    # whatever it costs; where cross-products are summed anew none are kept
     residual = model.design.residual
-    return residual is None or not residual.by_rows
+    if residual is not None and residual.by_rows:
+        return False
+    return unsupported(product_rows(model.design), model.family, model.resolved) is None
 
 
 def same_coefficients(a: ResolvedPriors, b: ResolvedPriors) -> bool:

@@ -7,6 +7,7 @@ from hiermodels.answers.fitted import Fitted, group_columns
 from hiermodels.answers.pooling_factors import centring
 from hiermodels.answers.roots import covariance_root, subpopulation_roots
 from hiermodels.spec.design import Design, Group, Term
+from hiermodels.spec.grouping import StandingMembers, join_members
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
@@ -25,9 +26,14 @@ def centred_columns(design: Design, group: Group) -> Floats:
     -------
     ndarray (n, q) or (n, H q)
         Centred columns, a row's in the place of its subpopulation; times the root of what its
-        memberships and a known covariance between levels make of an effect's variance.
+        memberships and a known covariance between levels make of an effect's variance. Where
+        weights of M memberships multiply slopes in rows that stand for others, (n M, q): the
+        variances of a row's parts add up to its own.
     """
     first = design.terms[group.terms[0]]
+    members = join_members([design.terms[k].members for k in group.terms])
+    if isinstance(members, StandingMembers):
+        return _parts(first, members)
     z = group_columns(design, group) @ centring(design, group)
     z = z * np.sqrt(_multiples(first))[:, None]
     if first.by is None:
@@ -66,13 +72,29 @@ def centred_roots(fit: Fitted, group: Group, draws: Indices) -> Floats:
     return whole
 
 
+def _parts(term: Term, members: StandingMembers) -> Floats:
+    """Return the columns of memberships (n M, q), joined where levels agree or are correlated."""
+    columns, levels = members.columns, members.index
+    values, vectors = np.linalg.eigh(_between(term, levels))
+    # a row may belong to one level twice: the matrix is then of less than full rank
+    root = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
+    parts = np.einsum("nmk,nmq->nkq", root, columns)
+    return np.asarray(parts.reshape(-1, columns.shape[2]))
+
+
+def _between(term: Term, levels: Indices) -> Floats:
+    """Return the known covariances between the levels of each row (n, M, M)."""
+    one, other = levels[:, :, None], levels[:, None, :]
+    if term.cov is None:
+        return np.asarray(one == other, dtype=np.float64)
+    return np.asarray(term.cov[one, other])
+
+
 def _multiples(term: Term) -> Floats:
     """Return what a row's variance is of that of one effect of variance one (n,)."""
     if term.members is None:
         return np.ones(len(term.index)) if term.cov is None else np.diag(term.cov)[term.index]
     levels, weights = term.members.index, term.members.weights
-    known = np.eye(len(term.levels)) if term.cov is None else term.cov
-    between = known[levels[:, :, None], levels[:, None, :]]
-    found = np.einsum("nm,nmk,nk->n", weights, between, weights)
+    found = np.einsum("nm,nmk,nk->n", weights, _between(term, levels), weights)
     # weights that stand for others may cancel, to rounding
     return np.asarray(np.maximum(found, 0.0))

@@ -15,7 +15,7 @@ from hiermodels.spec.encoding import NewRows
 from hiermodels.spec.expressions import unknown_column
 from hiermodels.spec.frame import as_groups, as_predictor, check_frame, combine_groups, row_label
 from hiermodels.spec.functions import level_label
-from hiermodels.spec.grouping import read_members
+from hiermodels.spec.grouping import StandingMembers, join_members, read_members
 from hiermodels.spec.terms import GroupStructure
 
 Floats = npt.NDArray[np.float64]
@@ -63,12 +63,15 @@ class RowLevels:
     index : ndarray of int (m, M)
         Positions in ``labels``; M is 1 but for multiple memberships.
     weights : ndarray (m, M) or None
-        What each membership counts; None where there is one.
+        What each membership counts; None where there is one, or where ``columns`` say it.
     labels : tuple of str, length L
     known : ndarray of int (L,)
         Position of each label among the levels of the fit, -1 of one that it has not seen.
     by : ndarray of int (L,) or None
         The subpopulation of each label, where these have covariances of their own.
+    columns : ndarray (m, M, q) or None
+        What the effects of each membership count, raw scale: of rows that stand for others, where
+        weights multiply slopes.
     """
 
     index: Ints
@@ -76,6 +79,7 @@ class RowLevels:
     labels: tuple[str, ...]
     known: Ints
     by: Ints | None = None
+    columns: Floats | None = None
 
     def take(self, rows: slice) -> "RowLevels":
         """Return some of the rows, with the labels that they need."""
@@ -84,7 +88,8 @@ class RowLevels:
         labels = tuple(self.labels[k] for k in used)
         by = None if self.by is None else self.by[used]
         at = index.reshape(self.index[rows].shape).astype(np.intp)
-        return RowLevels(at, weights, labels, self.known[used], by)
+        columns = None if self.columns is None else self.columns[rows]
+        return RowLevels(at, weights, labels, self.known[used], by, columns)
 
 
 @dataclass(frozen=True)
@@ -172,23 +177,33 @@ def own_rows(design: Design, parameters: Sequence[str], groups: Iterable[str]) -
     every = all_groups(design)
     for name in groups:
         group = every[name]
-        term = first_term(design, group)
-        members, by = getattr(term, "members", None), getattr(term, "by", None)
-        index = group.index[:, None] if members is None else members.index
-        weights = None if members is None else members.weights
-        known = np.arange(len(group.levels))
-        levels[name] = RowLevels(
-            index, weights, group.levels, known, None if by is None else by.index
-        )
+        levels[name] = _own_levels(design, group)
     return Rows(design.data, coded, levels, design.trials, own=True)
+
+
+def _own_levels(design: Design, group: Group) -> RowLevels:
+    """Return the levels of the fit's rows."""
+    terms = _terms(design, group)
+    members, by = join_members([getattr(term, "members", None) for term in terms]), terms[0].by
+    known = np.arange(len(group.levels))
+    sub = None if by is None else by.index
+    if members is None:
+        return RowLevels(group.index[:, None], None, group.levels, known, sub)
+    if isinstance(members, StandingMembers):
+        return RowLevels(members.index, None, group.levels, known, sub, members.raw)
+    return RowLevels(members.index, members.weights, group.levels, known, sub)
 
 
 def first_term(design: Design, group: Group) -> Term:
     """Return the first bar of a grouping factor."""
+    return _terms(design, group)[0]
+
+
+def _terms(design: Design, group: Group) -> list[Term]:
+    """Return the bars of a grouping factor."""
     for linear in (design, *parameter_designs(design)):
         if any(own is group for own in linear.groups):
-            first: Term = linear.terms[group.terms[0]]
-            return first
+            return [linear.terms[k] for k in group.terms]
     raise DataError(f"The model has no grouping {group.name!r}.")
 
 

@@ -23,8 +23,8 @@ from hiermodels.answers.predicting import Asked, ask, choice, values_at
 from hiermodels.answers.prediction import chosen_draws, fresh_seed, posterior_of
 from hiermodels.answers.predictors import linear_draws
 from hiermodels.answers.residual_rows import residual_rows
+from hiermodels.answers.row_responses import RowResponse, read_rows
 from hiermodels.answers.rows import Rows, all_groups, new_rows, parameter_designs
-from hiermodels.answers.source_responses import RowResponse, read_rows
 from hiermodels.answers.source_rows import check_columns, needed_columns
 from hiermodels.engines.responses import PARAMETERS
 from hiermodels.errors import FitError

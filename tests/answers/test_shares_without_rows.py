@@ -42,6 +42,7 @@ def rows():
     frame["w"], frame["v"] = rng.uniform(0.5, 2.0, n), rng.uniform(0.5, 2.0, n)
     frame["s"] = rng.choice([0.5, 0.75, 1.25], n)
     frame["d"], frame["c"] = rng.choice(np.linspace(-1.0, 1.0, 5), n), rng.choice(list("pqr"), n)
+    frame["u"] = 1.0 + frame["j"] % 3
     frame["y"] = 5.0 + 0.3 * frame["x"] + rng.normal(size=12)[frame["g"]] + rng.normal(size=n)
     frame.loc[rng.choice(n, 9, replace=False), "x"] = np.nan
     return frame
@@ -94,6 +95,12 @@ FORMULAS = [
     "y | se(w) ~ x + cosy(j) + (1 | g)",
     "y ~ x + unstr(t, j) + (x | gr(g, cov=K))",
     "y | precision(w) ~ x + unstr(t, j)",
+    "y ~ x + (x | mm(a, f, weights=cbind(w, v)))",
+    "y ~ x + (0 + x + c | mm(a, f, weights=c(w, v), scale=False))",
+    'y ~ x + (x | gr(g, dist="student"))',
+    ["y ~ x + ar(t, j) + (1 | g)", "sigma ~ 0 + c"],
+    ["y ~ x + (1 | g)", "sigma ~ scale(d)"],
+    "y ~ bs(x, df=5) + (1 | g)",
 ]
 
 
@@ -110,6 +117,13 @@ def test_sums_over_rows(formula, rows):
     ours = joint_log_likelihood(streamed.model, streamed.posterior, take)
     theirs = joint_log_likelihood(held.model, held.posterior, take)
     np.testing.assert_allclose(ours, theirs, rtol=EXACT)
+
+
+def test_weights_beside_a_structure(rows):
+    """They multiply log likelihoods that are not those of single rows: with rows and without."""
+    for fit in on(both("y | weights(u) ~ x + cosy(j) + (1 | g)", rows)):
+        with pytest.raises(hm.FitError, match=r"weights\(\) multiplies log likelihoods"):
+            joint_log_likelihood(fit.model, fit.posterior, np.arange(23))
 
 
 def test_variances_summed_anew(rows, monkeypatch):
@@ -228,6 +242,7 @@ QUICK = {"tune": 100, "chains": 2, "seed": 1, "progress": False, "cores": 1}
 ALTERNATIVES = {
     "y ~ x + c + (x | g)": {"b": "Normal(0, 0.5)", "sd": "HalfNormal(2)"},
     "y | precision(w) ~ x + ar(t, j)": {"b": "Normal(0, 0.5)", "sigma": "Exponential(1)"},
+    'y ~ x + (1 | gr(g, dist="student"))': {"b": "Normal(0, 0.5)", "sd": "HalfNormal(2)"},
 }
 
 

@@ -1,14 +1,15 @@
-"""Responses of rows that stream through, as the fit reads them, and what goes with them."""
+"""Responses of rows that are given, as the fit reads them, and what goes with them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from hiermodels.answers.fitted import Model
+from hiermodels.answers.rows import needed_column
 from hiermodels.errors import DataError
 from hiermodels.spec.additions import (
     Censoring,
@@ -76,6 +77,26 @@ def read_rows(model: Model, formula: ModelFormula, frame: pd.DataFrame) -> RowRe
     truncation = read_truncation(formula, frame, y, censoring)
     own = trials if formula.counts else found.trials
     return RowResponse(y, own, found.weights, censoring, truncation)
+
+
+def given_response(model: Model, frame: pd.DataFrame) -> Floats:
+    """Return the response of rows that a user gives, coded as that of the fit (n,) or (n, K).
+
+    Parameters
+    ----------
+    model : Model
+    frame : pandas.DataFrame
+
+    Raises
+    ------
+    DataError
+        A column that the response needs is missing, or holds a missing value or a level that the
+        fit has not seen.
+    """
+    formula = cast(ModelFormula, model.formula)
+    for name in formula.response.columns:
+        needed_column(frame, name)
+    return _response(model, formula, frame)
 
 
 def _response(model: Model, formula: ModelFormula, frame: pd.DataFrame) -> Floats:
