@@ -465,3 +465,22 @@ def test_sources_that_cannot_be_fitted(words, message, trips, tmp_path, capsys):
     assert message in error_line(["fit", *words], capsys)
     assert names(tmp_path) == {"trips"}
     assert names(tmp_path / "trips") == {"a.parquet", "b.parquet"}
+
+
+def test_a_reader_that_goes_away_stops_nothing(tmp_path):
+    """What is printed into a closed pipe is lost; what comes after it is done."""
+    script = (
+        "import sys\n"
+        "from hiermodels.cli.console import say\n"
+        "for _ in range(5):\n"
+        "    say('x' * 100_000)\n"
+        "open(sys.argv[1], 'w').close()\n"
+    )
+    written = tmp_path / "written"
+    command = [sys.executable, "-c", script, str(written)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        running.stdout.read(10)
+        running.stdout.close()
+        assert running.stderr.read() == b""
+    assert running.returncode == 0
+    assert written.exists()

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -15,8 +16,18 @@ from rich.text import Text
 
 from hiermodels.errors import SamplingWarning
 
+
+class _Unheard(Console):
+    """A console that falls silent when its reader has gone, as in ``hiermodels fit ... | head``."""
+
+    def on_broken_pipe(self) -> None:
+        """Print nothing more, so that the files that were asked for are written all the same."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 _MOST_ROWS = 40
-_out = Console()
+_out = _Unheard()
 _err = Console(stderr=True)
 
 _TITLES = {
