@@ -172,11 +172,19 @@ def check_effects(group: str, coefs: Sequence[str]) -> None:
     """Raise FormulaError at an effect that stands twice on one factor: it is not identified."""
     for coef in coefs:
         if list(coefs).count(coef) > 1:
-            once = " + ".join("1" if c == "Intercept" else c for c in dict.fromkeys(coefs))
             raise FormulaError(
                 f"The effect {coef!r} varies by {group!r} in two bars, so its two variances "
-                f"cannot be told apart. Write it once, for instance ({once} | {group})."
+                f"cannot be told apart. {_once(group, coef, coefs)}"
             )
+
+
+def _once(group: str, coef: str, coefs: Sequence[str]) -> str:
+    """Return how to write an effect once; coded columns are no text for a formula."""
+    if all(name.isidentifier() for name in coefs):
+        once = " + ".join("1" if name == "Intercept" else name for name in dict.fromkeys(coefs))
+        return f"Write it once, for instance ({once} | {group})."
+    without = ": 0 + leaves out an intercept" if coef == "Intercept" else ""
+    return f"Leave it out of one of the two{without}."
 
 
 def check_partitions(groups: Sequence[Grouped], n: int, sigma_estimated: bool) -> None:

@@ -98,6 +98,9 @@ def test_the_same_effect_twice_on_one_factor(build, bars, effect, once):
         f"Write it once, for instance {once}",
         formula=f"y ~ x + {bars}",
     )
+    # columns of a factor are no text for a formula
+    advice = "Leave it out of one of the two: 0 + leaves out an intercept."
+    refused(build, FormulaError, advice, formula="y ~ x + (h | g) + (1 | g)")
 
 
 def test_one_factor_under_two_names(build, frame):
