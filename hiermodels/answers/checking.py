@@ -6,6 +6,7 @@ import pandas as pd
 from hiermodels.answers.fitted import Fitted, dataset, drawn
 from hiermodels.answers.rows import all_groups
 from hiermodels.fitting.diagnostics import Diagnosis, diagnose_draws
+from hiermodels.fitting.settings import kept_settings
 
 __all__ = ["Diagnosis", "diagnose", "grouping"]
 
@@ -26,7 +27,8 @@ def diagnose(fit: Fitted) -> Diagnosis:
     stats = dataset(fit, "sample_stats")
     posterior = dataset(fit, "posterior")
     interrupted = any(bool(m) for m in (*marks, posterior.attrs.get("interrupted", False)))
-    return diagnose_draws(posterior, stats, interrupted=interrupted)
+    target = kept_settings(drawn(fit).attrs).get("target_accept")
+    return diagnose_draws(posterior, stats, interrupted=interrupted, target_accept=target)
 
 
 def grouping(fit: Fitted) -> pd.DataFrame:

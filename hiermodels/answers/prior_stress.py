@@ -1,6 +1,5 @@
 """A fit under other priors: draws weighted where that can be trusted, else fitted again."""
 
-import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from hiermodels.errors import SamplingWarning
 from hiermodels.fitting.archive import priors_to_dict
 from hiermodels.fitting.fit import Fit
 from hiermodels.fitting.model import Model
+from hiermodels.fitting.settings import kept_settings
 from hiermodels.spec.design import Design
 from hiermodels.spec.rowless import RowlessDesign
 from hiermodels.spec.whole import Counted
@@ -223,7 +223,7 @@ def _refits(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the results of alternatives that are fitted again."""
     sizes = fit.posterior.sizes
-    own = json.loads(fit.idata.attrs.get("settings", "{}"))
+    own = kept_settings(fit.idata.attrs)
     plan = _Plan(
         tuple(one.model for one in chosen),
         int(sizes["draw"]),

@@ -30,6 +30,8 @@ SCREENED = 20
 EXACT = "drawn_exactly"
 #: Numbers read by a screen: beyond it every k-th element is read, so that memory stays bounded.
 SCREEN_NUMBERS = 40_000_000
+#: Values of target_accept that are advised against divergences, one after the other.
+_TARGETS = (0.95, 0.99)
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,7 @@ def diagnose_draws(
     sample_stats: xr.Dataset | None,
     *,
     interrupted: bool = False,
+    target_accept: float | None = None,
 ) -> Diagnosis:
     """Check posterior draws against the thresholds of this module.
 
@@ -212,6 +215,8 @@ def diagnose_draws(
         May hold ``diverging`` and ``maxdepth_reached`` with dims ``chain``, ``draw``.
     interrupted : bool
         Whether sampling was stopped before its end.
+    target_accept : float, optional
+        What it was drawn with, for the advice.
 
     Returns
     -------
@@ -250,7 +255,7 @@ def diagnose_draws(
         "ess_needed": float(ESS_PER_CHAIN * chains),
         "interrupted": interrupted,
     }
-    problems = tuple(_problems(draft))
+    problems = tuple(_problems(draft, target_accept))
     ok = not problems
     return Diagnosis(**draft, ok=ok, verdict=problems or (_all_well(draft),))
 
@@ -292,7 +297,7 @@ def _all_well(d: Mapping[str, Any]) -> str:
     )
 
 
-def _problems(d: Mapping[str, Any]) -> Iterator[str]:
+def _problems(d: Mapping[str, Any], target_accept: float | None) -> Iterator[str]:
     """Yield a sentence for each check that failed: what was found, what to do."""
     total = max(d["n_chains"] * d["n_draws"], 1)
     if d["interrupted"]:
@@ -304,9 +309,8 @@ def _problems(d: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"{d['n_divergent']:,} of {total:,} draws ({100 * d['n_divergent'] / total:.2g} %) "
             "ended in a divergence: parts of the posterior may have been missed, and intervals "
-            "may be too narrow. Fit again with target_accept=0.95; if divergences remain, try "
-            "the other parameterisation (centred=True or False), a tighter prior on the group "
-            "sds, or fewer group effects."
+            f"may be too narrow. {_smaller_steps(target_accept)}the other parameterisation "
+            "(centred=True or False), a tighter prior on the group sds, or fewer group effects."
         )
     if d["r_hat"] > R_HAT_BAD:
         yield (
@@ -330,3 +334,11 @@ def _problems(d: Mapping[str, Any]) -> Iterator[str]:
             f"chain{'s' if d['n_chains'] != 1 else ''}). Means and "
             f"intervals are noisy; fit again with about {max(factor, 2)} times as many draws."
         )
+
+
+def _smaller_steps(target_accept: float | None) -> str:
+    """Return the beginning of the advice against divergences: smaller steps while there are any."""
+    for more in _TARGETS:
+        if target_accept is None or target_accept < more:
+            return f"Fit again with target_accept={more}; if divergences remain, try "
+    return f"Smaller steps than those of target_accept={target_accept:g} help little; try "

@@ -13,6 +13,7 @@ from hiermodels.fitting import archive, effects, tables
 from hiermodels.fitting.diagnostics import Diagnosis, diagnose_draws
 from hiermodels.fitting.draws import GroupLabels, all_group_labels, sd_of, tails
 from hiermodels.fitting.predictor_draws import expected_draws
+from hiermodels.fitting.settings import kept_settings
 from hiermodels.spec.rowless import need_rows
 
 if TYPE_CHECKING:
@@ -77,7 +78,10 @@ class Fit:
         statistics = None
         if "sample_stats" in self.idata.children:
             statistics = self.idata["sample_stats"].to_dataset()
-        return diagnose_draws(self.posterior, statistics, interrupted=self.interrupted)
+        target = kept_settings(self.idata.attrs).get("target_accept")
+        return diagnose_draws(
+            self.posterior, statistics, interrupted=self.interrupted, target_accept=target
+        )
 
     # --- tables
 

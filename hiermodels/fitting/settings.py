@@ -3,8 +3,9 @@
 import json
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -40,6 +41,12 @@ class Settings:
         """Return what the draws hang on as JSON, to be kept with them."""
         kept = ("draws", "tune", "chains", "sampler", "target_accept")
         return json.dumps({name: getattr(self, name) for name in kept})
+
+
+def kept_settings(attrs: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return what the draws of a fit hang on, of the attributes that it keeps; empty without."""
+    found: dict[str, Any] = json.loads(attrs.get("settings", "{}"))
+    return found
 
 
 def check_settings(

@@ -34,6 +34,20 @@ def test_one_divergence_is_counted_and_advice_given():
     assert "target_accept" in found.text
 
 
+@pytest.mark.parametrize(
+    ("drawn_with", "advice"),
+    [
+        (None, "Fit again with target_accept=0.95; if divergences remain, try the other"),
+        (0.8, "Fit again with target_accept=0.95;"),
+        (0.95, "Fit again with target_accept=0.99;"),
+        (0.99, "Smaller steps than those of target_accept=0.99 help little; try the other"),
+    ],
+)
+def test_advice_against_divergences_goes_on_from_what_was_done(drawn_with, advice):
+    found = diagnose_draws(posterior(), stats(1), target_accept=drawn_with)
+    assert advice in found.text
+
+
 def test_chains_apart_are_named():
     away = np.random.default_rng(2).normal(size=(4, 500)) + np.array([[0], [0], [0], [2.0]])
     found = diagnose_draws(posterior(b=(("chain", "draw"), away)), stats(0))

@@ -206,7 +206,7 @@ def test_the_graph_has_the_posterior_of_the_marginal_engine(prior):
     tables = []
     for engine in ("marginal", "conditional"):
         own = model(formula, prior, engine)
-        tables.append(own.fit(target_accept=0.97, **settings).summary())
+        tables.append(own.fit(target_accept=0.99, **settings).summary())
     a, b = tables
     assert list(a.index) == list(b.index)
     error = np.hypot(a["sd"] / np.sqrt(a["ess_bulk"]), b["sd"] / np.sqrt(b["ess_bulk"]))
