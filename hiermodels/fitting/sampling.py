@@ -226,6 +226,7 @@ def _run_nutpie(compiled: Any, settings: Settings) -> tuple[xr.Dataset, xr.Datas
     # the native model has one variable: nutpie's own conversion takes longer than a small fit
     raw = isinstance(compiled, NativeModel)
     read = read_arrow if raw else read_tree
+    running: Any = None
     try:
         running = nutpie.sample(
             compiled,
@@ -240,17 +241,17 @@ def _run_nutpie(compiled: Any, settings: Settings) -> tuple[xr.Dataset, xr.Datas
             blocking=False,
             return_raw_trace=raw,
         )
-    except RuntimeError as error:
-        raise EngineError(_start_failure(error)) from error
-    try:
         return *read(running.wait()), False
     except KeyboardInterrupt:
+        if running is None:
+            raise KeyboardInterrupt(NO_DRAWS) from None
         with warnings.catch_warnings():
             # an interrupted run may have more chains than draws
             warnings.filterwarnings("ignore", "Found chain dimension to be longer", UserWarning)
             return *read(running.abort()), True
     except RuntimeError as error:
-        running.cancel()
+        if running is not None:
+            running.cancel()
         raise EngineError(_start_failure(error)) from error
 
 

@@ -255,10 +255,12 @@ sampler, when = sys.argv[1:]
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
-if when == "at once":
+if when in ("at once", "before it is known"):
     start = sampling.nutpie.sample
     def sample(*args, **options):
         running = start(*args, **options)
+        if when == "before it is known":
+            interrupt()
         threading.Timer(0.01, interrupt).start()
         return running
     sampling.nutpie.sample = sample
@@ -290,8 +292,9 @@ def test_ctrl_c_returns_what_was_drawn_so_far():
     assert interrupted("nutpie", "6") == ["fit True True True True", "True"]
 
 
-def test_ctrl_c_before_the_first_draw_is_a_clean_interrupt():
-    assert interrupted("nutpie", "at once") == ["KeyboardInterrupt: stopped before the first draw"]
+@pytest.mark.parametrize("when", ["at once", "before it is known"])
+def test_ctrl_c_before_the_first_draw_is_a_clean_interrupt(when):
+    assert interrupted("nutpie", when) == ["KeyboardInterrupt: stopped before the first draw"]
 
 
 @pytest.mark.slow
