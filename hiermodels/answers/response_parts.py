@@ -26,6 +26,8 @@ MOST_ROWS: Final = 400
 MOST_DRAWS: Final = 200
 _NODES, _WEIGHTS = special.roots_hermitenorm(15)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+# A spread relative to the mean that is rounding.
+_ROUNDED: Final = 16 * np.finfo(np.float64).eps
 
 
 def response_parts(fit: Fitted) -> Parts:
@@ -52,7 +54,10 @@ def response_parts(fit: Fitted) -> Parts:
         between = _between(family, found.eta, variance, total - variance, found.parameters)
         groups[:, k] = row_means(between, whole)
     shared = np.maximum(row_means(spread, whole) - groups.sum(axis=1), 0.0)
-    return Parts(draws, row_variances(mean, whole), groups, shared, row_means(noise, whole))
+    fixed = row_variances(mean, whole)
+    # where rounding alone varies
+    fixed[fixed <= (_ROUNDED * np.max(np.abs(mean), axis=1)) ** 2] = 0.0
+    return Parts(draws, fixed, groups, shared, row_means(noise, whole))
 
 
 def even_rows(design: Design, most: int) -> tuple[Indices, Stands]:

@@ -205,6 +205,16 @@ def counted(family, n=300):
     return streamed, hm.Model(formula, frame, family)
 
 
+def test_nothing_is_explained_without_predictors():
+    """Sums with counts round, and what they round to is no variance."""
+    rng = np.random.default_rng(4)
+    table = pa.table({"b": rng.integers(0, 2, 400), "k": rng.integers(0, 3, 400)})
+    (fit,) = on([hm.Model("b ~ 1 + (1 | k)", table, "bernoulli", memory="10 KB")])
+    assert isinstance(fit.model.design.whole, Counted)
+    for scale in ("link", "response"):
+        assert (hm.r2(fit, scale).draws.sel(component="marginal") == 0.0).all()
+
+
 @pytest.mark.parametrize("family", ["bernoulli", "binomial", "poisson", "negativebinomial"])
 @pytest.mark.parametrize("scale", ["link", "response"])
 def test_shares_where_rows_were_counted(family, scale):
